@@ -1,0 +1,130 @@
+/*
+ * catalog.h
+ *	  Rows of the extension's tables as C structs, both ways; no decisions.
+ *
+ * These functions read and write as the system, whoever the current user is:
+ * callers check rights.  Reads use the transaction's latest snapshot of the
+ * catalog unless said otherwise.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "storage/itemptr.h"
+
+#include "source/source.h"
+
+/* A view's options, parsed and with defaults. */
+typedef struct CqViewOptions
+{
+	int emit;					  /* CqEmit, or -1: by whether the query has windows */
+	bool store_late;
+	int64 late_retention_us;	  /* -1 = for ever; not enforced yet */
+	int checkpoint_interval_ms;	  /* 0 = pipeline.checkpoint_interval */
+	CqStart start;				  /* overrides the stream's when has_start */
+	bool has_start;
+	TimestampTz start_time;
+	List *given;				  /* of char *: "name=value" as the user wrote */
+} CqViewOptions;
+
+typedef struct CqView
+{
+	int64 id;
+	Oid view;
+	Oid query;
+	Oid result;
+	Oid chunks; /* InvalidOid if none */
+	Oid late;	/* InvalidOid if none */
+	CqViewOptions options;
+	List *settings; /* of char *: "name=value" */
+} CqView;
+
+typedef enum CqTaskState
+{
+	CQ_TASK_RUNNING,
+	CQ_TASK_PAUSED,
+	CQ_TASK_STOPPED
+} CqTaskState;
+
+typedef struct CqTask
+{
+	int64 id;
+	Oid database;
+	int64 incarnation;
+	CqTaskState state;
+	char *reason;
+	bool has_advance;
+	TimestampTz advance_to;
+	bool accept_loss;
+} CqTask;
+
+/* Counters of a task, cumulative; saved with each checkpoint. */
+typedef struct CqCounters
+{
+	int64 events_in;
+	int64 filtered;
+	int64 unmatched;
+	int64 late;
+	int64 dead_letters;
+	int64 skipped;
+	int64 lost;
+	int64 rows_out;
+	int64 bytes_in;
+	int64 windows_closed;
+	int64 checkpoint_us;
+} CqCounters;
+
+/* A task's position row. */
+typedef struct CqCheckpoint
+{
+	int64 task;
+	int64 owner_epoch;
+	int64 seq;
+	TimestampTz closed_to; /* DT_NOBEGIN = none yet */
+	int64 next_gid;
+	CqCounters counters;
+	int npartitions;
+	CqPartition *partitions; /* only the saved part is filled in */
+	ItemPointerData tid;	 /* of the row version that was read or written last */
+} CqCheckpoint;
+
+/* views */
+extern void cq_view_insert(const CqView *view);
+extern bool cq_view_load(int64 id, CqView *view);		/* false: no such row */
+extern bool cq_view_load_by_oid(Oid relid, CqView *view); /* by the user's view */
+extern List *cq_views_of_stream(Oid stream);			/* of int64 *: ids of views whose query reads it, directly or through views */
+extern void cq_view_delete(int64 id);					/* with task, checkpoint and dead letters */
+extern void cq_view_set_options(int64 id, List *given);
+
+/*
+ * Parse "name=value" options; error with a hint on unknown names or bad
+ * values.  view_name is for messages.
+ */
+extern void cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options);
+
+/* tasks */
+extern void cq_task_insert(int64 id);	   /* running, with this database's identity */
+extern bool cq_task_load(int64 id, CqTask *task);
+extern bool cq_task_is_ours(const CqTask *task); /* created or adopted here, not restored from elsewhere */
+extern void cq_task_set_state(int64 id, CqTaskState state, const char *reason);
+extern void cq_task_set_advance(int64 id, bool pending, TimestampTz advance_to);
+extern void cq_task_set_accept_loss(int64 id, bool accept_loss);
+extern void cq_tasks_adopt(void);		   /* give all tasks this database's identity */
+extern List *cq_tasks_running(void);	   /* of int64 *: ids of tasks in state running that are ours */
+
+/* checkpoints */
+extern void cq_checkpoint_insert(int64 task);	/* the first one: no partitions yet */
+extern bool cq_checkpoint_load(int64 task, CqCheckpoint *checkpoint);
+
+/*
+ * Compare-and-set, in two steps.  lock: take the row version that was read
+ * last for this transaction; CQ_ERRCODE_FENCED if it is not the current one.
+ * write: replace it and remember the new version's place in checkpoint->tid.
+ */
+extern void cq_checkpoint_lock(CqCheckpoint *checkpoint);
+extern void cq_checkpoint_write(CqCheckpoint *checkpoint);
+
+/* Is the extension there (and its catalog readable) in this database? */
+extern bool cq_extension_exists(void);

@@ -1,0 +1,96 @@
+-- Schemas and catalog tables.  Nothing in pipeline_data is for users; what they may see is shown
+-- by the views in schema pipeline.
+
+CREATE SCHEMA pipeline;
+COMMENT ON SCHEMA pipeline IS 'continuous queries: functions and statistics';
+GRANT USAGE ON SCHEMA pipeline TO PUBLIC;
+
+CREATE SCHEMA pipeline_data;
+COMMENT ON SCHEMA pipeline_data IS 'hidden tables of continuous views and local streams';
+REVOKE ALL ON SCHEMA pipeline_data FROM PUBLIC;
+
+-- Who this database is.  Not dumped: a restored copy gets another value, and its tasks, which carry
+-- the old one, stay paused until pipeline.adopt().
+CREATE TABLE pipeline_data.identity (
+  incarnation bigint NOT NULL PRIMARY KEY
+);
+
+-- Ids of views and their tasks; never reused.
+CREATE SEQUENCE pipeline_data.id_seq;
+
+-- One row per continuous view.  A view's task has the same id.
+CREATE TABLE pipeline_data.views (
+  id bigint NOT NULL PRIMARY KEY,
+  view regclass NOT NULL UNIQUE,          -- what the user sees
+  query regclass NOT NULL UNIQUE,         -- hidden view with the original query
+  result regclass NOT NULL UNIQUE,        -- hidden table with the rows
+  chunks regclass,                        -- operator state; null where there is none
+  late regclass,                          -- late rows; null where there can be none
+  options text[] NOT NULL,                -- name=value, as given
+  settings text[] NOT NULL                -- name=value, result-affecting settings at creation
+);
+
+-- What each task is supposed to do.  state: running, paused, stopped (cannot go on; reason says why).
+CREATE TABLE pipeline_data.tasks (
+  id bigint NOT NULL PRIMARY KEY,
+  database oid NOT NULL,                  -- identity: where the task was created ...
+  incarnation bigint NOT NULL,            -- ... and adopted last
+  state text NOT NULL CHECK (state IN ('running', 'paused', 'stopped')),
+  reason text,
+  advance_to timestamptz,                 -- pending advance_watermark()
+  accept_loss boolean NOT NULL DEFAULT false -- resume after a gap: go on at the earliest record there is
+);
+
+-- How far each task is: its position, watermark and counters, changed in the transaction that writes
+-- state and results.  One row per task, updated in place by its worker alone.
+CREATE TABLE pipeline_data.checkpoints (
+  task bigint NOT NULL PRIMARY KEY,
+  owner_epoch bigint NOT NULL,            -- of the worker that wrote last
+  seq bigint NOT NULL,                    -- checkpoints so far
+  closed_to timestamptz,                  -- the view's watermark; null = none yet
+  next_gid bigint NOT NULL,
+  events_in bigint NOT NULL,              -- records taken in, all counted below included
+  filtered bigint NOT NULL,               -- dropped by WHERE at the scan
+  unmatched bigint NOT NULL,              -- dropped by an inner join
+  late bigint NOT NULL,                   -- (event, window) pairs that came late
+  dead_letters bigint NOT NULL,
+  skipped bigint NOT NULL,                -- bad records dropped by on_error = skip
+  lost bigint NOT NULL,                   -- records given up by resume(accept_loss)
+  rows_out bigint NOT NULL,               -- result rows inserted or updated
+  bytes_in bigint NOT NULL,
+  windows_closed bigint NOT NULL,
+  checkpoint_us bigint NOT NULL,          -- total time spent in committing
+  committed_at timestamptz NOT NULL,
+  partitions bytea STORAGE PLAIN NOT NULL -- packed; see pipeline_data.partitions()
+) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
+
+-- Records that could not be decoded or evaluated.
+CREATE TABLE pipeline_data.dead_letters (
+  view bigint NOT NULL,                   -- id
+  stream regclass NOT NULL,
+  partition int NOT NULL,
+  "offset" bigint NOT NULL,
+  broker_time timestamptz,
+  failed_at timestamptz NOT NULL,
+  sqlstate text NOT NULL,
+  message text NOT NULL,
+  key bytea,
+  payload bytea,
+  PRIMARY KEY (view, stream, partition, "offset")
+);
+
+SELECT pg_catalog.pg_extension_config_dump('pipeline_data.id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('pipeline_data.views', '');
+SELECT pg_catalog.pg_extension_config_dump('pipeline_data.tasks', '');
+SELECT pg_catalog.pg_extension_config_dump('pipeline_data.checkpoints', '');
+SELECT pg_catalog.pg_extension_config_dump('pipeline_data.dead_letters', '');
+
+INSERT INTO pipeline_data.identity
+SELECT ('x' || pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 15))::bit(60)::bigint;
+
+-- The packed partitions of a checkpoint, a row each.
+CREATE FUNCTION pipeline_data.partitions(bytea,
+  OUT partition int, OUT next_offset bigint, OUT start_offset bigint, OUT cursor text,
+  OUT max_event_time timestamptz, OUT max_disorder interval)
+RETURNS SETOF record LANGUAGE C STRICT IMMUTABLE
+AS 'MODULE_PATHNAME', 'cq_partitions';

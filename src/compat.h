@@ -1,0 +1,14 @@
+/*
+ * compat.h
+ *	  The only place that tests PG_VERSION_NUM: one shim per difference of
+ *	  PostgreSQL 15 to 18 that the rest of the code would otherwise see.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "pipeline_ext supports PostgreSQL 15 to 18"
+#endif

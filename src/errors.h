@@ -1,0 +1,21 @@
+/*
+ * errors.h
+ *	  SQLSTATEs of our own.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "utils/elog.h"
+
+/*
+ * The view must stop until someone decides: going on would break the promise
+ * of exactness (retention gap, recreated topic, on_error = stop, ...).
+ */
+#define CQ_ERRCODE_STOP MAKE_SQLSTATE('P', 'L', '0', '0', '1')
+
+/* The task's position row was moved by somebody else; this worker must go. */
+#define CQ_ERRCODE_FENCED MAKE_SQLSTATE('P', 'L', '0', '0', '2')
+
+/* The source cannot be read now (broker unreachable, ...); try again later. */
+#define CQ_ERRCODE_SOURCE_UNAVAILABLE MAKE_SQLSTATE('P', 'L', '0', '0', '3')

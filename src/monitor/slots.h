@@ -1,0 +1,156 @@
+/*
+ * slots.h
+ *	  Task slots in shared memory: which tasks there are, who runs them and how
+ *	  they do.
+ *
+ * Locking: CqShared.lock guards the arrays and everything in them but the
+ * fields that only the task's own worker writes and others read without a lock
+ * for display ("worker's own"), which are plain aligned 8-byte stores.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+#define CQ_MESSAGE_SIZE 512
+
+/* What a task's worker is doing or why there is none. */
+typedef enum CqActivity
+{
+	CQ_ACTIVITY_NOT_STARTED,
+	CQ_ACTIVITY_NO_WORKER_SLOT, /* max_worker_processes exhausted */
+	CQ_ACTIVITY_STARTING,
+	CQ_ACTIVITY_LOADING_STATE,
+	CQ_ACTIVITY_WAITING_FOR_EVENTS,
+	CQ_ACTIVITY_PROCESSING,
+	CQ_ACTIVITY_COMMITTING,
+	CQ_ACTIVITY_WAITING_FOR_LOCK,
+	CQ_ACTIVITY_BACKING_OFF,	/* after an error */
+	CQ_ACTIVITY_SOURCE_UNREACHABLE,
+	CQ_ACTIVITY_PAUSED,
+	CQ_ACTIVITY_STOPPED
+} CqActivity;
+
+typedef struct CqTaskSlot
+{
+	bool in_use;
+	uint32 generation;	  /* counts the uses of this slot */
+	Oid database;
+	int64 task;
+	bool enabled;		  /* should run */
+	uint64 change;		  /* bumped when the task's catalog rows changed: worker rereads them */
+
+	/* the worker */
+	pid_t pid;			  /* 0 = none */
+	Latch *latch;
+	bool starting;		  /* registered with the postmaster, not yet attached */
+	int failures;		  /* in a row; decides the backoff */
+	TimestampTz start_after; /* not before */
+	TimestampTz started_at;
+
+	/* the worker's own */
+	int activity;		  /* CqActivity */
+	int64 watermark;	  /* uncommitted; DT_NOBEGIN if none */
+	int64 last_checkpoint_us; /* duration of the last one */
+	int64 state_bytes;
+	int64 groups;
+	int64 open_windows;
+	uint64 wait_requested; /* tickets of wait_for(): taken ... */
+	uint64 wait_done;	   /* ... and fulfilled, committed */
+
+	/* last error; guarded by the lock */
+	TimestampTz error_at; /* 0 = none */
+	int error_sqlstate;
+	char error_message[CQ_MESSAGE_SIZE];
+} CqTaskSlot;
+
+typedef struct CqPartitionSlot
+{
+	bool in_use;
+	int task_slot;		 /* index */
+	int32 partition;
+	int64 end_offset;	 /* worker's own from here */
+	int64 next_offset;
+	int64 max_event_time;
+	int64 max_disorder_us;
+	bool idle;
+	bool unreachable;
+} CqPartitionSlot;
+
+typedef struct CqDatabaseSlot
+{
+	Oid database;		 /* InvalidOid = free */
+	int holds;			 /* > 0: no worker may connect (DROP DATABASE, TEMPLATE, ... under way) */
+	bool probed;
+} CqDatabaseSlot;
+
+#define CQ_MAX_DATABASES 256
+
+typedef struct CqShared
+{
+	LWLock *lock;
+	Latch *launcher_latch;
+	pid_t launcher_pid;
+	bool probe_all;		 /* launcher: look into every database again */
+	CqDatabaseSlot databases[CQ_MAX_DATABASES];
+	int ntasks;			 /* array sizes */
+	int npartitions;
+	CqTaskSlot *tasks;
+	CqPartitionSlot *partitions;
+} CqShared;
+
+extern CqShared *cq_shared; /* NULL when the library was not preloaded */
+
+extern void cq_slots_init(void); /* from _PG_init: request and start-up hooks */
+
+/* Error with a hint unless preloaded. */
+extern void cq_require_preload(void);
+
+/*
+ * The following take the lock themselves.  They act at once; callers that must
+ * wait for commit use cq_slots_at_commit().
+ */
+extern void cq_slot_add(Oid database, int64 task);	   /* or enable, if there */
+extern void cq_slot_disable(Oid database, int64 task); /* stop the worker, keep the slot */
+extern void cq_slot_remove(Oid database, int64 task);  /* stop the worker, free the slot */
+extern void cq_slot_changed(Oid database, int64 task); /* the worker rereads its catalog rows */
+extern void cq_slots_remove_database(Oid database);
+extern void cq_launcher_wake(void);
+
+/* Do one of the above when the current transaction commits; forget it if it aborts. */
+typedef enum CqSlotAction
+{
+	CQ_SLOT_ADD,
+	CQ_SLOT_DISABLE,
+	CQ_SLOT_REMOVE,
+	CQ_SLOT_CHANGED,
+	CQ_SLOT_PROBE,			/* this database: look for tasks */
+	CQ_SLOT_REMOVE_DATABASE /* this database: forget all tasks (DROP EXTENSION) */
+} CqSlotAction;
+extern void cq_slots_at_commit(CqSlotAction action, int64 task);
+
+/*
+ * Keep workers out of a database: terminate those there and wait until they
+ * are gone (at most 5 s).  Balanced by release, which the caller guarantees.
+ */
+extern void cq_database_hold(Oid database);
+extern void cq_database_release(Oid database);
+
+/* Find a task's slot; caller must hold cq_shared->lock.  -1 if none. */
+extern int cq_slot_find(Oid database, int64 task);
+
+/* A copy of a task's slot for display; false if there is none. */
+extern bool cq_slot_read(Oid database, int64 task, CqTaskSlot *copy);
+
+/*
+ * wait_for(): ask the worker to note where its sources end now; returns the
+ * ticket, 0 if no worker runs.  done: has it been committed up to there?
+ */
+extern uint64 cq_slot_request_wait(Oid database, int64 task);
+extern bool cq_slot_wait_done(Oid database, int64 task, uint64 ticket);
+
+extern const char *cq_activity_name(int activity);

@@ -1,0 +1,92 @@
+/*
+ * operator.h
+ *	  Streaming operators: rows of the stage query become state, state becomes
+ *	  closed rows.
+ *
+ * Operators know no Kafka and start no transactions.  What they keep in memory
+ * is a cache of the view's chunk table: cq_operator_save() writes what changed
+ * since the last save, cq_operator_create() rebuilds it from there.  After an
+ * abort the operator is thrown away and created anew.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "storage/itemptr.h"
+#include "utils/rel.h"
+#include "utils/tuplestore.h"
+
+#include "decode/batch.h"
+#include "plan/plan.h"
+
+typedef struct CqOperator CqOperator;
+
+typedef enum CqOutcome
+{
+	CQ_COUNTED, /* is part of the state now */
+	CQ_LATE,	/* its window was complete before it came */
+	CQ_NO_TIME	/* needs an event time and has none */
+} CqOutcome;
+
+/*
+ * Create the operator of an AGGREGATE or ROWS plan and load its state from the
+ * view's chunk table, under the active snapshot.  All memory is in a child of
+ * context.  closed_to: no window with end <= closed_to is ever opened.
+ */
+extern CqOperator *cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_us,
+									  TimestampTz closed_to, MemoryContext context);
+extern void cq_operator_destroy(CqOperator *operator);
+
+/*
+ * Fold one stage row in.  row has all stage columns, column 0 being the
+ * ordinal.  When the outcome is CQ_LATE, *window_start and *window_end are the
+ * window that it missed.
+ */
+extern CqOutcome cq_operator_consume(CqOperator *operator, TupleTableSlot *row, const CqEvent *event,
+									 TimestampTz *window_start, TimestampTz *window_end);
+
+/* End of the earliest and the latest open window; DT_NOEND / DT_NOBEGIN if none is open. */
+extern TimestampTz cq_operator_first_end(CqOperator *operator);
+extern TimestampTz cq_operator_last_end(CqOperator *operator);
+
+/*
+ * Close all windows with end <= watermark, in order of their ends: put their
+ * rows (plan->closed_desc) into the tuplestore and forget them.  Their chunks
+ * are deleted by the next save.  Returns the number of windows closed.
+ */
+extern int cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
+
+/*
+ * CHANGES: give every group that changed since the last save to upsert(), with
+ * its finished values (plan->closed_desc).  gid identifies the group for ever;
+ * *tid is invalid when this worker does not know where the group's row is
+ * (is_new says whether there is one) and is set by the callee.
+ */
+typedef void (*CqUpsert) (void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values, bool *nulls);
+extern void cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg);
+
+/* Write what changed since the last save to the chunk table, delete what is obsolete. */
+extern void cq_operator_save(CqOperator *operator, Relation chunks);
+
+typedef struct CqOperatorStats
+{
+	int64 groups;
+	int64 open_windows;
+	int64 memory_bytes;
+	int64 chunk_bytes;		/* in the chunk table, live and dead */
+	int64 live_chunk_bytes;
+} CqOperatorStats;
+
+extern void cq_operator_stats(CqOperator *operator, CqOperatorStats *stats);
+
+/* The window of plan->window that an event time falls into. */
+extern void cq_window_bounds(const CqWindow *window, TimestampTz time, TimestampTz *start, TimestampTz *end);
+
+/*
+ * Can this aggregate be kept incrementally (its transition value saved, read
+ * back and, where the state is internal, combined)?  Used by the planner to
+ * choose between AGGREGATE and ROWS; *why is set to a phrase when not.
+ */
+extern bool cq_aggregate_is_incremental(const Aggref *aggref, const char **why);

@@ -1,0 +1,137 @@
+/*
+ * plan.h
+ *	  How a continuous view's query is carried out: stage query, operator,
+ *	  close query.
+ *
+ * A query is split at its lowest stateful level.  What stands below - scan of
+ * the stream, filter, joins with tables, expressions - is the stage query; it
+ * runs over each batch.  What stands at and above is kept by an operator and,
+ * when a window closes, finished by the close query, which reads the closed
+ * rows as an ephemeral named relation.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/bitmapset.h"
+#include "nodes/parsenodes.h"
+
+/* Name of the ephemeral relation that a close query reads. */
+#define CQ_CLOSED_ROWS "pipeline_closed_rows"
+
+typedef enum CqShape
+{
+	CQ_SHAPE_APPEND,	/* nothing stateful: stage rows are the view's rows */
+	CQ_SHAPE_AGGREGATE, /* groups with transition values */
+	CQ_SHAPE_ROWS		/* the window's rows are kept until it closes */
+} CqShape;
+
+typedef enum CqEmit
+{
+	CQ_EMIT_WINDOW_CLOSE,
+	CQ_EMIT_CHANGES
+} CqEmit;
+
+typedef enum CqWindowKind
+{
+	CQ_WINDOW_NONE,
+	CQ_WINDOW_TUMBLE, /* fixed size: pipeline.tumble, date_bin */
+	CQ_WINDOW_TRUNC	  /* calendar: date_trunc */
+} CqWindowKind;
+
+typedef struct CqWindow
+{
+	CqWindowKind kind;
+	Oid time_type;	/* timestamptz or timestamp */
+	int64 size_us;	/* CQ_WINDOW_TUMBLE */
+	int64 origin_us; /* likewise: a start of a window, as a Timestamp */
+	char *unit;		/* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */
+	char *zone;		/* likewise; NULL = TimeZone setting of the view */
+} CqWindow;
+
+/* What a key column of the closed rows is made of. */
+typedef enum CqKeyRole
+{
+	CQ_KEY_VALUE,		 /* a column of the stage rows */
+	CQ_KEY_WINDOW_RANGE, /* [start, end) as tstzrange / tsrange */
+	CQ_KEY_WINDOW_START, /* the window's start (date_bin, date_trunc, lower()) */
+	CQ_KEY_WINDOW_END	 /* the window's end (upper()) */
+} CqKeyRole;
+
+typedef struct CqKey
+{
+	CqKeyRole role;
+	Oid type;
+	int32 typmod;
+	Oid collation;
+	Oid equality_operator;
+	int stage_column; /* 0-based column of the stage rows (column 0 is the ordinal); VALUE only */
+} CqKey;
+
+typedef struct CqAggregate
+{
+	Aggref *aggref;	   /* arguments rewritten to Vars of OUTER_VAR = stage columns (1-based attno) */
+	int nargs;		   /* direct, transition arguments */
+	int *arg_columns;  /* 0-based stage columns */
+	int filter_column; /* 0-based boolean stage column; -1 = none */
+} CqAggregate;
+
+typedef struct CqPlan
+{
+	CqShape shape;
+	CqEmit emit;
+	Oid stream;			   /* foreign table */
+	Bitmapset *columns;	   /* attribute numbers of the stream that the query reads, event time included */
+	CqWindow window;	   /* kind NONE for unwindowed and append */
+
+	/*
+	 * The stage query.  Its first output column is the stream row's ctid (the
+	 * event's ordinal).  Further ones: APPEND: the view's columns in order.
+	 * AGGREGATE: value keys, then arguments and filters.  ROWS: whatever the
+	 * close query reads.
+	 */
+	Query *stage;
+	bool stage_has_joins;  /* reads relations besides the stream */
+
+	/* AGGREGATE: */
+	int nkeys;
+	CqKey *keys;
+	int naggregates;
+	CqAggregate *aggregates;
+
+	/*
+	 * Columns of the closed rows: AGGREGATE: keys then aggregates' results;
+	 * ROWS: stage columns without the ordinal.
+	 */
+	TupleDesc closed_desc;
+	Query *close;		   /* WINDOW_CLOSE: reads CQ_CLOSED_ROWS; its columns are the view's */
+
+	/*
+	 * CHANGES: the user's view over the result table, whose columns are those
+	 * of closed_desc (table columns c1..cn, then _gid).  RTE 1 of its split
+	 * level is a placeholder that cq_plan_upper_query() points at the table.
+	 */
+	Query *upper;
+
+	TupleDesc result_desc; /* the view's columns: names and types */
+	List *notices;		   /* of char *: what was understood; one sentence each */
+} CqPlan;
+
+/*
+ * Work out how to carry out a query (parsed and analysed, not rewritten: as
+ * stored in a view's rule).  Ordinary views in it are expanded first, streams
+ * in views included.  Error with a hint when it cannot be kept continuously.
+ * emit: what the user asked for, or -1.  The result is allocated in the current
+ * memory context; query is not changed.
+ */
+extern CqPlan *cq_plan_query(const Query *query, int emit, const char *view_name);
+
+/* The query of a stored (hidden) view relation, as a copy fit for cq_plan_query(). */
+extern Query *cq_plan_stored_query(Oid query_view);
+
+/* CHANGES: the upper query reading the result table, for the definition of the user's view. */
+extern Query *cq_plan_upper_query(const CqPlan *plan, Oid result_table);
+
+/* A readable tree of stage, operator and close query, with PostgreSQL's plans; for pipeline.explain(). */
+extern char *cq_plan_explain(const CqPlan *plan);

@@ -1,0 +1,29 @@
+/*
+ * output.h
+ *	  Rows into a view's result table and its late table.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "storage/itemptr.h"
+#include "utils/rel.h"
+
+typedef struct CqOutput CqOutput;
+
+/* Open for one transaction; the relation must be locked RowExclusive. */
+extern CqOutput *cq_output_begin(Relation relation);
+
+/* Queue one row (the relation's natts); values are copied. */
+extern void cq_output_insert(CqOutput *output, Datum *values, bool *nulls);
+
+/*
+ * Insert or update the row of a group, found by its hidden _gid, which is the
+ * relation's last column.  values are those of the other columns.  *tid is
+ * where the row was last known to be (invalid = unknown), and is updated.
+ */
+extern void cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datum *values,
+							 bool *nulls);
+
+/* Write what is queued and close; returns the number of rows written. */
+extern int64 cq_output_end(CqOutput *output);

@@ -1,0 +1,132 @@
+/*
+ * source.h
+ *	  Where records come from: one interface over Kafka topics and local
+ *	  streams.
+ *
+ * A source hands out records of its partitions in the order of each
+ * partition, starting at the given positions, and never waits.  It does not
+ * store positions: the caller does, in the transaction that makes use of the
+ * records durable.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "source/stream.h"
+
+#define CQ_OFFSET_UNKNOWN (-1)
+
+/*
+ * One partition of a stream as its task sees it.  The fields under "saved"
+ * make up its part of the task's position row; the source sets the position,
+ * the watermark code the event times.
+ */
+typedef struct CqPartition
+{
+	/* saved with each checkpoint */
+	int32 id;					/* Kafka's number; 0 for a local stream */
+	int64 next_offset;			/* Kafka: position.  Local: rows read so far */
+	int64 start_offset;			/* Kafka: where this task began to read */
+	int32 leader_epoch;			/* of the last record, -1 if unknown */
+	int64 anchor_offset;		/* last record processed, CQ_OFFSET_UNKNOWN if none */
+	uint64 anchor_hash;			/* of that record's timestamp, key and value */
+	char *cursor;				/* local: snapshots and place between them, as text; else NULL */
+	TimestampTz max_event_time; /* highest seen; DT_NOBEGIN if none */
+	int64 max_disorder_us;		/* furthest that an event was behind max_event_time */
+
+	/* known to this worker only */
+	int64 end_offset;			/* log's end (high watermark), CQ_OFFSET_UNKNOWN if not known yet */
+	bool caught_up;				/* the last answer put the log's end at our position */
+	bool idle;					/* caught up for idle_timeout */
+	int64 caught_up_since_us;	/* monotonic; when the present spell of being caught up began */
+	void *source_private;
+} CqPartition;
+
+/* One undecoded record.  Pointers stay valid until the next cq_source_poll(). */
+typedef struct CqRecord
+{
+	int32 partition;	   /* index into CqSource.partitions */
+	int64 offset;		   /* Kafka's, or the local row's sequence number */
+	TimestampTz timestamp; /* broker's, or the local row's insertion; DT_NOBEGIN if none */
+	const char *payload;   /* NULL = no value (tombstone); not terminated */
+	Size payload_len;
+	const char *key;	   /* NULL = no key */
+	Size key_len;
+	void *native;		   /* Kafka: rd_kafka_message_t *, for headers.  Local: unused */
+	Datum *values;		   /* local: the row, natts of the stream; else NULL */
+	bool *nulls;
+} CqRecord;
+
+struct CqSource;
+
+typedef struct CqSourceOps
+{
+	/*
+	 * Fetch up to max records without waiting into source->records; returns
+	 * how many.  Called inside a transaction with an active snapshot.  The
+	 * same records come again after cq_source_seek() to the old positions.
+	 */
+	int (*poll) (struct CqSource *source, int max);
+
+	/*
+	 * After records [0, n) of the last poll were taken over: move the
+	 * partitions' positions (next_offset, cursor, anchor, leader_epoch) behind
+	 * them.  n may be less than polled; the others come again with the next
+	 * poll.
+	 */
+	void (*advance) (struct CqSource *source, int n);
+
+	/* Go back to the positions now in source->partitions, after an abort. */
+	void (*seek) (struct CqSource *source);
+
+	/*
+	 * Is there, as far as is known without asking, something to poll?
+	 * Outside of transactions.
+	 */
+	bool (*ready) (struct CqSource *source);
+
+	/*
+	 * Housekeeping outside of transactions: take in answers about partitions
+	 * and log ends, ask anew when due, report errors by ereport (CQ_ERRCODE_STOP
+	 * for a retention gap, a deleted or recreated topic).  Returns true if
+	 * source->partitions changed (a partition was found).
+	 */
+	bool (*maintain) (struct CqSource *source);
+
+	/*
+	 * Begin to find out where the logs end now; reached() tells for the same
+	 * ticket, later, whether all records up to there have been handed out and
+	 * taken over by advance().
+	 */
+	int64 (*mark_end) (struct CqSource *source);
+	bool (*reached) (struct CqSource *source, int64 ticket);
+
+	/* Is the source out of reach now (time that must not count as idle)? */
+	bool (*unreachable) (struct CqSource *source);
+
+	/* Give up everything; safe on a half-opened source and inside proc_exit. */
+	void (*close) (struct CqSource *source);
+} CqSourceOps;
+
+typedef struct CqSource
+{
+	const CqSourceOps *ops;
+	const CqStream *stream;
+	MemoryContext context; /* of the source; lives as long as the worker's run */
+	int npartitions;
+	CqPartition *partitions; /* may be reallocated by maintain() */
+	CqRecord *records;		 /* of the last poll */
+	int wakeup_fd;			 /* readable when poll may have something; -1 = latch only */
+} CqSource;
+
+/*
+ * Open a source for a stream at the given positions (npartitions = 0: first
+ * start, as the stream's "start" option says).  owner is the view's owner,
+ * whose user mapping is used.  Called inside a transaction; does not wait.
+ */
+extern CqSource *cq_kafka_source_open(const CqStream *stream, Oid owner, const CqPartition *partitions,
+									  int npartitions, MemoryContext context);
+extern CqSource *cq_local_source_open(const CqStream *stream, Oid owner, const CqPartition *partitions,
+									  int npartitions, MemoryContext context);

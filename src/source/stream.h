@@ -1,0 +1,117 @@
+/*
+ * stream.h
+ *	  What a stream is: the foreign table's columns and options, read from the
+ *	  catalog and checked.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "foreign/foreign.h"
+#include "nodes/pg_list.h"
+#include "nodes/primnodes.h"
+
+typedef enum CqStreamKind
+{
+	CQ_STREAM_KAFKA,
+	CQ_STREAM_LOCAL
+} CqStreamKind;
+
+typedef enum CqFormat
+{
+	CQ_FORMAT_ROW, /* local streams: the row as it was inserted */
+	CQ_FORMAT_JSON,
+	CQ_FORMAT_CSV,
+	CQ_FORMAT_RAW
+} CqFormat;
+
+typedef enum CqOnError
+{
+	CQ_ON_ERROR_DEAD_LETTER,
+	CQ_ON_ERROR_STOP,
+	CQ_ON_ERROR_SKIP
+} CqOnError;
+
+/* A column that is filled from the record's coordinates, not its payload. */
+typedef enum CqMetadata
+{
+	CQ_METADATA_NONE,
+	CQ_METADATA_KEY,
+	CQ_METADATA_TOPIC,
+	CQ_METADATA_PARTITION,
+	CQ_METADATA_OFFSET,
+	CQ_METADATA_TIMESTAMP,
+	CQ_METADATA_HEADERS
+} CqMetadata;
+
+/* How a time is sent when not in PostgreSQL's own or ISO form. */
+typedef enum CqTimeFormat
+{
+	CQ_TIME_FORMAT_TEXT,
+	CQ_TIME_FORMAT_EPOCH_S,
+	CQ_TIME_FORMAT_EPOCH_MS,
+	CQ_TIME_FORMAT_EPOCH_US
+} CqTimeFormat;
+
+typedef enum CqStart
+{
+	CQ_START_EARLIEST,
+	CQ_START_LATEST,
+	CQ_START_TIMESTAMP
+} CqStart;
+
+typedef struct CqStreamColumn
+{
+	AttrNumber attnum;
+	char *name;
+	bool dropped;
+	Oid type;
+	int32 typmod;
+	Oid collation;
+	List *path; /* of char *: keys from the document's root to the value; one member unless nested */
+	CqMetadata metadata;
+	CqTimeFormat time_format;
+	Node *generation; /* expression of a generated column (Vars of varno 1), else NULL */
+} CqStreamColumn;
+
+typedef struct CqStream
+{
+	Oid relid;
+	Oid server_id;
+	char *name; /* for messages */
+	CqStreamKind kind;
+	CqFormat format;
+	int ncolumns;			 /* natts of the foreign table, dropped ones included */
+	CqStreamColumn *columns; /* columns[attnum - 1] */
+
+	AttrNumber event_time;		/* 0 = processing time */
+	int64 out_of_orderness_us;
+	int64 idle_timeout_us;		/* -1 = off */
+	int64 max_ahead_us;			/* -1 = off */
+	int64 max_skew_us;
+	CqOnError on_error;
+	List *primary_key;	 /* of AttrNumber (integer list) */
+	List *partition_key; /* likewise */
+
+	/* Kafka */
+	char *topic;
+	List *partition_ids; /* integer list; NIL = all */
+	CqStart start;
+	TimestampTz start_time;
+
+	/* local */
+	Oid backing_tables[3]; /* hidden tables that keep the rows, rotated */
+	Oid sequence;
+	int64 retention_us; /* -1 = until every view has read them */
+} CqStream;
+
+/*
+ * Read and check a stream's definition.  Everything is allocated in the
+ * current memory context.  Error if relid is not a foreign table of one of our
+ * two wrappers, or if an option does not make sense.
+ */
+extern CqStream *cq_stream_load(Oid relid);
+
+/* Is this relation a stream of ours? */
+extern bool cq_is_stream(Oid relid);

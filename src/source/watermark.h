@@ -1,0 +1,37 @@
+/*
+ * watermark.h
+ *	  How far event time has advanced for one view.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "source/source.h"
+
+typedef struct CqWatermark
+{
+	const CqStream *stream;
+	TimestampTz view;	/* the view's: monotone; saved as closed_to */
+	TimestampTz stream_mark; /* lowest over the live partitions; DT_NOBEGIN if none */
+} CqWatermark;
+
+extern void cq_watermark_init(CqWatermark *wm, const CqStream *stream, TimestampTz closed_to);
+
+/* Take in one event's time; afterwards wm->view is the watermark after it. */
+extern void cq_watermark_see(CqWatermark *wm, CqSource *source, int partition, TimestampTz time);
+
+/* Reconsider after partitions became idle, live, or were added. */
+extern void cq_watermark_refresh(CqWatermark *wm, CqSource *source);
+
+/*
+ * Note which partitions are caught up, at monotonic time now_us; marks those
+ * idle that have been for the stream's idle_timeout.  Returns the monotonic
+ * time of the next change to expect, -1 if none.
+ */
+extern int64 cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreachable);
+
+/* Is every partition idle, so that the view's watermark follows the clock? */
+extern bool cq_watermark_all_idle(const CqSource *source);
+
+/* Move the view's watermark up to a time; never back. */
+extern void cq_watermark_advance(CqWatermark *wm, TimestampTz to);

@@ -12,3 +12,15 @@
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "pipeline_ext supports PostgreSQL 15 to 18"
 #endif
+
+/* Named wait events of extensions: new in 17. */
+static inline uint32
+cq_compat_wait_event(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	(void) name;
+	return PG_WAIT_EXTENSION;
+#endif
+}

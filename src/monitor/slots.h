@@ -47,6 +47,8 @@ typedef struct CqTaskSlot
 	/* the worker */
 	pid_t pid;			  /* 0 = none */
 	Latch *latch;
+	Oid stream;			  /* that the worker reads; for waking it when a local stream grows */
+	Oid owner;			  /* of the view; decides who may see the last error */
 	bool starting;		  /* registered with the postmaster, not yet attached */
 	int failures;		  /* in a row; decides the backoff */
 	TimestampTz start_after; /* not before */
@@ -71,7 +73,7 @@ typedef struct CqTaskSlot
 typedef struct CqPartitionSlot
 {
 	bool in_use;
-	int task_slot;		 /* index */
+	int task_slot;		 /* index; valid while in_use */
 	int32 partition;
 	int64 end_offset;	 /* worker's own from here */
 	int64 next_offset;

@@ -1,0 +1,37 @@
+/*
+ * pipeline_ext.c
+ *	  What happens when the library is loaded.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "ddl/drop.h"
+#include "ddl/utility_hook.h"
+#include "monitor/slots.h"
+#include "runtime/launcher.h"
+#include "settings.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+/*
+ * Shared memory and the launcher exist only when the postmaster loads us.
+ * Loaded later, by the first call of one of our functions, we define no
+ * parameters and install no hooks: entry points then say what is missing
+ * (cq_require_preload).  pg_upgrade must find no worker of ours running.
+ */
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	cq_settings_define();
+	cq_slots_init();
+	cq_utility_hook_install();
+	cq_drop_hook_install();
+	if (!IsBinaryUpgrade)
+		cq_launcher_register();
+}

@@ -24,3 +24,110 @@ cq_compat_wait_event(const char *name)
 	return PG_WAIT_EXTENSION;
 #endif
 }
+
+/* ExecInsertIndexTuples() got the argument onlySummarizing in 16. */
+#include "executor/executor.h"
+
+static inline List *
+cq_compat_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false);
+#else
+	return ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/* RelationGetPrimaryKeyIndex() got the argument deferrable_ok in 18. */
+#include "utils/relcache.h"
+
+static inline Oid
+cq_compat_primary_key(Relation relation)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(relation, false);
+#else
+	return RelationGetPrimaryKeyIndex(relation);
+#endif
+}
+
+/* index_beginscan() got instrumentation in 18. */
+#include "access/genam.h"
+
+static inline IndexScanDesc
+cq_compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* simple_table_tuple_update() tells which indexes to update as an enum from 16 on. */
+#include "access/tableam.h"
+
+static inline void
+cq_compat_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot, Snapshot snapshot,
+					   bool *update_indexes)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes which;
+
+	simple_table_tuple_update(rel, tid, slot, snapshot, &which);
+	*update_indexes = which != TU_None;
+#else
+	simple_table_tuple_update(rel, tid, slot, snapshot, update_indexes);
+#endif
+}
+
+/* Ownership checks by class of object became one function in 16. */
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_tablespace.h"
+#include "utils/acl.h"
+
+static inline bool
+cq_compat_owns_relation(Oid relid, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, role);
+#else
+	return pg_class_ownercheck(relid, role);
+#endif
+}
+
+static inline bool
+cq_compat_owns_database(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, role);
+#else
+	return pg_database_ownercheck(database, role);
+#endif
+}
+
+static inline AclResult
+cq_compat_tablespace_aclcheck(Oid tablespace, Oid role, AclMode mode)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(TableSpaceRelationId, tablespace, role, mode);
+#else
+	return pg_tablespace_aclcheck(tablespace, role, mode);
+#endif
+}
+
+/* DefineIndex() got the argument total_parts in 16. */
+#include "commands/defrem.h"
+
+static inline ObjectAddress
+cq_compat_define_index(Oid relid, IndexStmt *stmt, bool check_rights)
+{
+#if PG_VERSION_NUM >= 160000
+	return DefineIndex(relid, stmt, InvalidOid, InvalidOid, InvalidOid, -1, false, check_rights, true,
+					   false, false);
+#else
+	return DefineIndex(relid, stmt, InvalidOid, InvalidOid, InvalidOid, false, check_rights, true,
+					   false, false);
+#endif
+}

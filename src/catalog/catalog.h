@@ -33,6 +33,7 @@ typedef struct CqView
 {
 	int64 id;
 	Oid view;
+	Oid stream;
 	Oid query;
 	Oid result;
 	Oid chunks; /* InvalidOid if none */
@@ -94,7 +95,7 @@ typedef struct CqCheckpoint
 extern void cq_view_insert(const CqView *view);
 extern bool cq_view_load(int64 id, CqView *view);		/* false: no such row */
 extern bool cq_view_load_by_oid(Oid relid, CqView *view); /* by the user's view */
-extern List *cq_views_of_stream(Oid stream);			/* of int64 *: ids of views whose query reads it, directly or through views */
+extern List *cq_views_of_stream(Oid stream);			/* of int64 *: ids of the views that read it */
 extern void cq_view_delete(int64 id);					/* with task, checkpoint and dead letters */
 extern void cq_view_set_options(int64 id, List *given);
 

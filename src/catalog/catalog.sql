@@ -22,6 +22,7 @@ CREATE SEQUENCE pipeline_data.id_seq;
 CREATE TABLE pipeline_data.views (
   id bigint NOT NULL PRIMARY KEY,
   view regclass NOT NULL UNIQUE,          -- what the user sees
+  stream regclass NOT NULL,               -- what it reads
   query regclass NOT NULL UNIQUE,         -- hidden view with the original query
   result regclass NOT NULL UNIQUE,        -- hidden table with the rows
   chunks regclass,                        -- operator state; null where there is none
@@ -61,8 +62,9 @@ CREATE TABLE pipeline_data.checkpoints (
   windows_closed bigint NOT NULL,
   checkpoint_us bigint NOT NULL,          -- total time spent in committing
   committed_at timestamptz NOT NULL,
-  partitions bytea STORAGE PLAIN NOT NULL -- packed; see pipeline_data.partitions()
+  partitions bytea NOT NULL               -- packed; see pipeline_data.partitions()
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
+ALTER TABLE pipeline_data.checkpoints ALTER COLUMN partitions SET STORAGE MAIN;
 
 -- Records that could not be decoded or evaluated.
 CREATE TABLE pipeline_data.dead_letters (

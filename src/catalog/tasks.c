@@ -1,0 +1,216 @@
+/*
+ * tasks.c
+ *	  Rows of pipeline_data.tasks, and who this database is.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "catalog/catalog.h"
+#include "catalog/tables.h"
+
+enum
+{
+	COL_ID = 1,
+	COL_DATABASE,
+	COL_INCARNATION,
+	COL_STATE,
+	COL_REASON,
+	COL_ADVANCE_TO,
+	COL_ACCEPT_LOSS,
+	COL_COUNT = COL_ACCEPT_LOSS
+};
+
+static const char *const state_names[] = {
+	[CQ_TASK_RUNNING] = "running",
+	[CQ_TASK_PAUSED] = "paused",
+	[CQ_TASK_STOPPED] = "stopped",
+};
+
+static int64 identity_incarnation(void);
+static void task_from_row(Relation rel, HeapTuple row, CqTask *task);
+static HeapTuple task_row(Relation rel, int64 id);
+
+/* The random number that CREATE EXTENSION gave this database. */
+static int64
+identity_incarnation(void)
+{
+	Relation rel = cq_table_open("identity", AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple row = systable_getnext(scan);
+	int64 incarnation = 0;
+	bool isnull;
+
+	if (HeapTupleIsValid(row))
+		incarnation = DatumGetInt64(heap_getattr(row, 1, RelationGetDescr(rel), &isnull));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return incarnation;
+}
+
+void
+cq_task_insert(int64 id)
+{
+	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+	Datum values[COL_COUNT] = { 0 };
+	bool nulls[COL_COUNT] = { false };
+	HeapTuple row;
+
+	values[COL_ID - 1] = Int64GetDatum(id);
+	values[COL_DATABASE - 1] = ObjectIdGetDatum(MyDatabaseId);
+	values[COL_INCARNATION - 1] = Int64GetDatum(identity_incarnation());
+	values[COL_STATE - 1] = CStringGetTextDatum(state_names[CQ_TASK_RUNNING]);
+	nulls[COL_REASON - 1] = true;
+	nulls[COL_ADVANCE_TO - 1] = true;
+	values[COL_ACCEPT_LOSS - 1] = BoolGetDatum(false);
+	row = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, row);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+static void
+task_from_row(Relation rel, HeapTuple row, CqTask *task)
+{
+	Datum values[COL_COUNT];
+	bool nulls[COL_COUNT];
+	char *state;
+	int i;
+
+	heap_deform_tuple(row, RelationGetDescr(rel), values, nulls);
+	task->id = DatumGetInt64(values[COL_ID - 1]);
+	task->database = DatumGetObjectId(values[COL_DATABASE - 1]);
+	task->incarnation = DatumGetInt64(values[COL_INCARNATION - 1]);
+	task->reason = nulls[COL_REASON - 1] ? NULL : TextDatumGetCString(values[COL_REASON - 1]);
+	task->has_advance = !nulls[COL_ADVANCE_TO - 1];
+	task->advance_to = task->has_advance ? DatumGetTimestampTz(values[COL_ADVANCE_TO - 1]) : DT_NOBEGIN;
+	task->accept_loss = DatumGetBool(values[COL_ACCEPT_LOSS - 1]);
+	task->state = CQ_TASK_STOPPED;
+	state = TextDatumGetCString(values[COL_STATE - 1]);
+	for (i = 0; i < lengthof(state_names); i++)
+		if (strcmp(state, state_names[i]) == 0)
+			task->state = (CqTaskState) i;
+}
+
+bool
+cq_task_load(int64 id, CqTask *task)
+{
+	Relation rel = cq_table_open("tasks", AccessShareLock);
+	HeapTuple row = cq_table_find(rel, COL_ID, Int64GetDatum(id));
+
+	if (HeapTupleIsValid(row))
+		task_from_row(rel, row, task);
+	table_close(rel, AccessShareLock);
+	return HeapTupleIsValid(row);
+}
+
+bool
+cq_task_is_ours(const CqTask *task)
+{
+	return task->database == MyDatabaseId && task->incarnation == identity_incarnation();
+}
+
+static HeapTuple
+task_row(Relation rel, int64 id)
+{
+	HeapTuple row = cq_table_find(rel, COL_ID, Int64GetDatum(id));
+
+	if (!HeapTupleIsValid(row))
+		elog(ERROR, "task %lld is not in the catalog", (long long) id);
+	return row;
+}
+
+void
+cq_task_set_state(int64 id, CqTaskState state, const char *reason)
+{
+	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+	HeapTuple row = task_row(rel, id);
+	HeapTuple changed;
+	int columns[2] = { COL_STATE, COL_REASON };
+	Datum values[2];
+	bool nulls[2] = { false, reason == NULL };
+
+	values[0] = CStringGetTextDatum(state_names[state]);
+	values[1] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
+	changed = heap_modify_tuple_by_cols(row, RelationGetDescr(rel), 2, columns, values, nulls);
+	CatalogTupleUpdate(rel, &row->t_self, changed);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+cq_task_set_advance(int64 id, bool pending, TimestampTz advance_to)
+{
+	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+
+	cq_table_set(rel, task_row(rel, id), COL_ADVANCE_TO, TimestampTzGetDatum(advance_to), !pending);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+cq_task_set_accept_loss(int64 id, bool accept_loss)
+{
+	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+
+	cq_table_set(rel, task_row(rel, id), COL_ACCEPT_LOSS, BoolGetDatum(accept_loss), false);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+cq_tasks_adopt(void)
+{
+	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	int columns[2] = { COL_DATABASE, COL_INCARNATION };
+	Datum values[2];
+	bool nulls[2] = { false, false };
+	HeapTuple row;
+
+	values[0] = ObjectIdGetDatum(MyDatabaseId);
+	values[1] = Int64GetDatum(identity_incarnation());
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		HeapTuple changed = heap_modify_tuple_by_cols(row, RelationGetDescr(rel), 2, columns, values, nulls);
+
+		CatalogTupleUpdate(rel, &row->t_self, changed);
+	}
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+List *
+cq_tasks_running(void)
+{
+	Relation rel = cq_table_open("tasks", AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	int64 incarnation = identity_incarnation();
+	HeapTuple row;
+	List *ids = NIL;
+
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		CqTask task;
+		int64 *id;
+
+		task_from_row(rel, row, &task);
+		if (task.state != CQ_TASK_RUNNING || task.database != MyDatabaseId || task.incarnation != incarnation)
+			continue;
+		id = palloc(sizeof(int64));
+		*id = task.id;
+		ids = lappend(ids, id);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ids;
+}

@@ -1,0 +1,205 @@
+/*
+ * views.c
+ *	  Rows of pipeline_data.views.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "catalog/catalog.h"
+#include "catalog/tables.h"
+
+enum
+{
+	COL_ID = 1,
+	COL_VIEW,
+	COL_STREAM,
+	COL_QUERY,
+	COL_RESULT,
+	COL_CHUNKS,
+	COL_LATE,
+	COL_OPTIONS,
+	COL_SETTINGS,
+	COL_COUNT = COL_SETTINGS
+};
+
+static void view_from_row(Relation rel, HeapTuple row, CqView *view);
+static Datum strings_to_array(List *strings);
+static List *array_to_strings(Datum array);
+static Oid oid_or_invalid(Datum value, bool isnull);
+
+bool
+cq_extension_exists(void)
+{
+	return IsTransactionState() && OidIsValid(get_extension_oid("pipeline_ext", true)) &&
+		   OidIsValid(get_namespace_oid("pipeline_data", true));
+}
+
+void
+cq_view_insert(const CqView *view)
+{
+	Relation rel = cq_table_open("views", RowExclusiveLock);
+	Datum values[COL_COUNT];
+	bool nulls[COL_COUNT] = { false };
+	HeapTuple row;
+
+	values[COL_ID - 1] = Int64GetDatum(view->id);
+	values[COL_VIEW - 1] = ObjectIdGetDatum(view->view);
+	values[COL_STREAM - 1] = ObjectIdGetDatum(view->stream);
+	values[COL_QUERY - 1] = ObjectIdGetDatum(view->query);
+	values[COL_RESULT - 1] = ObjectIdGetDatum(view->result);
+	values[COL_CHUNKS - 1] = ObjectIdGetDatum(view->chunks);
+	nulls[COL_CHUNKS - 1] = !OidIsValid(view->chunks);
+	values[COL_LATE - 1] = ObjectIdGetDatum(view->late);
+	nulls[COL_LATE - 1] = !OidIsValid(view->late);
+	values[COL_OPTIONS - 1] = strings_to_array(view->options.given);
+	values[COL_SETTINGS - 1] = strings_to_array(view->settings);
+	row = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, row);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+static void
+view_from_row(Relation rel, HeapTuple row, CqView *view)
+{
+	Datum values[COL_COUNT];
+	bool nulls[COL_COUNT];
+	char *name;
+
+	heap_deform_tuple(row, RelationGetDescr(rel), values, nulls);
+	view->id = DatumGetInt64(values[COL_ID - 1]);
+	view->view = DatumGetObjectId(values[COL_VIEW - 1]);
+	view->stream = DatumGetObjectId(values[COL_STREAM - 1]);
+	view->query = DatumGetObjectId(values[COL_QUERY - 1]);
+	view->result = DatumGetObjectId(values[COL_RESULT - 1]);
+	view->chunks = oid_or_invalid(values[COL_CHUNKS - 1], nulls[COL_CHUNKS - 1]);
+	view->late = oid_or_invalid(values[COL_LATE - 1], nulls[COL_LATE - 1]);
+	view->settings = array_to_strings(values[COL_SETTINGS - 1]);
+	name = get_rel_name(view->view);
+	cq_view_options_parse(array_to_strings(values[COL_OPTIONS - 1]), name ? name : "?", &view->options);
+}
+
+static Oid
+oid_or_invalid(Datum value, bool isnull)
+{
+	return isnull ? InvalidOid : DatumGetObjectId(value);
+}
+
+bool
+cq_view_load(int64 id, CqView *view)
+{
+	Relation rel = cq_table_open("views", AccessShareLock);
+	HeapTuple row = cq_table_find(rel, COL_ID, Int64GetDatum(id));
+
+	if (HeapTupleIsValid(row))
+		view_from_row(rel, row, view);
+	table_close(rel, AccessShareLock);
+	return HeapTupleIsValid(row);
+}
+
+bool
+cq_view_load_by_oid(Oid relid, CqView *view)
+{
+	Relation rel = cq_table_open("views", AccessShareLock);
+	HeapTuple row = cq_table_find(rel, COL_VIEW, ObjectIdGetDatum(relid));
+
+	if (HeapTupleIsValid(row))
+		view_from_row(rel, row, view);
+	table_close(rel, AccessShareLock);
+	return HeapTupleIsValid(row);
+}
+
+List *
+cq_views_of_stream(Oid stream)
+{
+	Relation rel = cq_table_open("views", AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple row;
+	List *ids = NIL;
+
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		bool isnull;
+		int64 *id;
+
+		if (DatumGetObjectId(heap_getattr(row, COL_STREAM, RelationGetDescr(rel), &isnull)) != stream)
+			continue;
+		id = palloc(sizeof(int64));
+		*id = DatumGetInt64(heap_getattr(row, COL_ID, RelationGetDescr(rel), &isnull));
+		ids = lappend(ids, id);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ids;
+}
+
+void
+cq_view_delete(int64 id)
+{
+	static const struct
+	{
+		const char *table;
+		AttrNumber column;
+	} places[] = { { "views", COL_ID }, { "tasks", 1 }, { "checkpoints", 1 }, { "dead_letters", 1 } };
+	int i;
+
+	for (i = 0; i < lengthof(places); i++)
+	{
+		Relation rel = cq_table_open(places[i].table, RowExclusiveLock);
+
+		cq_table_delete(rel, places[i].column, Int64GetDatum(id));
+		table_close(rel, NoLock);
+	}
+	CommandCounterIncrement();
+}
+
+void
+cq_view_set_options(int64 id, List *given)
+{
+	Relation rel = cq_table_open("views", RowExclusiveLock);
+	HeapTuple row = cq_table_find(rel, COL_ID, Int64GetDatum(id));
+
+	if (!HeapTupleIsValid(row))
+		elog(ERROR, "continuous view %lld is not in the catalog", (long long) id);
+	cq_table_set(rel, row, COL_OPTIONS, strings_to_array(given), false);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+static Datum
+strings_to_array(List *strings)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(list_length(strings), 1));
+	ListCell *lc;
+	int n = 0;
+
+	foreach(lc, strings)
+		elements[n++] = CStringGetTextDatum(lfirst(lc));
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static List *
+array_to_strings(Datum array)
+{
+	Datum *elements;
+	List *strings = NIL;
+	int n;
+	int i;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
+	for (i = 0; i < n; i++)
+		strings = lappend(strings, TextDatumGetCString(elements[i]));
+	return strings;
+}

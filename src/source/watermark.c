@@ -1,0 +1,148 @@
+/*
+ * watermark.c
+ *	  How far event time has advanced for one view.
+ *
+ * A partition's watermark is the highest event time seen in it minus the
+ * stream's bound on disorder; a stream's is the lowest over its partitions,
+ * idle ones left out; the view's is the highest value the stream's ever had.
+ *
+ * A partition that is behind the stream's watermark - new, or woken after it
+ * was idle - cannot take back what was already promised.  It holds the
+ * watermark only while it has a known backlog: then it will soon catch up, and
+ * waiting for it keeps its coming events from being late.
+ *
+ * Invariants
+ *	W1. wm->view never moves back, not even across a restart: it is saved with
+ *		the positions and given back to cq_watermark_init.
+ *	W2. With one partition that never went idle, wm->view after an event is a
+ *		function of the records up to it alone.
+ *
+ * Locking: none; only the task's own worker touches this state.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "source/watermark.h"
+
+static TimestampTz partition_mark(const CqWatermark *wm, const CqPartition *partition);
+static bool partition_holds(const CqWatermark *wm, const CqPartition *partition);
+
+void
+cq_watermark_init(CqWatermark *wm, const CqStream *stream, TimestampTz closed_to)
+{
+	wm->stream = stream;
+	wm->view = closed_to;
+	wm->stream_mark = DT_NOBEGIN;
+}
+
+/* Event times are finite, so subtracting the bound stays above DT_NOBEGIN's neighbourhood or stops there. */
+static TimestampTz
+partition_mark(const CqWatermark *wm, const CqPartition *partition)
+{
+	if (partition->max_event_time < MIN_TIMESTAMP + wm->stream->out_of_orderness_us)
+		return DT_NOBEGIN;
+	return partition->max_event_time - wm->stream->out_of_orderness_us;
+}
+
+static bool
+partition_holds(const CqWatermark *wm, const CqPartition *partition)
+{
+	if (partition->idle)
+		return false;
+	return partition_mark(wm, partition) >= wm->stream_mark || !partition->caught_up;
+}
+
+void
+cq_watermark_see(CqWatermark *wm, CqSource *source, int partition, TimestampTz time)
+{
+	CqPartition *p = &source->partitions[partition];
+	TimestampTz before = partition_mark(wm, p);
+	bool woken = p->idle;
+
+	p->idle = false;
+	if (time <= p->max_event_time)
+	{
+		p->max_disorder_us = Max(p->max_disorder_us, p->max_event_time - time);
+		if (!woken)
+			return;
+	}
+	p->max_event_time = Max(p->max_event_time, time);
+	/* only the partition that was lowest can raise the minimum */
+	if (source->npartitions == 1 || before <= wm->stream_mark || woken)
+		cq_watermark_refresh(wm, source);
+}
+
+void
+cq_watermark_refresh(CqWatermark *wm, CqSource *source)
+{
+	TimestampTz lowest = DT_NOEND;
+	int i;
+
+	for (i = 0; i < source->npartitions; i++)
+	{
+		CqPartition *p = &source->partitions[i];
+
+		if (partition_holds(wm, p))
+			lowest = Min(lowest, partition_mark(wm, p));
+	}
+	if (lowest == DT_NOEND)
+	{
+		/* nobody holds it: the furthest of the idle ones counts */
+		lowest = DT_NOBEGIN;
+		for (i = 0; i < source->npartitions; i++)
+			lowest = Max(lowest, partition_mark(wm, &source->partitions[i]));
+	}
+	wm->stream_mark = Max(wm->stream_mark, lowest);
+	cq_watermark_advance(wm, wm->stream_mark);
+}
+
+int64
+cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreachable)
+{
+	int64 timeout_us = wm->stream->idle_timeout_us;
+	int64 next_us = -1;
+	bool changed = false;
+	int i;
+
+	if (timeout_us < 0)
+		return -1;
+	for (i = 0; i < source->npartitions; i++)
+	{
+		CqPartition *p = &source->partitions[i];
+
+		if (!p->caught_up || unreachable)
+			p->caught_up_since_us = 0;
+		else if (p->caught_up_since_us == 0)
+			p->caught_up_since_us = Max(now_us, 1);
+		if (p->idle || p->caught_up_since_us == 0)
+			continue;
+		if (now_us - p->caught_up_since_us >= timeout_us)
+		{
+			p->idle = true;
+			changed = true;
+		}
+		else if (next_us < 0 || p->caught_up_since_us + timeout_us < next_us)
+			next_us = p->caught_up_since_us + timeout_us;
+	}
+	if (changed)
+		cq_watermark_refresh(wm, source);
+	return next_us;
+}
+
+bool
+cq_watermark_all_idle(const CqSource *source)
+{
+	int i;
+
+	for (i = 0; i < source->npartitions; i++)
+		if (!source->partitions[i].idle)
+			return false;
+	return source->npartitions > 0;
+}
+
+void
+cq_watermark_advance(CqWatermark *wm, TimestampTz to)
+{
+	wm->view = Max(wm->view, to);
+}

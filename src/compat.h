@@ -131,3 +131,55 @@ cq_compat_define_index(Oid relid, IndexStmt *stmt, bool check_rights)
 					   false, false);
 #endif
 }
+
+/* make_range() got an error context in 16. */
+#include "utils/rangetypes.h"
+
+static inline RangeType *
+cq_compat_make_range(TypeCacheEntry *typcache, RangeBound *lower, RangeBound *upper)
+{
+#if PG_VERSION_NUM >= 160000
+	return make_range(typcache, lower, upper, false, NULL);
+#else
+	return make_range(typcache, lower, upper, false);
+#endif
+}
+
+/* Object access checks got one function for all kinds in 16. */
+#include "catalog/pg_proc.h"
+#include "utils/acl.h"
+
+static inline AclResult
+cq_compat_function_aclcheck(Oid function, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
+#else
+	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
+#endif
+}
+
+/* transaction_timeout came in 17; unlike the other timeouts it applies to background workers. */
+#include "utils/guc.h"
+
+static inline void
+cq_compat_pin_transaction_timeout(void)
+{
+#if PG_VERSION_NUM >= 170000
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+}
+
+/* Wait event sets belong to resource owners from 17 on; ours to none. */
+#include "storage/latch.h"
+
+static inline WaitEventSet *
+cq_compat_create_wait_event_set(MemoryContext context, int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	(void) context;
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(context, nevents);
+#endif
+}

@@ -25,55 +25,59 @@ char *cq_ssl_directory = NULL;
 static void
 define_at_start(void)
 {
-	DefineCustomIntVariable("pipeline.max_partitions",
-							"Number of stream partitions that can be read at a time, over all views.",
-							NULL,
-							&cq_max_partitions,
-							4096,
-							16,
-							1000000,
-							PGC_POSTMASTER,
-							0,
-							NULL,
-							NULL,
-							NULL);
-	DefineCustomIntVariable("pipeline.max_tasks",
-							"Number of continuous views that can be kept, over all databases.",
-							"Each running one also needs a background worker; see max_worker_processes.",
-							&cq_max_tasks,
-							64,
-							1,
-							10000,
-							PGC_POSTMASTER,
-							0,
-							NULL,
-							NULL,
-							NULL);
+	DefineCustomIntVariable(
+		"pipeline.max_partitions",
+		"Number of stream partitions that can be read at a time, over all views.",
+		NULL,
+		&cq_max_partitions,
+		4096,
+		16,
+		1000000,
+		PGC_POSTMASTER,
+		0,
+		NULL,
+		NULL,
+		NULL);
+	DefineCustomIntVariable(
+		"pipeline.max_tasks",
+		"Number of continuous views that can be kept, over all databases.",
+		"Each running one also needs a background worker; see max_worker_processes.",
+		&cq_max_tasks,
+		64,
+		1,
+		10000,
+		PGC_POSTMASTER,
+		0,
+		NULL,
+		NULL,
+		NULL);
 }
 
 static void
 define_security(void)
 {
-	DefineCustomBoolVariable("pipeline.allow_plaintext",
-							 "Allows credentials to be sent to Kafka brokers over unencrypted connections.",
-							 NULL,
-							 &cq_allow_plaintext,
-							 false,
-							 PGC_SUSET,
-							 0,
-							 NULL,
-							 NULL,
-							 NULL);
-	DefineCustomStringVariable("pipeline.allowed_brokers",
-							   "Brokers that servers not owned by a superuser may name, as host:port patterns.",
-							   "A comma-separated list; * stands for any text. Empty: superusers only.",
-							   &cq_allowed_brokers,
-							   "",
-							   PGC_SIGHUP,
-							   GUC_SUPERUSER_ONLY,
-							   NULL,
-							   NULL,
-							   NULL);
+	DefineCustomBoolVariable(
+		"pipeline.allow_plaintext",
+		"Allows credentials to be sent to Kafka brokers over unencrypted connections.",
+		NULL,
+		&cq_allow_plaintext,
+		false,
+		PGC_SUSET,
+		0,
+		NULL,
+		NULL,
+		NULL);
+	DefineCustomStringVariable(
+		"pipeline.allowed_brokers",
+		"Brokers that servers not owned by a superuser may name, as host:port patterns.",
+		"A comma-separated list; * stands for any text. Empty: superusers only.",
+		&cq_allowed_brokers,
+		"",
+		PGC_SIGHUP,
+		GUC_SUPERUSER_ONLY,
+		NULL,
+		NULL,
+		NULL);
 	DefineCustomStringVariable("pipeline.ssl_dir",
 							   "Directory in which files named in Kafka client properties must be.",
 							   NULL,

@@ -14,8 +14,9 @@ extern int cq_join_memory_kb;		  /* work_mem of stage plans */
 extern int cq_state_memory_kb;		  /* operator state of one task, at most */
 extern int cq_kafka_memory_kb;		  /* fetch buffers of one Kafka source, at most */
 extern bool cq_allow_plaintext;		  /* credentials over unencrypted connections */
-extern char *cq_allowed_brokers;	  /* "host:port" patterns that non-superusers may use, comma-separated */
-extern char *cq_ssl_directory;		  /* where files named in client properties must live */
+extern char
+	*cq_allowed_brokers; /* "host:port" patterns that non-superusers may use, comma-separated */
+extern char *cq_ssl_directory; /* where files named in client properties must live */
 
 /* Define the parameters; called from _PG_init. */
 extern void cq_settings_define(void);

@@ -19,14 +19,14 @@
 /* A view's options, parsed and with defaults. */
 typedef struct CqViewOptions
 {
-	int emit;					  /* CqEmit, or -1: by whether the query has windows */
+	int emit; /* CqEmit, or -1: by whether the query has windows */
 	bool store_late;
-	int64 late_retention_us;	  /* -1 = for ever; not enforced yet */
-	int checkpoint_interval_ms;	  /* 0 = pipeline.checkpoint_interval */
-	CqStart start;				  /* overrides the stream's when has_start */
+	int64 late_retention_us;	/* -1 = for ever; not enforced yet */
+	int checkpoint_interval_ms; /* 0 = pipeline.checkpoint_interval */
+	CqStart start;				/* overrides the stream's when has_start */
 	bool has_start;
 	TimestampTz start_time;
-	List *given;				  /* of char *: "name=value" as the user wrote */
+	List *given; /* of char *: "name=value" as the user wrote */
 } CqViewOptions;
 
 typedef struct CqView
@@ -93,10 +93,10 @@ typedef struct CqCheckpoint
 
 /* views */
 extern void cq_view_insert(const CqView *view);
-extern bool cq_view_load(int64 id, CqView *view);		/* false: no such row */
+extern bool cq_view_load(int64 id, CqView *view);		  /* false: no such row */
 extern bool cq_view_load_by_oid(Oid relid, CqView *view); /* by the user's view */
-extern List *cq_views_of_stream(Oid stream);			/* of int64 *: ids of the views that read it */
-extern void cq_view_delete(int64 id);					/* with task, checkpoint and dead letters */
+extern List *cq_views_of_stream(Oid stream); /* of int64 *: ids of the views that read it */
+extern void cq_view_delete(int64 id);		 /* with task, checkpoint and dead letters */
 extern void cq_view_set_options(int64 id, List *given);
 
 /*
@@ -106,17 +106,18 @@ extern void cq_view_set_options(int64 id, List *given);
 extern void cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options);
 
 /* tasks */
-extern void cq_task_insert(int64 id);	   /* running, with this database's identity */
+extern void cq_task_insert(int64 id); /* running, with this database's identity */
 extern bool cq_task_load(int64 id, CqTask *task);
-extern bool cq_task_is_ours(const CqTask *task); /* created or adopted here, not restored from elsewhere */
+extern bool
+cq_task_is_ours(const CqTask *task); /* created or adopted here, not restored from elsewhere */
 extern void cq_task_set_state(int64 id, CqTaskState state, const char *reason);
 extern void cq_task_set_advance(int64 id, bool pending, TimestampTz advance_to);
 extern void cq_task_set_accept_loss(int64 id, bool accept_loss);
-extern void cq_tasks_adopt(void);		   /* give all tasks this database's identity */
-extern List *cq_tasks_running(void);	   /* of int64 *: ids of tasks in state running that are ours */
+extern void cq_tasks_adopt(void);	 /* give all tasks this database's identity */
+extern List *cq_tasks_running(void); /* of int64 *: ids of tasks in state running that are ours */
 
 /* checkpoints */
-extern void cq_checkpoint_insert(int64 task);	/* the first one: no partitions yet */
+extern void cq_checkpoint_insert(int64 task); /* the first one: no partitions yet */
 extern bool cq_checkpoint_load(int64 task, CqCheckpoint *checkpoint);
 
 /*

@@ -69,7 +69,7 @@ void
 cq_checkpoint_insert(int64 task)
 {
 	Relation rel = cq_table_open("checkpoints", RowExclusiveLock);
-	CqCheckpoint first = { 0 };
+	CqCheckpoint first = {0};
 
 	first.task = task;
 	first.closed_to = DT_NOBEGIN;
@@ -109,11 +109,13 @@ cq_checkpoint_lock(CqCheckpoint *checkpoint)
 							  LockWaitBlock,
 							  0,
 							  &failure);
-	if (result != TM_Ok || DatumGetInt64(slot_getattr(slot, COL_TASK, &isnull)) != checkpoint->task ||
+	if (result != TM_Ok ||
+		DatumGetInt64(slot_getattr(slot, COL_TASK, &isnull)) != checkpoint->task ||
 		DatumGetInt64(slot_getattr(slot, COL_SEQ, &isnull)) != checkpoint->seq)
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_FENCED),
-				errmsg("position of task %lld was changed by somebody else", (long long) checkpoint->task));
+				errmsg("position of task %lld was changed by somebody else",
+					   (long long) checkpoint->task));
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 }
@@ -137,7 +139,7 @@ checkpoint_form(Relation rel, const CqCheckpoint *checkpoint)
 {
 	const CqCounters *counters = &checkpoint->counters;
 	Datum values[COL_COUNT];
-	bool nulls[COL_COUNT] = { false };
+	bool nulls[COL_COUNT] = {false};
 
 	values[COL_TASK - 1] = Int64GetDatum(checkpoint->task);
 	values[COL_OWNER_EPOCH - 1] = Int64GetDatum(checkpoint->owner_epoch);
@@ -157,7 +159,8 @@ checkpoint_form(Relation rel, const CqCheckpoint *checkpoint)
 	values[COL_WINDOWS_CLOSED - 1] = Int64GetDatum(counters->windows_closed);
 	values[COL_CHECKPOINT_US - 1] = Int64GetDatum(counters->checkpoint_us);
 	values[COL_COMMITTED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[COL_PARTITIONS - 1] = PointerGetDatum(partitions_pack(checkpoint->partitions, checkpoint->npartitions));
+	values[COL_PARTITIONS - 1] =
+		PointerGetDatum(partitions_pack(checkpoint->partitions, checkpoint->npartitions));
 	return heap_form_tuple(RelationGetDescr(rel), values, nulls);
 }
 
@@ -234,7 +237,8 @@ partitions_unpack(bytea *packed, int *npartitions)
 	if (version != PACK_VERSION)
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_STOP),
-				errmsg("position has format %d, which this version of pipeline_ext does not know", version));
+				errmsg("position has format %d, which this version of pipeline_ext does not know",
+					   version));
 	*npartitions = (int) pq_getmsgint(&buf, 4);
 	partitions = palloc0(sizeof(CqPartition) * Max(*npartitions, 1));
 	for (i = 0; i < *npartitions; i++)
@@ -275,7 +279,7 @@ cq_partitions(PG_FUNCTION_ARGS)
 		CqPartition *p = &partitions[i];
 		Interval *disorder = palloc0(sizeof(Interval));
 		Datum values[6];
-		bool nulls[6] = { false };
+		bool nulls[6] = {false};
 
 		disorder->time = p->max_disorder_us;
 		values[0] = Int32GetDatum(p->id);

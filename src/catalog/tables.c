@@ -84,7 +84,12 @@ cq_table_set(Relation rel, HeapTuple row, AttrNumber column, Datum value, bool i
 {
 	HeapTuple changed;
 
-	changed = heap_modify_tuple_by_cols(row, RelationGetDescr(rel), 1, (int *) (int[]){ column }, &value, &isnull);
+	changed = heap_modify_tuple_by_cols(row,
+										RelationGetDescr(rel),
+										1,
+										(int *) (int[]){column},
+										&value,
+										&isnull);
 	CatalogTupleUpdate(rel, &row->t_self, changed);
 	heap_freetuple(changed);
 }

@@ -60,8 +60,8 @@ void
 cq_task_insert(int64 id)
 {
 	Relation rel = cq_table_open("tasks", RowExclusiveLock);
-	Datum values[COL_COUNT] = { 0 };
-	bool nulls[COL_COUNT] = { false };
+	Datum values[COL_COUNT] = {0};
+	bool nulls[COL_COUNT] = {false};
 	HeapTuple row;
 
 	values[COL_ID - 1] = Int64GetDatum(id);
@@ -91,7 +91,8 @@ task_from_row(Relation rel, HeapTuple row, CqTask *task)
 	task->incarnation = DatumGetInt64(values[COL_INCARNATION - 1]);
 	task->reason = nulls[COL_REASON - 1] ? NULL : TextDatumGetCString(values[COL_REASON - 1]);
 	task->has_advance = !nulls[COL_ADVANCE_TO - 1];
-	task->advance_to = task->has_advance ? DatumGetTimestampTz(values[COL_ADVANCE_TO - 1]) : DT_NOBEGIN;
+	task->advance_to =
+		task->has_advance ? DatumGetTimestampTz(values[COL_ADVANCE_TO - 1]) : DT_NOBEGIN;
 	task->accept_loss = DatumGetBool(values[COL_ACCEPT_LOSS - 1]);
 	task->state = CQ_TASK_STOPPED;
 	state = TextDatumGetCString(values[COL_STATE - 1]);
@@ -134,9 +135,9 @@ cq_task_set_state(int64 id, CqTaskState state, const char *reason)
 	Relation rel = cq_table_open("tasks", RowExclusiveLock);
 	HeapTuple row = task_row(rel, id);
 	HeapTuple changed;
-	int columns[2] = { COL_STATE, COL_REASON };
+	int columns[2] = {COL_STATE, COL_REASON};
 	Datum values[2];
-	bool nulls[2] = { false, reason == NULL };
+	bool nulls[2] = {false, reason == NULL};
 
 	values[0] = CStringGetTextDatum(state_names[state]);
 	values[1] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
@@ -171,16 +172,17 @@ cq_tasks_adopt(void)
 {
 	Relation rel = cq_table_open("tasks", RowExclusiveLock);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	int columns[2] = { COL_DATABASE, COL_INCARNATION };
+	int columns[2] = {COL_DATABASE, COL_INCARNATION};
 	Datum values[2];
-	bool nulls[2] = { false, false };
+	bool nulls[2] = {false, false};
 	HeapTuple row;
 
 	values[0] = ObjectIdGetDatum(MyDatabaseId);
 	values[1] = Int64GetDatum(identity_incarnation());
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
-		HeapTuple changed = heap_modify_tuple_by_cols(row, RelationGetDescr(rel), 2, columns, values, nulls);
+		HeapTuple changed =
+			heap_modify_tuple_by_cols(row, RelationGetDescr(rel), 2, columns, values, nulls);
 
 		CatalogTupleUpdate(rel, &row->t_self, changed);
 	}
@@ -204,7 +206,8 @@ cq_tasks_running(void)
 		int64 *id;
 
 		task_from_row(rel, row, &task);
-		if (task.state != CQ_TASK_RUNNING || task.database != MyDatabaseId || task.incarnation != incarnation)
+		if (task.state != CQ_TASK_RUNNING || task.database != MyDatabaseId ||
+			task.incarnation != incarnation)
 			continue;
 		id = palloc(sizeof(int64));
 		*id = task.id;

@@ -51,7 +51,7 @@ cq_view_insert(const CqView *view)
 {
 	Relation rel = cq_table_open("views", RowExclusiveLock);
 	Datum values[COL_COUNT];
-	bool nulls[COL_COUNT] = { false };
+	bool nulls[COL_COUNT] = {false};
 	HeapTuple row;
 
 	values[COL_ID - 1] = Int64GetDatum(view->id);
@@ -88,7 +88,9 @@ view_from_row(Relation rel, HeapTuple row, CqView *view)
 	view->late = oid_or_invalid(values[COL_LATE - 1], nulls[COL_LATE - 1]);
 	view->settings = array_to_strings(values[COL_SETTINGS - 1]);
 	name = get_rel_name(view->view);
-	cq_view_options_parse(array_to_strings(values[COL_OPTIONS - 1]), name ? name : "?", &view->options);
+	cq_view_options_parse(array_to_strings(values[COL_OPTIONS - 1]),
+						  name ? name : "?",
+						  &view->options);
 }
 
 static Oid
@@ -134,7 +136,8 @@ cq_views_of_stream(Oid stream)
 		bool isnull;
 		int64 *id;
 
-		if (DatumGetObjectId(heap_getattr(row, COL_STREAM, RelationGetDescr(rel), &isnull)) != stream)
+		if (DatumGetObjectId(heap_getattr(row, COL_STREAM, RelationGetDescr(rel), &isnull)) !=
+			stream)
 			continue;
 		id = palloc(sizeof(int64));
 		*id = DatumGetInt64(heap_getattr(row, COL_ID, RelationGetDescr(rel), &isnull));
@@ -152,7 +155,7 @@ cq_view_delete(int64 id)
 	{
 		const char *table;
 		AttrNumber column;
-	} places[] = { { "views", COL_ID }, { "tasks", 1 }, { "checkpoints", 1 }, { "dead_letters", 1 } };
+	} places[] = {{"views", COL_ID}, {"tasks", 1}, {"checkpoints", 1}, {"dead_letters", 1}};
 	int i;
 
 	for (i = 0; i < lengthof(places); i++)
@@ -185,7 +188,7 @@ strings_to_array(List *strings)
 	ListCell *lc;
 	int n = 0;
 
-	foreach(lc, strings)
+	foreach (lc, strings)
 		elements[n++] = CStringGetTextDatum(lfirst(lc));
 	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
@@ -198,7 +201,14 @@ array_to_strings(Datum array)
 	int n;
 	int i;
 
-	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
+	deconstruct_array(DatumGetArrayTypeP(array),
+					  TEXTOID,
+					  -1,
+					  false,
+					  TYPALIGN_INT,
+					  &elements,
+					  NULL,
+					  &n);
 	for (i = 0; i < n; i++)
 		strings = lappend(strings, TextDatumGetCString(elements[i]));
 	return strings;

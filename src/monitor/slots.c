@@ -55,7 +55,8 @@ static void request_shmem(void);
 static void startup_shmem(void);
 static Size shared_size(void);
 static void xact_callback(XactEvent event, void *arg);
-static void subxact_callback(SubXactEvent event, SubTransactionId subxact, SubTransactionId parent, void *arg);
+static void subxact_callback(SubXactEvent event, SubTransactionId subxact, SubTransactionId parent,
+							 void *arg);
 static void action_run(const PendingAction *pending);
 static CqDatabaseSlot *database_slot(Oid database, bool create);
 static void slot_stop_worker(CqTaskSlot *slot);
@@ -74,10 +75,12 @@ void
 cq_require_preload(void)
 {
 	if (cq_shared == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("pipeline_ext must be loaded via shared_preload_libraries"),
-				errhint("Add pipeline_ext to shared_preload_libraries in postgresql.conf and restart the server."));
+		ereport(
+			ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("pipeline_ext must be loaded via shared_preload_libraries"),
+			errhint(
+				"Add pipeline_ext to shared_preload_libraries in postgresql.conf and restart the server."));
 }
 
 static Size

@@ -29,7 +29,7 @@ typedef enum CqActivity
 	CQ_ACTIVITY_PROCESSING,
 	CQ_ACTIVITY_COMMITTING,
 	CQ_ACTIVITY_WAITING_FOR_LOCK,
-	CQ_ACTIVITY_BACKING_OFF,	/* after an error */
+	CQ_ACTIVITY_BACKING_OFF, /* after an error */
 	CQ_ACTIVITY_SOURCE_UNREACHABLE,
 	CQ_ACTIVITY_PAUSED,
 	CQ_ACTIVITY_STOPPED
@@ -38,25 +38,25 @@ typedef enum CqActivity
 typedef struct CqTaskSlot
 {
 	bool in_use;
-	uint32 generation;	  /* counts the uses of this slot */
+	uint32 generation; /* counts the uses of this slot */
 	Oid database;
 	int64 task;
-	bool enabled;		  /* should run */
-	uint64 change;		  /* bumped when the task's catalog rows changed: worker rereads them */
+	bool enabled;  /* should run */
+	uint64 change; /* bumped when the task's catalog rows changed: worker rereads them */
 
 	/* the worker */
-	pid_t pid;			  /* 0 = none */
+	pid_t pid; /* 0 = none */
 	Latch *latch;
-	Oid stream;			  /* that the worker reads; for waking it when a local stream grows */
-	Oid owner;			  /* of the view; decides who may see the last error */
-	bool starting;		  /* registered with the postmaster, not yet attached */
-	int failures;		  /* in a row; decides the backoff */
+	Oid stream;				 /* that the worker reads; for waking it when a local stream grows */
+	Oid owner;				 /* of the view; decides who may see the last error */
+	bool starting;			 /* registered with the postmaster, not yet attached */
+	int failures;			 /* in a row; decides the backoff */
 	TimestampTz start_after; /* not before */
 	TimestampTz started_at;
 
 	/* the worker's own */
-	int activity;		  /* CqActivity */
-	int64 watermark;	  /* uncommitted; DT_NOBEGIN if none */
+	int activity;			  /* CqActivity */
+	int64 watermark;		  /* uncommitted; DT_NOBEGIN if none */
 	int64 last_checkpoint_us; /* duration of the last one */
 	int64 state_bytes;
 	int64 groups;
@@ -73,9 +73,9 @@ typedef struct CqTaskSlot
 typedef struct CqPartitionSlot
 {
 	bool in_use;
-	int task_slot;		 /* index; valid while in_use */
+	int task_slot; /* index; valid while in_use */
 	int32 partition;
-	int64 end_offset;	 /* worker's own from here */
+	int64 end_offset; /* worker's own from here */
 	int64 next_offset;
 	int64 max_event_time;
 	int64 max_disorder_us;
@@ -85,8 +85,8 @@ typedef struct CqPartitionSlot
 
 typedef struct CqDatabaseSlot
 {
-	Oid database;		 /* InvalidOid = free */
-	int holds;			 /* > 0: no worker may connect (DROP DATABASE, TEMPLATE, ... under way) */
+	Oid database; /* InvalidOid = free */
+	int holds;	  /* > 0: no worker may connect (DROP DATABASE, TEMPLATE, ... under way) */
 	bool probed;
 } CqDatabaseSlot;
 
@@ -97,9 +97,9 @@ typedef struct CqShared
 	LWLock *lock;
 	Latch *launcher_latch;
 	pid_t launcher_pid;
-	bool probe_all;		 /* launcher: look into every database again */
+	bool probe_all; /* launcher: look into every database again */
 	CqDatabaseSlot databases[CQ_MAX_DATABASES];
-	int ntasks;			 /* array sizes */
+	int ntasks; /* array sizes */
 	int npartitions;
 	CqTaskSlot *tasks;
 	CqPartitionSlot *partitions;

@@ -29,7 +29,7 @@
 #include "errors.h"
 #include "sink/output.h"
 
-#define QUEUE_ROWS 500
+#define QUEUE_ROWS	500
 #define QUEUE_BYTES (512 * 1024)
 
 struct CqOutput
@@ -47,7 +47,8 @@ struct CqOutput
 };
 
 static void queue_write(CqOutput *output);
-static void row_store(CqOutput *output, TupleTableSlot *slot, Datum *values, bool *nulls, int natts);
+static void row_store(CqOutput *output, TupleTableSlot *slot, Datum *values, bool *nulls,
+					  int natts);
 static bool row_is_group(CqOutput *output, ItemPointer tid, int64 gid);
 static bool row_find(CqOutput *output, int64 gid, ItemPointer tid);
 static void row_update(CqOutput *output, ItemPointer tid, TupleTableSlot *slot);
@@ -59,7 +60,8 @@ cq_output_begin(Relation relation)
 
 	output->relation = relation;
 	output->context = CurrentMemoryContext;
-	output->row_context = AllocSetContextCreate(CurrentMemoryContext, "pipeline output", ALLOCSET_DEFAULT_SIZES);
+	output->row_context =
+		AllocSetContextCreate(CurrentMemoryContext, "pipeline output", ALLOCSET_DEFAULT_SIZES);
 	output->estate = CreateExecutorState();
 	output->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(output->rri, relation, 0, NULL, 0);
@@ -124,7 +126,8 @@ queue_write(CqOutput *output)
 }
 
 void
-cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datum *values, bool *nulls)
+cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datum *values,
+				 bool *nulls)
 {
 	int natts = RelationGetNumberOfAttributes(output->relation);
 	MemoryContext old = MemoryContextSwitchTo(output->context);
@@ -151,7 +154,8 @@ cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datu
 					errmsg("row of group %lld is missing from table \"%s\"",
 						   (long long) gid,
 						   RelationGetRelationName(output->relation)),
-					errhint("Somebody changed the view's table. Drop the view and create it again."));
+					errhint(
+						"Somebody changed the view's table. Drop the view and create it again."));
 		row_update(output, tid, slot);
 	}
 	*tid = slot->tts_tid;
@@ -174,8 +178,10 @@ row_is_group(CqOutput *output, ItemPointer tid, int64 gid)
 		ItemPointerGetBlockNumberNoCheck(tid) >= RelationGetNumberOfBlocks(output->relation))
 		return false;
 	slot = table_slot_create(output->relation, NULL);
-	found = table_tuple_fetch_row_version(output->relation, tid, GetActiveSnapshot(), slot) &&
-			DatumGetInt64(slot_getattr(slot, RelationGetNumberOfAttributes(output->relation), &isnull)) == gid;
+	found =
+		table_tuple_fetch_row_version(output->relation, tid, GetActiveSnapshot(), slot) &&
+		DatumGetInt64(
+			slot_getattr(slot, RelationGetNumberOfAttributes(output->relation), &isnull)) == gid;
 	ExecDropSingleTupleTableSlot(slot);
 	return found;
 }

@@ -22,8 +22,8 @@ extern void cq_output_insert(CqOutput *output, Datum *values, bool *nulls);
  * relation's last column.  values are those of the other columns.  *tid is
  * where the row was last known to be (invalid = unknown), and is updated.
  */
-extern void cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datum *values,
-							 bool *nulls);
+extern void cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid,
+							 Datum *values, bool *nulls);
 
 /* Write what is queued and close; returns the number of rows written. */
 extern int64 cq_output_end(CqOutput *output);

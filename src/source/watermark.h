@@ -11,7 +11,7 @@
 typedef struct CqWatermark
 {
 	const CqStream *stream;
-	TimestampTz view;	/* the view's: monotone; saved as closed_to */
+	TimestampTz view;		 /* the view's: monotone; saved as closed_to */
 	TimestampTz stream_mark; /* lowest over the live partitions; DT_NOBEGIN if none */
 } CqWatermark;
 

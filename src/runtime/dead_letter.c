@@ -1,0 +1,208 @@
+/*
+ * dead_letter.c
+ *	  Records that could not be decoded or evaluated, and events that were late.
+ *
+ * Both are written in the transaction that moves the positions past them.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/rangetypes.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "catalog/tables.h"
+#include "compat.h"
+#include "errors.h"
+#include "runtime/run.h"
+
+/* More of a record than this is not kept. */
+#define KEEP_BYTES (256 * 1024)
+
+#define DEAD_LETTER_COLUMNS 10
+
+static const char *keep_bytes(const char *bytes, Size *len);
+static void keep_row(CqRun *run, const CqRecord *record, CqDeadLetter *letter);
+static Datum bytes_datum(const char *bytes, Size len);
+static Datum window_array(Oid time_type, TimestampTz start, TimestampTz end);
+
+void
+cq_dead_letter(CqRun *run, const CqRecord *record, int sqlstate, const char *message)
+{
+	int32 partition = run->source->partitions[record->partition].id;
+	MemoryContext old;
+	CqDeadLetter *letter;
+
+	switch (run->stream->on_error)
+	{
+		case CQ_ON_ERROR_SKIP:
+			run->checkpoint.counters.skipped++;
+			return;
+		case CQ_ON_ERROR_STOP:
+			ereport(
+				ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("record at partition %d, offset %lld of stream \"%s\" cannot be processed",
+					   partition,
+					   (long long) record->offset,
+					   run->stream->name),
+				errdetail("SQLSTATE %s.", unpack_sql_state(sqlstate)),
+				errhint(
+					"Set the stream's option on_error to dead_letter or skip, then run pipeline.resume()."));
+		case CQ_ON_ERROR_DEAD_LETTER:
+			break;
+	}
+	old = MemoryContextSwitchTo(run->checkpoint_context);
+	letter = palloc0(sizeof(CqDeadLetter));
+	letter->partition = partition;
+	letter->offset = record->offset;
+	letter->broker_time = record->timestamp;
+	letter->sqlstate = sqlstate;
+	letter->message = pstrdup(message);
+	letter->key_len = record->key_len;
+	letter->key = keep_bytes(record->key, &letter->key_len);
+	letter->payload_len = record->payload_len;
+	letter->payload = keep_bytes(record->payload, &letter->payload_len);
+	if (record->values)
+		keep_row(run, record, letter);
+	run->dead_letters = lappend(run->dead_letters, letter);
+	run->checkpoint.counters.dead_letters++;
+	MemoryContextSwitchTo(old);
+}
+
+static const char *
+keep_bytes(const char *bytes, Size *len)
+{
+	char *copy;
+
+	if (bytes == NULL)
+		return NULL;
+	*len = Min(*len, KEEP_BYTES);
+	copy = palloc(*len + 1);
+	memcpy(copy, bytes, *len);
+	return copy;
+}
+
+/* A local stream's record has no payload; keep the row as JSON. */
+static void
+keep_row(CqRun *run, const CqRecord *record, CqDeadLetter *letter)
+{
+	Relation rel = table_open(run->stream->relid, NoLock);
+	HeapTuple tuple = heap_form_tuple(RelationGetDescr(rel), record->values, record->nulls);
+	Datum json =
+		DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(tuple, RelationGetDescr(rel)));
+
+	letter->payload = VARDATA_ANY(DatumGetPointer(json));
+	letter->payload_len = VARSIZE_ANY_EXHDR(DatumGetPointer(json));
+	table_close(rel, NoLock);
+}
+
+static Datum
+bytes_datum(const char *bytes, Size len)
+{
+	return PointerGetDatum(cstring_to_text_with_len(bytes, len));
+}
+
+void
+cq_dead_letters_write(CqRun *run)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Relation rel;
+	CatalogIndexState indexes;
+	ListCell *lc;
+
+	if (run->dead_letters == NIL)
+		return;
+	rel = cq_table_open("dead_letters", RowExclusiveLock);
+	indexes = CatalogOpenIndexes(rel);
+	foreach (lc, run->dead_letters)
+	{
+		CqDeadLetter *letter = lfirst(lc);
+		Datum values[DEAD_LETTER_COLUMNS];
+		bool nulls[DEAD_LETTER_COLUMNS] = {false};
+
+		values[0] = Int64GetDatum(run->id);
+		values[1] = ObjectIdGetDatum(run->stream->relid);
+		values[2] = Int32GetDatum(letter->partition);
+		values[3] = Int64GetDatum(letter->offset);
+		values[4] = TimestampTzGetDatum(letter->broker_time);
+		nulls[4] = letter->broker_time == DT_NOBEGIN;
+		values[5] = TimestampTzGetDatum(now);
+		values[6] = CStringGetTextDatum(unpack_sql_state(letter->sqlstate));
+		values[7] = CStringGetTextDatum(letter->message);
+		nulls[8] = letter->key == NULL;
+		values[8] = nulls[8] ? (Datum) 0 : bytes_datum(letter->key, letter->key_len);
+		nulls[9] = letter->payload == NULL;
+		values[9] = nulls[9] ? (Datum) 0 : bytes_datum(letter->payload, letter->payload_len);
+		CatalogTupleInsertWithInfo(rel,
+								   heap_form_tuple(RelationGetDescr(rel), values, nulls),
+								   indexes);
+	}
+	CatalogCloseIndexes(indexes);
+	table_close(rel, NoLock);
+	run->dead_letters = NIL;
+}
+
+/*
+ * The late table has the stream's columns that the view reads, in their order,
+ * then late_windows, arrived_at, watermark, partition, offset.
+ */
+void
+cq_late_event(CqRun *run, int ordinal, TimestampTz window_start, TimestampTz window_end)
+{
+	const CqEvent *event = &run->batch.events[ordinal];
+	Datum *values;
+	bool *nulls;
+	int column = -1;
+	int n = 0;
+
+	if (run->last_late_ordinal == ordinal)
+		return;
+	run->last_late_ordinal = ordinal;
+	run->checkpoint.counters.late++;
+	if (run->late == NULL)
+		return;
+	values = palloc(sizeof(Datum) * RelationGetNumberOfAttributes(run->late_rel));
+	nulls = palloc0(sizeof(bool) * RelationGetNumberOfAttributes(run->late_rel));
+	while ((column = bms_next_member(run->plan->columns, column)) >= 0)
+	{
+		values[n] = run->batch.values[(Size) ordinal * run->batch.natts + column - 1];
+		nulls[n] = run->batch.nulls[(Size) ordinal * run->batch.natts + column - 1];
+		n++;
+	}
+	values[n++] = window_array(run->plan->window.time_type, window_start, window_end);
+	values[n++] = TimestampTzGetDatum(event->arrival);
+	values[n++] = TimestampTzGetDatum(event->watermark);
+	values[n++] = Int32GetDatum(run->source->partitions[event->partition].id);
+	values[n++] = Int64GetDatum(event->offset);
+	if (n != RelationGetNumberOfAttributes(run->late_rel))
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("table \"%s\" does not have the columns of late rows",
+					   RelationGetRelationName(run->late_rel)),
+				errhint("Somebody altered the table. Drop the view and create it again."));
+	cq_output_insert(run->late, values, nulls);
+}
+
+/* An array of one range. */
+static Datum
+window_array(Oid time_type, TimestampTz start, TimestampTz end)
+{
+	Oid range_type = time_type == TIMESTAMPTZOID ? TSTZRANGEOID : TSRANGEOID;
+	TypeCacheEntry *type = lookup_type_cache(range_type, TYPECACHE_RANGE_INFO);
+	RangeBound lower = {.val = TimestampTzGetDatum(start), .inclusive = true, .lower = true};
+	RangeBound upper = {.val = TimestampTzGetDatum(end)};
+	Datum range = RangeTypePGetDatum(cq_compat_make_range(type, &lower, &upper));
+
+	return PointerGetDatum(
+		construct_array(&range, 1, range_type, type->typlen, type->typbyval, type->typalign));
+}

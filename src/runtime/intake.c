@@ -1,0 +1,211 @@
+/*
+ * intake.c
+ *	  From polled records to a batch of events: decode, event time, watermark.
+ *
+ * What is settled here is settled in the order of the records and before any
+ * plan runs, so it depends on neither what a plan pulls nor on where a batch
+ * ends (P3).  A record that cannot be decoded never becomes an event.
+ *
+ * Input functions may throw.  A batch is decoded inside one subtransaction; a
+ * throw ends it, the record that was being decoded is set aside, and decoding
+ * goes on behind it in another one.  These subtransactions only read, so they
+ * get no transaction id.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "plan/stage.h"
+#include "runtime/run.h"
+
+/* Values of an event's row. */
+#define ROW_VALUES(batch, i) (&(batch)->values[(Size) (i) * (batch)->natts])
+#define ROW_NULLS(batch, i)	 (&(batch)->nulls[(Size) (i) * (batch)->natts])
+
+static void batch_reset(CqRun *run, int capacity);
+static int decode_until_error(CqRun *run, int from, int to, TimestampTz now);
+static void decode_range(CqRun *run, int from, int to, TimestampTz now, volatile int *at);
+static void record_take(CqRun *run, int index, TimestampTz now);
+static bool event_settle(CqRun *run, CqEvent *event, const CqRecord *record, TimestampTz now);
+static const CqCondemned *record_condemned(const CqRun *run, const CqRecord *record);
+
+int
+cq_intake(CqRun *run, int max)
+{
+	CqSource *source = run->source;
+	TimestampTz now = GetCurrentTimestamp();
+	CqIdentity saved;
+	int n;
+	int at = 0;
+	int i;
+
+	batch_reset(run, max);
+	n = source->ops->poll(source, max);
+	if (n == 0)
+		return 0;
+	saved = cq_run_as_owner(run);
+	while (at < n)
+		at = decode_until_error(run, at, n, now);
+	cq_run_as_system(saved);
+	for (i = 0; i < n; i++)
+		run->checkpoint.counters.bytes_in += source->records[i].payload_len;
+	run->checkpoint.counters.events_in += n;
+	return n;
+}
+
+static void
+batch_reset(CqRun *run, int capacity)
+{
+	CqBatch *batch = &run->batch;
+	MemoryContext old;
+
+	MemoryContextReset(batch->context);
+	old = MemoryContextSwitchTo(batch->context);
+	batch->nevents = 0;
+	batch->natts = run->stream->ncolumns;
+	batch->events = palloc(sizeof(CqEvent) * capacity);
+	batch->values = palloc(sizeof(Datum) * capacity * Max(batch->natts, 1));
+	batch->nulls = palloc(sizeof(bool) * capacity * Max(batch->natts, 1));
+	run->last_late_ordinal = -1;
+	run->last_untimed_ordinal = -1;
+	MemoryContextSwitchTo(old);
+}
+
+/* Returns the index of the first record that was not dealt with. */
+static int
+decode_until_error(CqRun *run, int from, int to, TimestampTz now)
+{
+	MemoryContext old_context = CurrentMemoryContext;
+	ResourceOwner old_owner = CurrentResourceOwner;
+	volatile int at = from;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(run->batch.context);
+	PG_TRY();
+	{
+		decode_range(run, from, to, now, &at);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old_context);
+		CurrentResourceOwner = old_owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(run->batch.context);
+		error = CopyErrorData();
+		if (!cq_error_is_of_record(error->sqlerrcode))
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old_context);
+		CurrentResourceOwner = old_owner;
+		cq_dead_letter(run, &run->source->records[at], error->sqlerrcode, error->message);
+		at++;
+	}
+	PG_END_TRY();
+	return at;
+}
+
+static void
+decode_range(CqRun *run, int from, int to, TimestampTz now, volatile int *at)
+{
+	int i;
+
+	for (i = from; i < to; i++)
+	{
+		*at = i;
+		if ((i & 1023) == 1023)
+			CHECK_FOR_INTERRUPTS();
+		record_take(run, i, now);
+	}
+	*at = to;
+}
+
+static void
+record_take(CqRun *run, int index, TimestampTz now)
+{
+	const CqRecord *record = &run->source->records[index];
+	CqBatch *batch = &run->batch;
+	CqEvent *event = &batch->events[batch->nevents];
+	const CqCondemned *condemned;
+	CqDecodeError error;
+
+	if (!cq_decoder_decode(run->decoder,
+						   record,
+						   ROW_VALUES(batch, batch->nevents),
+						   ROW_NULLS(batch, batch->nevents),
+						   &error))
+	{
+		cq_dead_letter(run, record, error.sqlstate, error.message);
+		return;
+	}
+	event->record = index;
+	event->partition = record->partition;
+	event->offset = record->offset;
+	event->arrival = now;
+	if (!event_settle(run, event, record, now))
+		return;
+	condemned = record_condemned(run, record);
+	if (condemned)
+		cq_dead_letter(run, record, condemned->sqlstate, condemned->message);
+	else
+		batch->nevents++;
+}
+
+/*
+ * Give the event its time and the watermark before it, then move the
+ * watermark.  False if it is from the future: set aside, not moving anything.
+ */
+static bool
+event_settle(CqRun *run, CqEvent *event, const CqRecord *record, TimestampTz now)
+{
+	CqBatch *batch = &run->batch;
+	const CqStream *stream = run->stream;
+	AttrNumber column = stream->event_time;
+	TimestampTz limit = now;
+
+	event->watermark = run->watermark.view;
+	event->has_time = false;
+	if (column == 0)
+		return true;
+	if (ROW_NULLS(batch, batch->nevents)[column - 1])
+		return true;
+	event->time = DatumGetTimestampTz(ROW_VALUES(batch, batch->nevents)[column - 1]);
+	if (TIMESTAMP_NOT_FINITE(event->time))
+		return true;
+	if (record->timestamp != DT_NOBEGIN)
+		limit = Min(limit, record->timestamp);
+	if (stream->max_ahead_us >= 0 && event->time > limit &&
+		event->time - limit > stream->max_ahead_us)
+	{
+		cq_dead_letter(run,
+					   record,
+					   ERRCODE_DATETIME_VALUE_OUT_OF_RANGE,
+					   "event time is too far in the future");
+		return false;
+	}
+	event->has_time = true;
+	cq_watermark_see(&run->watermark, run->source, record->partition, event->time);
+	return true;
+}
+
+static const CqCondemned *
+record_condemned(const CqRun *run, const CqRecord *record)
+{
+	ListCell *lc;
+
+	foreach (lc, run->care->condemned)
+	{
+		CqCondemned *condemned = lfirst(lc);
+
+		if (condemned->offset == record->offset &&
+			condemned->partition == run->source->partitions[record->partition].id)
+			return condemned;
+	}
+	return NULL;
+}

@@ -48,6 +48,7 @@ static bool relations_open(CqRun *run);
 static bool relation_lock(Oid relid, LOCKMODE mode, Relation *rel);
 static void outputs_open(CqRun *run);
 static bool batches_run(CqRun *run, bool *drained);
+static void position_take(CqRun *run);
 static int batch_limit(const CqRun *run);
 static void advance_apply(CqRun *run);
 static bool windows_close(CqRun *run);
@@ -84,8 +85,7 @@ cq_checkpoint_run(CqRun *run, bool advance)
 	dirty = windows_close(run) || dirty;
 	if (dirty)
 	{
-		if (!run->locked)
-			cq_checkpoint_lock(&run->checkpoint);
+		position_take(run);
 		if (run->stage)
 			cq_stage_end(run->stage);
 		changes_write(run);
@@ -198,11 +198,7 @@ batches_run(CqRun *run, bool *drained)
 			*drained = true;
 			return any;
 		}
-		if (!run->locked)
-		{
-			cq_checkpoint_lock(&run->checkpoint);
-			run->locked = true;
-		}
+		position_take(run);
 		if (run->stage == NULL && !run->care->careful)
 		{
 			CqIdentity saved = cq_run_as_owner(run);
@@ -216,6 +212,14 @@ batches_run(CqRun *run, bool *drained)
 		if (run->care->careful || now_us() >= stop_at_us)
 			return any;
 	}
+}
+
+static void
+position_take(CqRun *run)
+{
+	if (!run->locked)
+		cq_checkpoint_lock(&run->checkpoint);
+	run->locked = true;
 }
 
 static int
@@ -239,7 +243,7 @@ advance_apply(CqRun *run)
 		return;
 	to = run->task.advance_to;
 	if (TIMESTAMP_IS_NOEND(to))
-		to = run->operator? cq_operator_last_end(run->operator) : DT_NOBEGIN;
+		to = run->op ? cq_operator_last_end(run->op) : DT_NOBEGIN;
 	cq_watermark_advance(&run->watermark, to);
 	cq_task_set_advance(run->id, false, 0);
 }
@@ -251,12 +255,12 @@ windows_close(CqRun *run)
 	CqIdentity saved;
 	int closed;
 
-	if (run->operator== NULL || run->plan->window.kind == CQ_WINDOW_NONE ||
-		cq_operator_first_end(run->operator) > run->watermark.view)
+	if (run->op == NULL || run->plan->window.kind == CQ_WINDOW_NONE ||
+		cq_operator_first_end(run->op) > run->watermark.view)
 		return false;
 	saved = cq_run_as_owner(run);
 	rows = tuplestore_begin_heap(false, false, work_mem);
-	closed = cq_operator_close(run->operator, run->watermark.view, rows);
+	closed = cq_operator_close(run->op, run->watermark.view, rows);
 	cq_close_run(run->close_prepared, rows, close_receive, run);
 	tuplestore_end(rows);
 	cq_run_as_system(saved);
@@ -278,10 +282,10 @@ changes_write(CqRun *run)
 {
 	CqIdentity saved;
 
-	if (run->operator== NULL || run->plan->emit != CQ_EMIT_CHANGES)
+	if (run->op == NULL || run->plan->emit != CQ_EMIT_CHANGES)
 		return;
 	saved = cq_run_as_owner(run);
-	cq_operator_changes(run->operator, change_upsert, run);
+	cq_operator_changes(run->op, change_upsert, run);
 	cq_run_as_system(saved);
 }
 
@@ -299,10 +303,10 @@ state_save(CqRun *run)
 {
 	CqIdentity saved;
 
-	if (run->operator== NULL)
+	if (run->op == NULL)
 		return;
 	saved = cq_run_as_owner(run);
-	cq_operator_save(run->operator, run->chunks_rel);
+	cq_operator_save(run->op, run->chunks_rel);
 	cq_run_as_system(saved);
 }
 

@@ -52,16 +52,13 @@ row_consume(void *arg, int ordinal, TupleTableSlot *row)
 	TimestampTz window_start;
 	TimestampTz window_end;
 
-	if (run->operator== NULL)
+	if (run->op == NULL)
 	{
 		row_append(run, row);
 		return;
 	}
-	switch (cq_operator_consume(run->operator,
-								row,
-								&run->batch.events[ordinal],
-								&window_start,
-								&window_end))
+	switch (
+		cq_operator_consume(run->op, row, &run->batch.events[ordinal], &window_start, &window_end))
 	{
 		case CQ_COUNTED:
 			break;

@@ -151,11 +151,11 @@ cq_publish_progress(const CqRun *run, int64 checkpoint_us)
 		my_slot->watermark = run->watermark.view;
 		if (checkpoint_us > 0)
 			my_slot->last_checkpoint_us = checkpoint_us;
-		if (run->operator)
+		if (run->op)
 		{
 			CqOperatorStats stats;
 
-			cq_operator_stats(run->operator, & stats);
+			cq_operator_stats(run->op, &stats);
 			my_slot->state_bytes = stats.memory_bytes;
 			my_slot->groups = stats.groups;
 			my_slot->open_windows = stats.open_windows;

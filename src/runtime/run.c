@@ -27,6 +27,7 @@
 #include "settings.h"
 
 static bool run_load_catalog(CqRun *run);
+static void run_load_stream(CqRun *run, MemoryContext source_context);
 static Oid relation_owner(Oid relid);
 static void settings_apply(List *settings);
 static void run_plan(CqRun *run, MemoryContext context);
@@ -57,19 +58,13 @@ cq_run_begin(int64 id, int64 owner_epoch, CqSource *source, MemoryContext source
 	if (!run_load_catalog(run))
 	{
 		CommitTransactionCommand();
-		MemoryContextDelete(context);
 		return NULL;
 	}
 	settings_apply(run->view.settings);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	run->checkpoint.owner_epoch = Max(owner_epoch, run->checkpoint.owner_epoch);
 	saved = cq_run_as_owner(run);
-	run->stream = cq_stream_load(run->view.stream);
-	if (run->view.options.has_start)
-	{
-		run->stream->start = run->view.options.start;
-		run->stream->start_time = run->view.options.start_time;
-	}
+	run_load_stream(run, source_context);
 	run_plan(run, context);
 	run->decoder = cq_decoder_create(run->stream, run->plan->columns);
 	run_create_operator(run);
@@ -104,6 +99,29 @@ relation_owner(Oid relid)
 		ReleaseSysCache(tuple);
 	}
 	return owner;
+}
+
+/* The definition of the stream lives as long as the source that was opened by it. */
+static void
+run_load_stream(CqRun *run, MemoryContext source_context)
+{
+	MemoryContext old;
+	CqStream *stream;
+
+	if (run->source)
+	{
+		run->stream = run->source->stream;
+		return;
+	}
+	old = MemoryContextSwitchTo(source_context);
+	stream = cq_stream_load(run->view.stream);
+	if (run->view.options.has_start)
+	{
+		stream->start = run->view.options.start;
+		stream->start_time = run->view.options.start_time;
+	}
+	run->stream = stream;
+	MemoryContextSwitchTo(old);
 }
 
 /* The settings that were in force at CREATE and that results depend on. */
@@ -182,8 +200,7 @@ run_create_operator(CqRun *run)
 	if (run->plan->shape == CQ_SHAPE_APPEND)
 		return;
 	chunks = table_open(run->view.chunks, AccessShareLock);
-	run->operator=
-		cq_operator_create(run->plan, chunks, 0, run->checkpoint.closed_to, run->context);
+	run->op = cq_operator_create(run->plan, chunks, 0, run->checkpoint.closed_to, run->context);
 	table_close(chunks, AccessShareLock);
 }
 
@@ -206,7 +223,6 @@ run_open_source(CqRun *run, MemoryContext source_context)
 										   cp->partitions,
 										   cp->npartitions,
 										   source_context);
-	run->source->stream = run->stream;
 }
 
 /*
@@ -238,10 +254,4 @@ run_restore_positions(CqRun *run)
 			p->cursor = MemoryContextStrdup(source->context, saved->cursor);
 	}
 	source->ops->seek(source);
-}
-
-void
-cq_run_end(CqRun *run)
-{
-	MemoryContextDelete(run->context);
 }

@@ -66,12 +66,12 @@ typedef struct CqRun
 	Oid owner;
 	CqView view;
 	CqTask task;
-	CqStream *stream;
+	const CqStream *stream; /* in the source's memory */
 	CqPlan *plan;
 	CqPrepared *stage_prepared;
 	CqPrepared *close_prepared; /* NULL unless rows leave on window close */
 	CqDecoder *decoder;
-	CqOperator *operator; /* NULL for APPEND */
+	CqOperator *op; /* NULL for APPEND */
 	CqWatermark watermark;
 	CqCheckpoint checkpoint;
 	CqSource *source;
@@ -93,8 +93,9 @@ typedef struct CqRun
 } CqRun;
 
 /*
- * Build a run from the catalog, in a transaction of its own.  NULL if the task
- * is gone.  source is the worker's, NULL if none is open: one is opened in
+ * Build a run from the catalog, in a transaction of its own, with all its
+ * memory in context, which the caller deletes to end it.  NULL if the task is
+ * gone.  source is the worker's, NULL if none is open: one is opened in
  * source_context.
  */
 extern CqRun *cq_run_begin(int64 id, int64 owner_epoch, CqSource *source,
@@ -102,8 +103,6 @@ extern CqRun *cq_run_begin(int64 id, int64 owner_epoch, CqSource *source,
 
 /* Plan again after something that the plan depends on changed. */
 extern void cq_run_replan(CqRun *run);
-
-extern void cq_run_end(CqRun *run);
 
 /* Act as the view's owner, restricted; returns what cq_run_as_system() needs. */
 typedef struct CqIdentity

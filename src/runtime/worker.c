@@ -63,6 +63,7 @@ typedef struct Worker
 	CqWorkerArgs args;
 	MemoryContext source_context;
 	CqSource *source; /* outlives runs */
+	MemoryContext run_context;
 	CqRun *run;
 	CqCare care;
 	char view_name[NAMEDATALEN];
@@ -188,10 +189,13 @@ run_prepare(Worker *worker)
 
 	cq_publish_activity(worker->view_name, CQ_ACTIVITY_LOADING_STATE);
 	worker->seen_change = cq_publish_wishes().change;
+	worker->run_context =
+		AllocSetContextCreate(TopMemoryContext, "pipeline run", ALLOCSET_DEFAULT_SIZES);
 	worker->run = cq_run_begin(worker->args.task,
 							   GetCurrentTimestamp(),
 							   worker->source,
 							   worker->source_context,
+							   worker->run_context,
 							   &worker->care);
 	if (worker->run == NULL)
 	{
@@ -315,10 +319,10 @@ idle_close_due(Worker *worker, long *wait_ms)
 	TimestampTz deadline;
 	TimestampTz now;
 
-	if (run->operator== NULL ||
-		run->plan->window.kind == CQ_WINDOW_NONE || !cq_watermark_all_idle(run->source))
+	if (run->op == NULL || run->plan->window.kind == CQ_WINDOW_NONE ||
+		!cq_watermark_all_idle(run->source))
 		return false;
-	deadline = cq_operator_first_end(run->operator);
+	deadline = cq_operator_first_end(run->op);
 	if (TIMESTAMP_NOT_FINITE(deadline))
 		return false;
 	deadline += run->stream->out_of_orderness_us;
@@ -330,7 +334,7 @@ idle_close_due(Worker *worker, long *wait_ms)
 	}
 	cq_watermark_advance(&run->watermark,
 						 Min(now - run->stream->out_of_orderness_us,
-							 cq_operator_last_end(run->operator)));
+							 cq_operator_last_end(run->op)));
 	return true;
 }
 
@@ -536,19 +540,18 @@ record_blamed(Worker *worker, const ErrorData *error)
 static void
 run_discard(Worker *worker, bool keep_source)
 {
-	if (worker->run)
-	{
-		cq_run_end(worker->run);
-		worker->run = NULL;
-	}
-	if (!keep_source && worker->source)
-	{
-		CqSource *source = worker->source;
+	CqSource *source = worker->source;
 
-		worker->source = NULL;
+	worker->run = NULL;
+	if (worker->run_context)
+		MemoryContextDelete(worker->run_context);
+	worker->run_context = NULL;
+	if (keep_source && source)
+		return;
+	worker->source = NULL;
+	if (source)
 		source->ops->close(source);
-		MemoryContextReset(worker->source_context);
-	}
+	MemoryContextReset(worker->source_context);
 }
 
 /* Mark the task stopped, for everybody to see, and leave. */

@@ -1,0 +1,246 @@
+/*
+ * view_options.c
+ *	  A view's options, from "name=value" strings to what they mean.
+ *
+ * An option that this version does not carry out is refused rather than
+ * ignored, unless it asks for what happens anyway.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "catalog/catalog.h"
+#include "plan/plan.h"
+
+typedef void (*OptionHandler)(const char *name, const char *value, const char *view_name,
+							  CqViewOptions *options);
+
+typedef struct ViewOption
+{
+	const char *name;
+	OptionHandler handle;
+} ViewOption;
+
+static void take_continuous(const char *name, const char *value, const char *view_name,
+							CqViewOptions *options);
+static void take_emit(const char *name, const char *value, const char *view_name,
+					  CqViewOptions *options);
+static void take_late(const char *name, const char *value, const char *view_name,
+					  CqViewOptions *options);
+static void take_checkpoint_interval(const char *name, const char *value, const char *view_name,
+									 CqViewOptions *options);
+static void take_start(const char *name, const char *value, const char *view_name,
+					   CqViewOptions *options);
+static void take_zero_interval(const char *name, const char *value, const char *view_name,
+							   CqViewOptions *options);
+static void take_workers(const char *name, const char *value, const char *view_name,
+						 CqViewOptions *options);
+static void take_delivery(const char *name, const char *value, const char *view_name,
+						  CqViewOptions *options);
+static void take_late_table(const char *name, const char *value, const char *view_name,
+							CqViewOptions *options);
+static void refuse(const char *name, const char *value, const char *view_name,
+				   CqViewOptions *options);
+static void bad_value(const char *name, const char *value, const char *view_name, const char *hint)
+	pg_attribute_noreturn();
+static int64 interval_us(const char *name, const char *value, const char *view_name);
+
+/* Sorted by name; the hint on unknown names lists them. */
+static const ViewOption view_options[] = {
+	{"allowed_lateness", take_zero_interval},
+	{"checkpoint_interval", take_checkpoint_interval},
+	{"continuous", take_continuous},
+	{"delivery", take_delivery},
+	{"emit", take_emit},
+	{"keep_closed", take_zero_interval},
+	{"late", take_late},
+	{"late_retention", refuse},
+	{"late_table", take_late_table},
+	{"retention", refuse},
+	{"sink", refuse},
+	{"sink_format", refuse},
+	{"sink_key", refuse},
+	{"start", take_start},
+	{"state_ttl", refuse},
+	{"workers", take_workers},
+};
+
+static void
+unknown_option(const char *name, const char *view_name)
+{
+	StringInfoData names;
+	int i;
+
+	initStringInfo(&names);
+	for (i = 0; i < lengthof(view_options); i++)
+		appendStringInfo(&names, "%s%s", i ? ", " : "", view_options[i].name);
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("continuous view \"%s\" has no option \"%s\"", view_name, name),
+			errhint("Options of continuous views are: %s.", names.data));
+}
+
+void
+cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options)
+{
+	ListCell *lc;
+
+	memset(options, 0, sizeof(*options));
+	options->emit = -1;
+	options->store_late = true;
+	options->late_retention_us = -1;
+	options->given = given;
+	foreach (lc, given)
+	{
+		char *name = pstrdup(lfirst(lc));
+		char *value = strchr(name, '=');
+		int i;
+
+		if (value == NULL)
+			value = "true";
+		else
+			*value++ = '\0';
+		for (i = 0; i < lengthof(view_options); i++)
+			if (strcmp(view_options[i].name, name) == 0)
+				break;
+		if (i == lengthof(view_options))
+			unknown_option(name, view_name);
+		view_options[i].handle(name, value, view_name, options);
+	}
+}
+
+static void
+bad_value(const char *name, const char *value, const char *view_name, const char *hint)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("invalid value for option \"%s\" of continuous view \"%s\": \"%s\"",
+				   name,
+				   view_name,
+				   value),
+			errhint("%s", hint));
+}
+
+static void
+refuse(const char *name, const char *value, const char *view_name, CqViewOptions *options)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("option \"%s\" of continuous view \"%s\" is not supported yet", name, view_name),
+			errhint("Leave the option out."));
+}
+
+static void
+take_continuous(const char *name, const char *value, const char *view_name, CqViewOptions *options)
+{
+	bool on;
+
+	if (!parse_bool(value, &on) || !on)
+		bad_value(name,
+				  value,
+				  view_name,
+				  "A view is continuous for all its life: drop it and create an ordinary one.");
+}
+
+static void
+take_emit(const char *name, const char *value, const char *view_name, CqViewOptions *options)
+{
+	if (strcmp(value, "window_close") == 0)
+		options->emit = CQ_EMIT_WINDOW_CLOSE;
+	else if (strcmp(value, "changes") == 0)
+		options->emit = CQ_EMIT_CHANGES;
+	else
+		bad_value(name, value, view_name, "The value is window_close or changes.");
+}
+
+static void
+take_late(const char *name, const char *value, const char *view_name, CqViewOptions *options)
+{
+	if (strcmp(value, "store") == 0)
+		options->store_late = true;
+	else if (strcmp(value, "drop") == 0)
+		options->store_late = false;
+	else
+		bad_value(name, value, view_name, "The value is store or drop.");
+}
+
+/* Kept in the options for the statement that creates the table. */
+static void
+take_late_table(const char *name, const char *value, const char *view_name, CqViewOptions *options)
+{
+	if (value[0] == '\0' || strlen(value) >= NAMEDATALEN)
+		bad_value(name, value, view_name, "The value is the name of a table, without a schema.");
+}
+
+static int64
+interval_us(const char *name, const char *value, const char *view_name)
+{
+	Interval *interval = DatumGetIntervalP(DirectFunctionCall3(interval_in,
+															   CStringGetDatum(value),
+															   ObjectIdGetDatum(InvalidOid),
+															   Int32GetDatum(-1)));
+
+	if (interval->month != 0)
+		bad_value(name, value, view_name, "The interval must not contain months or years.");
+	return interval->time + interval->day * USECS_PER_DAY;
+}
+
+static void
+take_zero_interval(const char *name, const char *value, const char *view_name,
+				   CqViewOptions *options)
+{
+	int64 us = interval_us(name, value, view_name);
+
+	if (us < 0)
+		bad_value(name, value, view_name, "The interval cannot be negative.");
+	if (us != 0)
+		refuse(name, value, view_name, options);
+}
+
+static void
+take_checkpoint_interval(const char *name, const char *value, const char *view_name,
+						 CqViewOptions *options)
+{
+	int64 us = interval_us(name, value, view_name);
+
+	if (us < 1000 || us > 60 * USECS_PER_SEC)
+		bad_value(name, value, view_name, "The interval is between 1 millisecond and 1 minute.");
+	options->checkpoint_interval_ms = (int) (us / 1000);
+}
+
+static void
+take_start(const char *name, const char *value, const char *view_name, CqViewOptions *options)
+{
+	options->has_start = true;
+	if (strcmp(value, "earliest") == 0)
+		options->start = CQ_START_EARLIEST;
+	else if (strcmp(value, "latest") == 0)
+		options->start = CQ_START_LATEST;
+	else
+	{
+		options->start = CQ_START_TIMESTAMP;
+		options->start_time = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+																	  CStringGetDatum(value),
+																	  ObjectIdGetDatum(InvalidOid),
+																	  Int32GetDatum(-1)));
+		if (TIMESTAMP_NOT_FINITE(options->start_time))
+			bad_value(name, value, view_name, "The value is earliest, latest or a time.");
+	}
+}
+
+static void
+take_workers(const char *name, const char *value, const char *view_name, CqViewOptions *options)
+{
+	if (strcmp(value, "1") != 0)
+		refuse(name, value, view_name, options);
+}
+
+static void
+take_delivery(const char *name, const char *value, const char *view_name, CqViewOptions *options)
+{
+	if (strcmp(value, "exactly_once") != 0)
+		refuse(name, value, view_name, options);
+}

@@ -99,7 +99,7 @@ typedef struct CqRun
  * source_context.
  */
 extern CqRun *cq_run_begin(int64 id, int64 owner_epoch, CqSource *source,
-						   MemoryContext source_context, CqCare *care);
+						   MemoryContext source_context, MemoryContext context, CqCare *care);
 
 /* Plan again after something that the plan depends on changed. */
 extern void cq_run_replan(CqRun *run);

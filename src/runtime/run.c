@@ -37,10 +37,8 @@ static void run_create_operator(CqRun *run);
 
 CqRun *
 cq_run_begin(int64 id, int64 owner_epoch, CqSource *source, MemoryContext source_context,
-			 CqCare *care)
+			 MemoryContext context, CqCare *care)
 {
-	MemoryContext context =
-		AllocSetContextCreate(TopMemoryContext, "pipeline run", ALLOCSET_DEFAULT_SIZES);
 	CqRun *run = MemoryContextAllocZero(context, sizeof(CqRun));
 	CqIdentity saved;
 

@@ -1,0 +1,41 @@
+-- Functions that users call.  Each checks by itself who may use it on what.
+
+CREATE FUNCTION pipeline.pause(view regclass) RETURNS void
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_pause';
+COMMENT ON FUNCTION pipeline.pause(regclass) IS
+  'stop processing events for a continuous view until resume()';
+
+CREATE FUNCTION pipeline.resume(view regclass, accept_loss boolean DEFAULT false) RETURNS void
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_resume';
+COMMENT ON FUNCTION pipeline.resume(regclass, boolean) IS
+  'go on with a continuous view that was paused or has stopped; accept_loss: although records are gone';
+
+CREATE FUNCTION pipeline.wait_for(view regclass, timeout interval DEFAULT '1 minute') RETURNS boolean
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_wait_for';
+COMMENT ON FUNCTION pipeline.wait_for(regclass, interval) IS
+  'wait until a continuous view has processed all that its stream holds now; false if it took too long';
+
+CREATE FUNCTION pipeline.watermark(view regclass) RETURNS timestamptz
+LANGUAGE C STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cq_watermark';
+COMMENT ON FUNCTION pipeline.watermark(regclass) IS
+  'time up to which the events of a continuous view are complete: rows of windows that end by then are final';
+
+CREATE FUNCTION pipeline.advance_watermark(stream regclass, ts timestamptz) RETURNS void
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_advance_watermark';
+COMMENT ON FUNCTION pipeline.advance_watermark(regclass, timestamptz) IS
+  'declare the events of a stream complete up to a time, for all continuous views that read it';
+
+CREATE FUNCTION pipeline.explain(view regclass) RETURNS SETOF text
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_explain';
+COMMENT ON FUNCTION pipeline.explain(regclass) IS
+  'how a continuous view is kept up to date: its stages, and the plans of its queries';
+
+CREATE FUNCTION pipeline.adopt() RETURNS void
+LANGUAGE C AS 'MODULE_PATHNAME', 'cq_adopt';
+COMMENT ON FUNCTION pipeline.adopt() IS
+  'after a restore or a copy of a database: let its continuous views run here';
+REVOKE EXECUTE ON FUNCTION pipeline.adopt() FROM PUBLIC;
+
+CREATE FUNCTION pipeline.version() RETURNS text
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cq_version';
+COMMENT ON FUNCTION pipeline.version() IS 'version of the loaded library';

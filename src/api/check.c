@@ -1,0 +1,42 @@
+/*
+ * check.c
+ *	  Arguments and rights of functions callable from SQL.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+
+#include "api/check.h"
+#include "compat.h"
+#include "ddl/parts.h"
+#include "monitor/slots.h"
+
+void
+cq_api_view(Oid relid, CqView *view, CqTask *task)
+{
+	char *name = get_rel_name(relid);
+
+	cq_require_preload();
+	if (name == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("relation with OID %u does not exist", relid));
+	if (!cq_parts_find(relid, view))
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" is not a continuous view", name),
+				errhint("All continuous views are listed in pipeline.views."));
+	if (!cq_task_load(view->id, task))
+		elog(ERROR, "continuous view \"%s\" has no task", name);
+}
+
+void
+cq_api_own_view(Oid relid, CqView *view, CqTask *task)
+{
+	cq_api_view(relid, view, task);
+	if (!cq_compat_owns_relation(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, get_rel_name(relid));
+}

@@ -1,0 +1,18 @@
+/*
+ * check.h
+ *	  Arguments and rights of functions callable from SQL.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "catalog/catalog.h"
+
+/*
+ * Load a continuous view and its task; error with a hint if relid is not one,
+ * or if the library was not preloaded.
+ */
+extern void cq_api_view(Oid relid, CqView *view, CqTask *task);
+
+/* The same, for its owner only. */
+extern void cq_api_own_view(Oid relid, CqView *view, CqTask *task);

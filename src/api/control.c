@@ -1,0 +1,211 @@
+/*
+ * control.c
+ *	  pause, resume, advance_watermark and adopt.
+ *
+ * Each changes rows of our tables and takes effect when that commits: the
+ * launcher or the worker hears of it then, and a rollback takes it back.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_foreign_table.h"
+#include "fmgr.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "api/check.h"
+#include "catalog/tables.h"
+#include "compat.h"
+#include "ddl/parts.h"
+#include "monitor/slots.h"
+#include "source/local/local.h"
+#include "source/stream.h"
+
+PG_FUNCTION_INFO_V1(cq_pause);
+PG_FUNCTION_INFO_V1(cq_resume);
+PG_FUNCTION_INFO_V1(cq_advance_watermark);
+PG_FUNCTION_INFO_V1(cq_adopt);
+
+static void check_stream(Oid relid);
+static void advance_view(int64 id, TimestampTz to);
+static List *all_views(void);
+static void adopt_local_streams(void);
+
+Datum
+cq_pause(PG_FUNCTION_ARGS)
+{
+	CqView view;
+	CqTask task;
+
+	cq_api_own_view(PG_GETARG_OID(0), &view, &task);
+	if (task.state == CQ_TASK_STOPPED)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("continuous view \"%s\" has stopped already", get_rel_name(view.view)),
+				task.reason ? errdetail_internal("%s", task.reason) : 0);
+	if (task.state == CQ_TASK_PAUSED)
+		PG_RETURN_VOID();
+	cq_task_set_state(view.id, CQ_TASK_PAUSED, NULL);
+	cq_slots_at_commit(CQ_SLOT_DISABLE, view.id);
+	PG_RETURN_VOID();
+}
+
+Datum
+cq_resume(PG_FUNCTION_ARGS)
+{
+	bool accept_loss = PG_GETARG_BOOL(1);
+	CqView view;
+	CqTask task;
+
+	cq_api_own_view(PG_GETARG_OID(0), &view, &task);
+	if (!cq_task_is_ours(&task))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("continuous view \"%s\" was restored from another database",
+					   get_rel_name(view.view)),
+				errdetail("The original may still be running and reading the same events."),
+				errhint("If it shall run here, call pipeline.adopt() as a superuser."));
+	if (task.state != CQ_TASK_RUNNING)
+		cq_task_set_state(view.id, CQ_TASK_RUNNING, NULL);
+	if (accept_loss)
+		cq_task_set_accept_loss(view.id, true);
+	cq_slots_at_commit(CQ_SLOT_ADD, view.id);
+	PG_RETURN_VOID();
+}
+
+/*
+ * The stream's events up to ts are declared complete, so its owner says so:
+ * whoever may write to the stream cannot take that back.
+ */
+Datum
+cq_advance_watermark(PG_FUNCTION_ARGS)
+{
+	Oid stream = PG_GETARG_OID(0);
+	TimestampTz to = PG_GETARG_TIMESTAMPTZ(1);
+	List *views;
+	ListCell *lc;
+
+	cq_require_preload();
+	check_stream(stream);
+	if (TIMESTAMP_IS_NOBEGIN(to))
+		ereport(ERROR,
+				errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				errmsg("watermark of stream \"%s\" cannot be set to -infinity",
+					   get_rel_name(stream)),
+				errhint("Watermarks only advance; \"infinity\" closes all windows that are open."));
+	views = cq_views_of_stream(stream);
+	foreach (lc, views)
+		advance_view(*(int64 *) lfirst(lc), to);
+	if (views == NIL)
+		ereport(NOTICE, errmsg("no continuous view reads stream \"%s\"", get_rel_name(stream)));
+	PG_RETURN_VOID();
+}
+
+static void
+check_stream(Oid relid)
+{
+	char *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("relation with OID %u does not exist", relid));
+	if (get_rel_relkind(relid) != RELKIND_FOREIGN_TABLE || !cq_is_stream(relid))
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("\"%s\" is not a stream", name),
+				errhint(
+					"A stream is a foreign table on a pipeline_kafka or pipeline_local server."));
+	if (!cq_compat_owns_relation(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_FOREIGN_TABLE, name);
+}
+
+static void
+advance_view(int64 id, TimestampTz to)
+{
+	CqTask task;
+
+	if (!cq_task_load(id, &task) || (task.has_advance && task.advance_to >= to))
+		return;
+	cq_task_set_advance(id, true, to);
+	cq_slots_at_commit(CQ_SLOT_CHANGED, id);
+}
+
+/*
+ * After a restore: dumps keep our rows and all relations, but not that a
+ * view's parts belong to it, nor whose tasks these are.
+ */
+Datum
+cq_adopt(PG_FUNCTION_ARGS)
+{
+	ListCell *lc;
+
+	cq_require_preload();
+	if (!superuser())
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("must be superuser to adopt the continuous views of a database"));
+	foreach (lc, all_views())
+	{
+		CqView view;
+
+		if (cq_view_load(*(int64 *) lfirst(lc), &view))
+			cq_parts_record(&view);
+	}
+	adopt_local_streams();
+	cq_tasks_adopt();
+	cq_slots_at_commit(CQ_SLOT_PROBE, 0);
+	PG_RETURN_VOID();
+}
+
+static List *
+all_views(void)
+{
+	Relation rel = cq_table_open("views", AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	AttrNumber column = get_attnum(RelationGetRelid(rel), "id");
+	HeapTuple row;
+	List *ids = NIL;
+
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		int64 *id = palloc(sizeof(int64));
+		bool isnull;
+
+		*id = DatumGetInt64(heap_getattr(row, column, RelationGetDescr(rel), &isnull));
+		ids = lappend(ids, id);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ids;
+}
+
+static void
+adopt_local_streams(void)
+{
+	Relation tables = table_open(ForeignTableRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(tables, InvalidOid, false, NULL, 0, NULL);
+	List *streams = NIL;
+	HeapTuple row;
+	ListCell *lc;
+
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		Form_pg_foreign_table form = (Form_pg_foreign_table) GETSTRUCT(row);
+		ForeignServer *server = GetForeignServer(form->ftserver);
+
+		if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "pipeline_local") == 0)
+			streams = lappend_oid(streams, form->ftrelid);
+	}
+	systable_endscan(scan);
+	table_close(tables, AccessShareLock);
+	foreach (lc, streams)
+		cq_local_stream_adopt(lfirst_oid(lc));
+}

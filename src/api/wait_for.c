@@ -1,0 +1,157 @@
+/*
+ * wait_for.c
+ *	  pipeline.wait_for(): until a view has processed all that its stream held
+ *	  at the call.
+ *
+ * The worker is asked to note where the stream ends; it answers when it has
+ * committed up to there.  A ticket is good for one worker: when another one
+ * has taken over, the question is asked again, which can only make the wait
+ * longer.  The answer is polled for, because a worker's latch is the only one
+ * it knows; a few milliseconds are less than a checkpoint takes.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/xact.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "api/check.h"
+#include "catalog/tables.h"
+#include "monitor/slots.h"
+#include "monitor/wait_event.h"
+
+#define POLL_MS		   5
+#define STATE_CHECK_US (INT64CONST(200) * 1000)
+
+PG_FUNCTION_INFO_V1(cq_wait_for);
+
+/* What the answer is waited for from. */
+typedef struct Asked
+{
+	uint64 ticket; /* 0 = nobody asked yet */
+	pid_t pid;
+	TimestampTz started_at;
+} Asked;
+
+static TimestampTz deadline_after(Interval *timeout);
+static bool caught_up(int64 task, Asked *asked);
+static void check_state(int64 id, Oid relid);
+static void check_committed(int64 task, Oid relid);
+
+Datum
+cq_wait_for(PG_FUNCTION_ARGS)
+{
+	Oid relid = PG_GETARG_OID(0);
+	TimestampTz deadline = deadline_after(PG_GETARG_INTERVAL_P(1));
+	TimestampTz next_check = DT_NOBEGIN;
+	Asked asked = {0};
+	CqView view;
+	CqTask task;
+
+	cq_api_view(relid, &view, &task);
+	check_committed(view.id, relid);
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		CHECK_FOR_INTERRUPTS();
+		if (caught_up(view.id, &asked))
+			PG_RETURN_BOOL(true);
+		if (now >= next_check)
+		{
+			check_state(view.id, relid);
+			next_check = now + STATE_CHECK_US;
+		}
+		if (now >= deadline)
+			PG_RETURN_BOOL(false);
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 POLL_MS,
+						 cq_wait_event(CQ_WAIT_CATCH_UP));
+		ResetLatch(MyLatch);
+	}
+}
+
+static TimestampTz
+deadline_after(Interval *timeout)
+{
+	Datum deadline;
+
+	deadline = DirectFunctionCall2(timestamptz_pl_interval,
+								   TimestampTzGetDatum(GetCurrentTimestamp()),
+								   IntervalPGetDatum(timeout));
+	return DatumGetTimestampTz(deadline);
+}
+
+static bool
+caught_up(int64 task, Asked *asked)
+{
+	CqTaskSlot slot;
+
+	if (!cq_slot_read(MyDatabaseId, task, &slot) || slot.pid == 0)
+	{
+		asked->ticket = 0;
+		return false;
+	}
+	if (asked->ticket != 0 && asked->pid == slot.pid && asked->started_at == slot.started_at)
+		return cq_slot_wait_done(MyDatabaseId, task, asked->ticket);
+	asked->pid = slot.pid;
+	asked->started_at = slot.started_at;
+	asked->ticket = cq_slot_request_wait(MyDatabaseId, task);
+	return false;
+}
+
+/* A view that does not run will not catch up: say why at once. */
+static void
+check_state(int64 id, Oid relid)
+{
+	char *name = get_rel_name(relid);
+	CqTask task;
+
+	if (name == NULL || !cq_task_load(id, &task))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_TABLE),
+				errmsg("the continuous view was dropped while it was waited for"));
+	if (task.state == CQ_TASK_PAUSED)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("continuous view \"%s\" is paused", name),
+				errhint("Call pipeline.resume() first."));
+	if (task.state == CQ_TASK_STOPPED)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("continuous view \"%s\" has stopped", name),
+				task.reason ? errdetail_internal("%s", task.reason) : 0,
+				errhint("When the cause is gone, call pipeline.resume()."));
+	if (!cq_task_is_ours(&task))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("continuous view \"%s\" was restored from another database", name),
+				errhint("If it shall run here, call pipeline.adopt() as a superuser."));
+}
+
+/* No worker sees what this transaction has not committed, and it cannot commit while waiting. */
+static void
+check_committed(int64 task, Oid relid)
+{
+	Relation rel = cq_table_open("views", AccessShareLock);
+	HeapTuple row = cq_table_find(rel, 1, Int64GetDatum(task));
+	bool uncommitted = HeapTupleIsValid(row) &&
+					   TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row->t_data));
+
+	relation_close(rel, AccessShareLock);
+	if (uncommitted)
+		ereport(
+			ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg(
+				"continuous view \"%s\" cannot be waited for in the transaction that creates or alters it",
+				get_rel_name(relid)),
+			errhint("Commit first."));
+}

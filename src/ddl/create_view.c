@@ -1,0 +1,326 @@
+/*
+ * create_view.c
+ *	  CREATE VIEW ... WITH (pipeline.continuous).
+ *
+ * The query is analysed, planned and tried for rights as the user, with errors
+ * that point into the statement.  Then PostgreSQL itself creates the view, from
+ * the same statement without our options: so everything it checks or tells
+ * others (names, rights on the schema, event triggers) is as for any view.
+ * Last, the parts are made and the view is pointed at its result table.  All of
+ * it is one transaction; the worker starts when that commits.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/sequence.h"
+#include "commands/tablespace.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "parser/analyze.h"
+#include "parser/parse_relation.h"
+#include "postmaster/bgworker_internals.h"
+#include "replication/logicallauncher.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "catalog/catalog.h"
+#include "compat.h"
+#include "ddl/handlers.h"
+#include "ddl/identity.h"
+#include "ddl/parts.h"
+#include "ddl/view_options.h"
+#include "monitor/slots.h"
+#include "plan/plan.h"
+
+static void create_plain_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
+static void create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
+static void refuse_replacing(const ViewStmt *stmt);
+static void refuse_kind_of_view(const ViewStmt *stmt);
+static Query *analyse_query(CqUtility *utility, const ViewStmt *stmt);
+static void name_columns(Query *query, List *aliases, const char *view_name);
+static void check_tablespace(void);
+static Oid create_as_user(CqUtility *utility, const ViewStmt *stmt, List *others);
+static void say_what_was_understood(const char *view_name, const CqPlan *plan);
+static void warn_of_few_workers(void);
+
+void
+cq_create_view(CqUtility *utility)
+{
+	ViewStmt *stmt = (ViewStmt *) utility->pstmt->utilityStmt;
+	List *ours;
+	List *others;
+	List *given;
+	int continuous;
+
+	cq_view_options_split(stmt->options, &ours, &others);
+	if (stmt->replace)
+		refuse_replacing(stmt);
+	if (ours == NIL)
+	{
+		cq_utility_next(utility);
+		return;
+	}
+	given = cq_view_options_strings(ours, &continuous);
+	if (continuous == 1)
+		create_continuous_view(utility, stmt, others, given);
+	else
+		create_plain_view(utility, stmt, others, given);
+}
+
+static void
+create_plain_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given)
+{
+	ViewStmt *plain = copyObject(stmt);
+
+	if (given != NIL)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("view \"%s\" has options of a continuous view but is not one",
+					   stmt->view->relname),
+				errhint("Add pipeline.continuous to the options."));
+	plain->options = copyObject(others);
+	cq_utility_next_instead(utility, (Node *) plain);
+}
+
+static void
+create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given)
+{
+	const char *name = stmt->view->relname;
+	const char *late_name = NULL;
+	CqView view = {0};
+	Query *query;
+	CqPlan *plan;
+
+	if (!cq_extension_exists())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("extension \"pipeline_ext\" is not installed in this database"),
+				errhint("Run CREATE EXTENSION pipeline_ext."));
+	cq_require_preload();
+	refuse_kind_of_view(stmt);
+	cq_view_options_check_others(others, name);
+	cq_view_options_parse(given, name, &view.options);
+
+	query = analyse_query(utility, stmt);
+	plan = cq_plan_query(query, view.options.emit, name);
+	cq_identity_check_rights(query, utility->query_string);
+	check_tablespace();
+
+	view.view = create_as_user(utility, stmt, others);
+	view.id =
+		nextval_internal(get_relname_relid("id_seq", get_namespace_oid("pipeline_data", false)),
+						 false);
+	view.stream = plan->stream;
+	view.settings = cq_identity_settings();
+	if (plan->window.kind != CQ_WINDOW_NONE && view.options.store_late)
+		late_name = cq_view_options_value(given, "late_table");
+	if (plan->window.kind != CQ_WINDOW_NONE && view.options.store_late && late_name == NULL)
+		late_name = cq_parts_late_name(name);
+	cq_parts_create(&view, query, plan, late_name);
+
+	cq_view_insert(&view);
+	cq_task_insert(view.id);
+	cq_checkpoint_insert(view.id);
+	cq_slots_at_commit(CQ_SLOT_ADD, view.id);
+	say_what_was_understood(name, plan);
+	warn_of_few_workers();
+}
+
+/* Also without options of ours: it would replace what makes the view read its results. */
+static void
+refuse_replacing(const ViewStmt *stmt)
+{
+	Oid relid = RangeVarGetRelid(stmt->view, NoLock, true);
+	CqView view;
+	List *ours;
+	List *others;
+
+	cq_view_options_split(stmt->options, &ours, &others);
+	if (ours == NIL && !cq_parts_find(relid, &view))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("continuous view \"%s\" cannot be replaced", stmt->view->relname),
+			errdetail("Its state and its results belong to the query that it was created with."),
+			errhint("Drop the view and create it again, or create another one beside it."));
+}
+
+static void
+refuse_kind_of_view(const ViewStmt *stmt)
+{
+	const char *name = stmt->view->relname;
+	SelectStmt *select = IsA(stmt->query, SelectStmt) ? (SelectStmt *) stmt->query : NULL;
+
+	if (stmt->view->relpersistence == RELPERSISTENCE_TEMP)
+		ereport(
+			ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("continuous view \"%s\" cannot be temporary", name),
+			errdetail(
+				"It is kept by a background worker, which cannot see this session's temporary relations."));
+	/* CREATE RECURSIVE VIEW v is parsed as a WITH RECURSIVE query named like the view. */
+	if (select && select->withClause && select->withClause->recursive)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("continuous view \"%s\" cannot be recursive", name),
+				errhint("Write the query without WITH RECURSIVE."));
+	if (stmt->withCheckOption != NO_CHECK_OPTION)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("WITH CHECK OPTION is not possible for continuous view \"%s\"", name),
+				errdetail("Rows cannot be inserted into a continuous view or updated in it."));
+}
+
+static Query *
+analyse_query(CqUtility *utility, const ViewStmt *stmt)
+{
+	RawStmt *raw = makeNode(RawStmt);
+	Query *query;
+
+	raw->stmt = copyObject(stmt->query);
+	raw->stmt_location = utility->pstmt->stmt_location;
+	raw->stmt_len = utility->pstmt->stmt_len;
+	query = parse_analyze_fixedparams(raw, utility->query_string, NULL, 0, NULL);
+
+	if (query->commandType != CMD_SELECT || query->hasModifyingCTE)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("query of continuous view \"%s\" must be a SELECT that changes nothing",
+					   stmt->view->relname));
+	if (isQueryUsingTempRelation(query))
+		ereport(
+			ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("continuous view \"%s\" cannot read temporary relations", stmt->view->relname),
+			errdetail(
+				"It is kept by a background worker, which cannot see this session's temporary relations."));
+	name_columns(query, stmt->aliases, stmt->view->relname);
+	return query;
+}
+
+static void
+name_columns(Query *query, List *aliases, const char *view_name)
+{
+	ListCell *alias = list_head(aliases);
+	ListCell *lc;
+
+	foreach (lc, query->targetList)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, lc);
+
+		if (alias == NULL)
+			return;
+		if (entry->resjunk)
+			continue;
+		entry->resname = pstrdup(strVal(lfirst(alias)));
+		alias = lnext(aliases, alias);
+	}
+	if (alias)
+		ereport(
+			ERROR,
+			errcode(ERRCODE_SYNTAX_ERROR),
+			errmsg("continuous view \"%s\" is given more column names than its query has columns",
+				   view_name));
+}
+
+/* Hidden tables are made as the system, but in the user's tablespace. */
+static void
+check_tablespace(void)
+{
+	Oid tablespace = GetDefaultTablespace(RELPERSISTENCE_PERMANENT, false);
+	AclResult result;
+
+	if (!OidIsValid(tablespace) || tablespace == MyDatabaseTableSpace)
+		return;
+	result = cq_compat_tablespace_aclcheck(tablespace, GetUserId(), ACL_CREATE);
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_TABLESPACE, get_tablespace_name(tablespace));
+}
+
+/* An unqualified name may also mean a temporary table: look where the view was put. */
+static Oid
+create_as_user(CqUtility *utility, const ViewStmt *stmt, List *others)
+{
+	ViewStmt *plain = copyObject(unconstify(ViewStmt *, stmt));
+	Oid schema = RangeVarGetCreationNamespace(stmt->view);
+
+	if (isAnyTempNamespace(schema))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("continuous view \"%s\" cannot be temporary", stmt->view->relname));
+	plain->options = copyObject(others);
+	cq_utility_next_instead(utility, (Node *) plain);
+	CommandCounterIncrement();
+	return get_relname_relid(stmt->view->relname, schema);
+}
+
+static void
+say_what_was_understood(const char *view_name, const CqPlan *plan)
+{
+	StringInfoData text;
+	ListCell *lc;
+
+	initStringInfo(&text);
+	foreach (lc, plan->notices)
+		appendStringInfo(&text, "%s%s", text.len > 0 ? "\n" : "", (char *) lfirst(lc));
+	ereport(NOTICE,
+			errmsg("continuous view \"%s\" is kept up to date from now on", view_name),
+			text.len > 0 ? errdetail_internal("%s", text.data) : 0);
+}
+
+/* Ours need one worker each and one for the launcher; PostgreSQL's own launcher takes one. */
+static void
+warn_of_few_workers(void)
+{
+	int needed = 2 + (max_logical_replication_workers > 0 ? 1 : 0);
+	int i;
+
+	LWLockAcquire(cq_shared->lock, LW_SHARED);
+	for (i = 0; i < cq_shared->ntasks; i++)
+		needed += cq_shared->tasks[i].in_use && cq_shared->tasks[i].enabled;
+	LWLockRelease(cq_shared->lock);
+	if (needed > max_worker_processes)
+		ereport(
+			WARNING,
+			errmsg("max_worker_processes is too low for all continuous views"),
+			errdetail("It is %d; at least %d are needed, and views without a worker stand still.",
+					  max_worker_processes,
+					  needed),
+			errhint("Raise max_worker_processes in postgresql.conf and restart the server."));
+}
+
+void
+cq_refuse_table_as(CqUtility *utility)
+{
+	CreateTableAsStmt *stmt = (CreateTableAsStmt *) utility->pstmt->utilityStmt;
+	List *ours;
+	List *others;
+
+	cq_view_options_split(stmt->into->options, &ours, &others);
+	if (ours != NIL)
+		ereport(
+			ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("a %s cannot be continuous",
+				   stmt->objtype == OBJECT_MATVIEW ? "materialized view" : "table"),
+			errhint("Use CREATE VIEW %s WITH (pipeline.continuous) AS ...; its results are stored.",
+					quote_identifier(stmt->into->rel->relname)));
+	cq_utility_next(utility);
+}
+
+void
+cq_refuse_rule(CqUtility *utility)
+{
+	RuleStmt *stmt = (RuleStmt *) utility->pstmt->utilityStmt;
+	CqView view;
+
+	if (cq_parts_find(RangeVarGetRelid(stmt->relation, NoLock, true), &view))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot create rule on continuous view \"%s\"", stmt->relation->relname),
+				errdetail("Its rows are written by a background worker, and by nobody else."));
+	cq_utility_next(utility);
+}

@@ -1,0 +1,45 @@
+/*
+ * parts.h
+ *	  The relations that a continuous view consists of.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "nodes/parsenodes.h"
+
+#include "catalog/catalog.h"
+#include "plan/plan.h"
+
+/*
+ * Make the parts of a view that exists as the user wrote it: afterwards it
+ * reads its result table.  view->id and ->view are given, the other relations
+ * are filled in.  late_name: name of the table for late rows, NULL = none.
+ * The current user is the view's owner.
+ */
+extern void cq_parts_create(CqView *view, const Query *query, const CqPlan *plan,
+							const char *late_name);
+
+/* Record that the parts live and die with the view; what is recorded already stays. */
+extern void cq_parts_record(const CqView *view);
+
+/*
+ * Is this relation a continuous view?  May be asked of any relation, and where
+ * the extension is not installed.
+ */
+extern bool cq_parts_find(Oid relid, CqView *view);
+
+/* The view that a relation is part of; InvalidOid if it is none. */
+extern Oid cq_parts_view_of(Oid part);
+
+/* Give all parts to the view's owner. */
+extern void cq_parts_change_owner(const CqView *view, Oid owner);
+
+/* What the table for late rows of a view is called unless the user says otherwise. */
+extern char *cq_parts_late_name(const char *view_name);
+
+/*
+ * The column of the result table that column attnum of the user's view shows
+ * as it is; 0 if it is computed on read.
+ */
+extern AttrNumber cq_parts_stored_column(const CqView *view, AttrNumber attnum);

@@ -1,0 +1,213 @@
+/*
+ * stream.c
+ *	  Definition of streams, and of what they connect to.
+ *
+ * PostgreSQL creates and alters the foreign table; we check what it could not
+ * know, keep the storage of a local stream in step, and tell the workers that
+ * read it.  What would give events that were already counted another meaning is
+ * refused while a view reads the stream.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_foreign_table.h"
+#include "foreign/foreign.h"
+#include "nodes/parsenodes.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "catalog/catalog.h"
+#include "ddl/handlers.h"
+#include "monitor/slots.h"
+#include "source/local/local.h"
+#include "source/stream.h"
+
+static bool is_local(Oid stream);
+static void check_changes(Oid stream, const AlterTableStmt *stmt);
+static void refuse_change(Oid stream, const char *what);
+static void check_table_options(Oid stream, List *options);
+static void tell_views(Oid stream);
+static void tell_views_of_server(const char *server_name);
+
+void
+cq_create_stream(CqUtility *utility)
+{
+	CreateForeignTableStmt *stmt = (CreateForeignTableStmt *) utility->pstmt->utilityStmt;
+	RangeVar *name = copyObject(stmt->base.relation);
+	bool existed = stmt->base.if_not_exists && OidIsValid(RangeVarGetRelid(name, NoLock, true));
+	Oid relid;
+
+	cq_utility_next(utility);
+	if (existed || !cq_extension_exists())
+		return;
+	CommandCounterIncrement();
+	relid = get_relname_relid(name->relname, RangeVarGetCreationNamespace(name));
+	if (!OidIsValid(relid) || !cq_is_stream(relid))
+		return;
+	if (is_local(relid))
+		cq_local_stream_create(relid);
+	(void) cq_stream_load(relid);
+}
+
+static bool
+is_local(Oid stream)
+{
+	ForeignServer *server = GetForeignServer(GetForeignTable(stream)->serverid);
+
+	return strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "pipeline_local") == 0;
+}
+
+void
+cq_alter_stream(CqUtility *utility, Oid stream)
+{
+	AlterTableStmt *stmt = (AlterTableStmt *) utility->pstmt->utilityStmt;
+	bool owner = false;
+	bool other = false;
+	ListCell *lc;
+
+	foreach (lc, stmt->cmds)
+	{
+		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_ChangeOwner)
+			owner = true;
+		else
+			other = true;
+	}
+	if (cq_views_of_stream(stream) != NIL)
+		check_changes(stream, stmt);
+	cq_utility_next(utility);
+	CommandCounterIncrement();
+	if (is_local(stream) && owner)
+		cq_local_stream_owner_changed(stream);
+	if (is_local(stream) && other)
+		cq_local_stream_altered(stream);
+	(void) cq_stream_load(stream);
+	tell_views(stream);
+}
+
+static void
+check_changes(Oid stream, const AlterTableStmt *stmt)
+{
+	ListCell *lc;
+
+	foreach (lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		if (cmd->subtype == AT_GenericOptions)
+			check_table_options(stream, (List *) cmd->def);
+		if (cmd->subtype == AT_AlterColumnGenericOptions)
+			refuse_change(stream, psprintf("options of column \"%s\"", cmd->name));
+		if (cmd->subtype == AT_DropExpression)
+			refuse_change(stream, psprintf("expression of column \"%s\"", cmd->name));
+	}
+}
+
+static void
+check_table_options(Oid stream, List *options)
+{
+	static const char *const fixed[] = {"topic", "event_time", "format", "partitions"};
+	ListCell *lc;
+	int i;
+
+	foreach (lc, options)
+	{
+		DefElem *option = lfirst_node(DefElem, lc);
+
+		for (i = 0; i < lengthof(fixed); i++)
+			if (strcmp(option->defname, fixed[i]) == 0)
+				refuse_change(stream, psprintf("option \"%s\"", option->defname));
+	}
+}
+
+static void
+refuse_change(Oid stream, const char *what)
+{
+	int64 *id = linitial(cq_views_of_stream(stream));
+	CqView view;
+
+	if (!cq_view_load(*id, &view))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_IN_USE),
+			errmsg("cannot change %s of stream \"%s\"", what, get_rel_name(stream)),
+			errdetail("Continuous view \"%s\" has processed events as they were defined before.",
+					  get_rel_name(view.view)),
+			errhint("Create another foreign table for the new definition, and a view on it."));
+}
+
+/* Options name columns, and hidden tables have columns of the same names. */
+void
+cq_rename_stream_column(CqUtility *utility, Oid stream)
+{
+	cq_utility_next(utility);
+	CommandCounterIncrement();
+	if (is_local(stream))
+		cq_local_stream_altered(stream);
+	(void) cq_stream_load(stream);
+	tell_views(stream);
+}
+
+static void
+tell_views(Oid stream)
+{
+	ListCell *lc;
+
+	foreach (lc, cq_views_of_stream(stream))
+		cq_slots_at_commit(CQ_SLOT_CHANGED, *(int64 *) lfirst(lc));
+}
+
+void
+cq_alter_server(CqUtility *utility)
+{
+	AlterForeignServerStmt *stmt = (AlterForeignServerStmt *) utility->pstmt->utilityStmt;
+
+	cq_utility_next(utility);
+	tell_views_of_server(stmt->servername);
+}
+
+/* A new password, say: workers connect again with it. */
+void
+cq_alter_user_mapping(CqUtility *utility)
+{
+	Node *stmt = utility->pstmt->utilityStmt;
+	const char *server;
+
+	if (IsA(stmt, CreateUserMappingStmt))
+		server = ((CreateUserMappingStmt *) stmt)->servername;
+	else if (IsA(stmt, AlterUserMappingStmt))
+		server = ((AlterUserMappingStmt *) stmt)->servername;
+	else
+		server = ((DropUserMappingStmt *) stmt)->servername;
+	cq_utility_next(utility);
+	tell_views_of_server(server);
+}
+
+static void
+tell_views_of_server(const char *server_name)
+{
+	Oid server = get_foreign_server_oid(server_name, true);
+	Relation tables;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple row;
+
+	if (!OidIsValid(server) || !cq_extension_exists())
+		return;
+	CommandCounterIncrement();
+	tables = table_open(ForeignTableRelationId, AccessShareLock);
+	ScanKeyInit(&key,
+				Anum_pg_foreign_table_ftserver,
+				BTEqualStrategyNumber,
+				F_OIDEQ,
+				ObjectIdGetDatum(server));
+	scan = systable_beginscan(tables, InvalidOid, false, NULL, 1, &key);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+		tell_views(((Form_pg_foreign_table) GETSTRUCT(row))->ftrelid);
+	systable_endscan(scan);
+	table_close(tables, AccessShareLock);
+}

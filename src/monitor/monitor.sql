@@ -1,0 +1,148 @@
+-- What users see of their continuous views.
+--
+-- The tables beneath are closed to users; these views open to each role the rows of the continuous
+-- views that it owns, statistics also to members of pg_read_all_stats.  Functions in a view run
+-- with the rights of its reader, hence the grants; without USAGE on the schema nobody can call
+-- them in another way.
+
+CREATE FUNCTION pipeline_data.task_slots(
+  OUT database oid, OUT task bigint, OUT pid int, OUT activity text, OUT started_at timestamptz,
+  OUT retry_at timestamptz, OUT failures int, OUT watermark timestamptz, OUT last_checkpoint interval,
+  OUT state_bytes bigint, OUT groups bigint, OUT open_windows bigint,
+  OUT error_at timestamptz, OUT error_code text, OUT error_message text)
+RETURNS SETOF record LANGUAGE C AS 'MODULE_PATHNAME', 'cq_task_slots';
+
+CREATE FUNCTION pipeline_data.partition_slots(
+  OUT database oid, OUT task bigint, OUT partition int, OUT end_offset bigint,
+  OUT next_offset bigint, OUT max_event_time timestamptz, OUT idle boolean, OUT unreachable boolean)
+RETURNS SETOF record LANGUAGE C AS 'MODULE_PATHNAME', 'cq_partition_slots';
+
+CREATE FUNCTION pipeline_data.launcher_pid() RETURNS int
+LANGUAGE C AS 'MODULE_PATHNAME', 'cq_launcher_pid';
+
+GRANT EXECUTE ON FUNCTION pipeline_data.task_slots(), pipeline_data.partition_slots(),
+  pipeline_data.launcher_pid(), pipeline_data.partitions(bytea) TO PUBLIC;
+
+-- Continuous views of this database with what all views below need of them.
+CREATE VIEW pipeline_data.visible_views AS
+SELECT v.id, v.view, v.stream, v.query, v.result, v.chunks, v.late, v.options, v.settings, c.relowner,
+  t.state, t.reason, t.advance_to,
+  t.database = d.oid AND t.incarnation = i.incarnation AS is_ours,
+  d.oid AS database
+FROM pipeline_data.views v
+JOIN pg_catalog.pg_class c ON c.oid = v.view
+JOIN pipeline_data.tasks t ON t.id = v.id
+JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+CROSS JOIN pipeline_data.identity i
+WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+   OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+
+CREATE VIEW pipeline.views WITH (security_barrier) AS
+SELECT v.view,
+  v.relowner::regrole AS owner,
+  v.stream,
+  CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                    WHERE a.attrelid = v.result AND a.attname = '_gid' AND a.attnum > 0)
+    THEN 'changes' ELSE 'window_close' END AS emit,
+  CASE WHEN v.is_ours THEN v.state ELSE 'not adopted' END AS state,
+  v.reason,
+  v.options,
+  v.settings,
+  v.late AS late_table,
+  v.advance_to,
+  pg_catalog.pg_get_viewdef(v.query::oid) AS query
+FROM pipeline_data.visible_views v;
+COMMENT ON VIEW pipeline.views IS 'continuous views: definition and state';
+
+CREATE VIEW pipeline.stat_views WITH (security_barrier) AS
+SELECT v.view,
+  CASE WHEN v.is_ours THEN v.state ELSE 'not adopted' END AS state,
+  v.reason,
+  s.activity,
+  s.pid,
+  c.events_in,
+  c.filtered,
+  c.unmatched,
+  c.late,
+  c.dead_letters,
+  c.skipped,
+  c.lost,
+  c.rows_out,
+  c.bytes_in,
+  c.windows_closed,
+  c.closed_to AS watermark,
+  c.seq AS checkpoints,
+  c.committed_at AS last_checkpoint_at,
+  s.last_checkpoint AS last_checkpoint_time,
+  c.checkpoint_us / NULLIF(c.seq, 0) * interval '1 microsecond' AS mean_checkpoint_time,
+  s.state_bytes,
+  s.groups,
+  s.open_windows,
+  s.failures,
+  s.retry_at,
+  s.error_at AS last_error_at,
+  s.error_code AS last_error_code,
+  s.error_message AS last_error
+FROM pipeline_data.visible_views v
+JOIN pipeline_data.checkpoints c ON c.task = v.id
+LEFT JOIN pipeline_data.task_slots() s ON s.database = v.database AND s.task = v.id;
+COMMENT ON VIEW pipeline.stat_views IS
+  'continuous views: what was processed, as of the last checkpoint, and what the worker does now';
+
+CREATE VIEW pipeline.stat_partitions WITH (security_barrier) AS
+SELECT v.view,
+  v.stream,
+  p.partition,
+  p.start_offset,
+  p.next_offset,
+  s.end_offset,
+  GREATEST(s.end_offset - p.next_offset, 0) AS lag,
+  p.max_event_time,
+  p.max_disorder,
+  s.idle,
+  s.unreachable
+FROM pipeline_data.visible_views v
+JOIN pipeline_data.checkpoints c ON c.task = v.id
+CROSS JOIN LATERAL pipeline_data.partitions(c.partitions) p
+LEFT JOIN pipeline_data.partition_slots() s
+  ON s.database = v.database AND s.task = v.id AND s.partition = p.partition;
+COMMENT ON VIEW pipeline.stat_partitions IS
+  'partitions that continuous views read: committed position, and what the worker knows of the log''s end';
+
+CREATE VIEW pipeline.stat_workers WITH (security_barrier) AS
+SELECT pipeline_data.launcher_pid() AS pid,
+  'launcher' AS kind,
+  NULL::name AS database,
+  NULL::regclass AS view,
+  NULL::text AS activity,
+  NULL::timestamptz AS started_at
+WHERE pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AND pipeline_data.launcher_pid() IS NOT NULL
+UNION ALL
+SELECT s.pid, 'worker', d.datname, v.view, s.activity, s.started_at
+FROM pipeline_data.task_slots() s
+LEFT JOIN pg_catalog.pg_database d ON d.oid = s.database
+LEFT JOIN pipeline_data.visible_views v ON v.database = s.database AND v.id = s.task
+WHERE s.pid IS NOT NULL
+  AND (v.id IS NOT NULL OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
+COMMENT ON VIEW pipeline.stat_workers IS 'background workers of all databases';
+
+-- Records may hold what only the owner of the view may see.  Owners may delete what they have dealt with.
+CREATE VIEW pipeline.dead_letters WITH (security_barrier) AS
+SELECT (SELECT v.view FROM pipeline_data.views v WHERE v.id = d.view) AS view,
+  d.stream,
+  d.partition,
+  d."offset",
+  d.broker_time,
+  d.failed_at,
+  d.sqlstate,
+  d.message,
+  d.key,
+  d.payload
+FROM pipeline_data.dead_letters d
+WHERE EXISTS (SELECT FROM pipeline_data.views v JOIN pg_catalog.pg_class c ON c.oid = v.view
+              WHERE v.id = d.view AND pg_catalog.pg_has_role(c.relowner, 'USAGE'));
+COMMENT ON VIEW pipeline.dead_letters IS
+  'records that could not be decoded or evaluated, of the continuous views that you own';
+
+GRANT SELECT ON pipeline.views, pipeline.stat_views, pipeline.stat_partitions, pipeline.stat_workers TO PUBLIC;
+GRANT SELECT, DELETE ON pipeline.dead_letters TO PUBLIC;

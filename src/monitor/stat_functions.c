@@ -1,0 +1,185 @@
+/*
+ * stat_functions.c
+ *	  What shared memory says about tasks, for the statistics views.
+ *
+ * Rows of all databases are returned; the views in monitor.sql show each user
+ * their own.  Without shared memory there are no rows.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "monitor/slots.h"
+#include "source/source.h"
+
+PG_FUNCTION_INFO_V1(cq_task_slots);
+PG_FUNCTION_INFO_V1(cq_partition_slots);
+PG_FUNCTION_INFO_V1(cq_launcher_pid);
+
+#define TASK_COLUMNS	  15
+#define PARTITION_COLUMNS 8
+
+typedef struct PartitionRow
+{
+	Oid database;
+	int64 task;
+	CqPartitionSlot slot;
+} PartitionRow;
+
+static void put_task(ReturnSetInfo *result, const CqTaskSlot *slot);
+static int read_tasks(CqTaskSlot **slots);
+static int read_partitions(PartitionRow **rows);
+static void put_partition(ReturnSetInfo *result, const PartitionRow *row);
+static void set_time(Datum *values, bool *nulls, int column, TimestampTz time);
+static Interval *interval_of_us(int64 us);
+
+Datum
+cq_task_slots(PG_FUNCTION_ARGS)
+{
+	CqTaskSlot *slots = NULL;
+	int n = 0;
+	int i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (cq_shared)
+		n = read_tasks(&slots);
+	for (i = 0; i < n; i++)
+		put_task((ReturnSetInfo *) fcinfo->resultinfo, &slots[i]);
+	return (Datum) 0;
+}
+
+/* A copy, so that no row is made with the lock held. */
+static int
+read_tasks(CqTaskSlot **slots)
+{
+	int n = 0;
+	int i;
+
+	*slots = palloc(sizeof(CqTaskSlot) * Max(cq_shared->ntasks, 1));
+	LWLockAcquire(cq_shared->lock, LW_SHARED);
+	for (i = 0; i < cq_shared->ntasks; i++)
+		if (cq_shared->tasks[i].in_use)
+			(*slots)[n++] = cq_shared->tasks[i];
+	LWLockRelease(cq_shared->lock);
+	return n;
+}
+
+static void
+put_task(ReturnSetInfo *result, const CqTaskSlot *slot)
+{
+	Datum values[TASK_COLUMNS] = {0};
+	bool nulls[TASK_COLUMNS] = {false};
+	int i;
+
+	values[0] = ObjectIdGetDatum(slot->database);
+	values[1] = Int64GetDatum(slot->task);
+	values[2] = Int32GetDatum((int32) slot->pid);
+	nulls[2] = slot->pid == 0;
+	values[3] = CStringGetTextDatum(cq_activity_name(slot->activity));
+	set_time(values, nulls, 4, slot->pid ? slot->started_at : 0);
+	set_time(values, nulls, 5, slot->pid ? 0 : slot->start_after);
+	values[6] = Int32GetDatum(slot->failures);
+	set_time(values, nulls, 7, slot->pid ? slot->watermark : DT_NOBEGIN);
+	values[8] = IntervalPGetDatum(interval_of_us(slot->last_checkpoint_us));
+	values[9] = Int64GetDatum(slot->state_bytes);
+	values[10] = Int64GetDatum(slot->groups);
+	values[11] = Int64GetDatum(slot->open_windows);
+	for (i = 8; i <= 11; i++)
+		nulls[i] = slot->pid == 0;
+	set_time(values, nulls, 12, slot->error_at);
+	values[13] = CStringGetTextDatum(unpack_sql_state(slot->error_sqlstate));
+	values[14] = CStringGetTextDatum(slot->error_message);
+	nulls[13] = nulls[14] = slot->error_at == 0;
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+Datum
+cq_partition_slots(PG_FUNCTION_ARGS)
+{
+	PartitionRow *rows = NULL;
+	int n = 0;
+	int i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (cq_shared)
+		n = read_partitions(&rows);
+	for (i = 0; i < n; i++)
+		put_partition((ReturnSetInfo *) fcinfo->resultinfo, &rows[i]);
+	return (Datum) 0;
+}
+
+static int
+read_partitions(PartitionRow **rows)
+{
+	int n = 0;
+	int i;
+
+	*rows = palloc(sizeof(PartitionRow) * Max(cq_shared->npartitions, 1));
+	LWLockAcquire(cq_shared->lock, LW_SHARED);
+	for (i = 0; i < cq_shared->npartitions; i++)
+	{
+		CqPartitionSlot *slot = &cq_shared->partitions[i];
+
+		if (!slot->in_use || slot->task_slot < 0 || slot->task_slot >= cq_shared->ntasks)
+			continue;
+		(*rows)[n].database = cq_shared->tasks[slot->task_slot].database;
+		(*rows)[n].task = cq_shared->tasks[slot->task_slot].task;
+		(*rows)[n++].slot = *slot;
+	}
+	LWLockRelease(cq_shared->lock);
+	return n;
+}
+
+static void
+put_partition(ReturnSetInfo *result, const PartitionRow *row)
+{
+	Datum values[PARTITION_COLUMNS] = {0};
+	bool nulls[PARTITION_COLUMNS] = {false};
+
+	values[0] = ObjectIdGetDatum(row->database);
+	values[1] = Int64GetDatum(row->task);
+	values[2] = Int32GetDatum(row->slot.partition);
+	values[3] = Int64GetDatum(row->slot.end_offset);
+	nulls[3] = row->slot.end_offset == CQ_OFFSET_UNKNOWN;
+	values[4] = Int64GetDatum(row->slot.next_offset);
+	set_time(values, nulls, 5, row->slot.max_event_time);
+	values[6] = BoolGetDatum(row->slot.idle);
+	values[7] = BoolGetDatum(row->slot.unreachable);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+Datum
+cq_launcher_pid(PG_FUNCTION_ARGS)
+{
+	pid_t pid = 0;
+
+	if (cq_shared)
+	{
+		LWLockAcquire(cq_shared->lock, LW_SHARED);
+		pid = cq_shared->launcher_pid;
+		LWLockRelease(cq_shared->lock);
+	}
+	if (pid == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT32((int32) pid);
+}
+
+/* Zero and minus infinity stand for "none" in the slots. */
+static void
+set_time(Datum *values, bool *nulls, int column, TimestampTz time)
+{
+	values[column] = TimestampTzGetDatum(time);
+	nulls[column] = time == 0 || TIMESTAMP_IS_NOBEGIN(time);
+}
+
+static Interval *
+interval_of_us(int64 us)
+{
+	Interval *interval = palloc0(sizeof(Interval));
+
+	interval->time = us;
+	return interval;
+}

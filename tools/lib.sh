@@ -21,7 +21,10 @@ server_user() {
 # Run a command as that user, in the scratch folder.
 as_user() {
   if [ "$(id -u)" != 0 ]; then (cd "$scratch" && "$@")
-  else (cd "$scratch" && exec setpriv --reuid "$(server_user)" --regid "$(id -g "$(server_user)")" --init-groups "$@"); fi
+  else
+    (cd "$scratch" && HOME=$scratch exec setpriv --reuid "$(server_user)" --regid "$(id -g "$(server_user)")" \
+      --init-groups "$@")
+  fi
 }
 
 make_scratch() {
@@ -31,7 +34,7 @@ make_scratch() {
   chmod 755 "$scratch"
   mkdir "$scratch/tmp"
   [ "$(id -u)" != 0 ] || chown "$(server_user)" "$scratch" "$scratch/tmp"
-  export TMPDIR=$scratch/tmp HOME=$scratch
+  export TMPDIR=$scratch/tmp
 }
 
 # Install what is built; as root or with sudo where the server's folders ask for it.
@@ -64,7 +67,7 @@ CONF
 
 start_again() {
   local dir=$scratch/$1
-  as_user "$bindir/pg_ctl" -D "$dir/data" -l "$dir/server.log" -w -t 60 -s start 3>&- \
+  as_user "$bindir/pg_ctl" -D "$dir/data" -l "$dir/server.log" -w -t 60 -s start \
     || { tail -n 30 "$dir/server.log" >&2; die "could not start a scratch cluster"; }
 }
 

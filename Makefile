@@ -39,7 +39,8 @@ EXTRA_CLEAN = pipeline_ext--1.0.sql.tmp $(OBJS:.o=.d) results output_iso tmp_che
 # Without PostgreSQL there is still "make setup", and what starts with it.
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
-with_llvm = no
+# No bitcode: nothing of ours runs per row inside a JIT-compiled expression.
+override with_llvm = no
 ifneq ($(PGXS),)
 include $(PGXS)
 else

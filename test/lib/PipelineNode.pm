@@ -99,7 +99,8 @@ sub until_true
 
 =item $node->wait_for($view, [ $seconds ])
 
-Until the view has processed all that its stream holds now.
+Until the view has processed all that its stream holds now; dies when it has
+not in time, with what the view says about itself.
 
 =cut
 
@@ -108,8 +109,9 @@ sub wait_for
 	my ($self, $view, $seconds) = @_;
 	my $interval = ($seconds // $TIMEOUT) . ' s';
 
-	$self->safe_psql('postgres', "SELECT pipeline.wait_for('$view', '$interval')");
-	return;
+	return if $self->safe_psql('postgres', "SELECT pipeline.wait_for('$view', '$interval')") eq 't';
+	die "view $view did not catch up in $interval: "
+	  . $self->safe_psql('postgres', "SELECT s FROM pipeline.stat_views AS s WHERE view = '$view'::regclass");
 }
 
 =pod

@@ -183,3 +183,200 @@ cq_compat_create_wait_event_set(MemoryContext context, int nevents)
 	return CreateWaitEventSet(context, nevents);
 #endif
 }
+
+/* create_foreignscan_path() got restriction clauses in 17 and disabled_nodes in 18. */
+#include "optimizer/pathnode.h"
+
+static inline ForeignPath *
+cq_compat_foreign_path(PlannerInfo *root, RelOptInfo *rel, Cost startup, Cost total)
+{
+#if PG_VERSION_NUM >= 180000
+	return create_foreignscan_path(root, rel, NULL, rel->rows, 0, startup, total, NIL,
+								   rel->lateral_relids, NULL, NIL, NIL);
+#elif PG_VERSION_NUM >= 170000
+	return create_foreignscan_path(root, rel, NULL, rel->rows, startup, total, NIL,
+								   rel->lateral_relids, NULL, NIL, NIL);
+#else
+	return create_foreignscan_path(root, rel, NULL, rel->rows, startup, total, NIL,
+								   rel->lateral_relids, NULL, NIL);
+#endif
+}
+
+/* ExplainProperty*() moved to a header of their own in 18. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#endif
+
+/* How many transactions with an id have ended since start; the variable was renamed in 17. */
+#include "access/transam.h"
+
+static inline uint64
+cq_compat_xact_completion_count(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return TransamVariables->xactCompletionCount;
+#else
+	return ShmemVariableCache->xactCompletionCount;
+#endif
+}
+
+/* heap_form_minimal_tuple() can leave room in front of the tuple in 18. */
+#include "access/htup_details.h"
+
+static inline MinimalTuple
+cq_compat_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
+{
+#if PG_VERSION_NUM >= 180000
+	return heap_form_minimal_tuple(desc, values, nulls, 0);
+#else
+	return heap_form_minimal_tuple(desc, values, nulls);
+#endif
+}
+
+/*
+ * Query trees of views: rules carried entries for OLD and NEW up to 15; rights
+ * are kept apart from the range table from 16 on; grouping expressions have a
+ * range table entry of their own from 18 on.
+ */
+#include "nodes/parsenodes.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_relation.h"
+#include "access/sysattr.h"
+
+#if PG_VERSION_NUM >= 160000
+#define CQ_COMPAT_RULE_ENTRIES 0
+#else
+#define CQ_COMPAT_RULE_ENTRIES 2
+#endif
+
+/* Can the parts of a query with grouping sets be planned on their own? */
+#define CQ_COMPAT_GROUPING_SETS (PG_VERSION_NUM < 180000)
+
+static inline Node *
+cq_compat_flatten_joins(Query *query, Node *expr)
+{
+#if PG_VERSION_NUM >= 160000
+	return flatten_join_alias_vars(NULL, query, expr);
+#else
+	return flatten_join_alias_vars(query, expr);
+#endif
+}
+
+static inline void
+cq_compat_flatten_groups(Query *query)
+{
+#if PG_VERSION_NUM >= 180000
+	if (!query->hasGroupRTE)
+		return;
+	query->targetList = (List *) flatten_group_exprs(NULL, query, (Node *) query->targetList);
+	query->havingQual = flatten_group_exprs(NULL, query, query->havingQual);
+	query->hasGroupRTE = false;
+#else
+	(void) query;
+#endif
+}
+
+/* A copy of the permission entry of a range table entry; NULL where the entry itself has it. */
+static inline Node *
+cq_compat_rte_permissions(Query *query, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	if (rte->perminfoindex == 0)
+		return NULL;
+	return (Node *) copyObject(getRTEPermissionInfo(query->rteperminfos, rte));
+#else
+	(void) query;
+	(void) rte;
+	return NULL;
+#endif
+}
+
+static inline void
+cq_compat_rte_clear_permissions(RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	rte->perminfoindex = 0;
+#else
+	rte->requiredPerms = 0;
+	rte->checkAsUser = InvalidOid;
+	rte->selectedCols = NULL;
+#endif
+}
+
+static inline void
+cq_compat_query_clear_permissions(Query *query)
+{
+#if PG_VERSION_NUM >= 160000
+	query->rteperminfos = NIL;
+#else
+	(void) query;
+#endif
+}
+
+/* Add a range table entry together with its permission entry (see above). */
+static inline void
+cq_compat_query_append_rte(Query *query, RangeTblEntry *rte, Node *permissions)
+{
+	query->rtable = lappend(query->rtable, rte);
+#if PG_VERSION_NUM >= 160000
+	rte->perminfoindex = 0;
+	if (permissions != NULL)
+	{
+		query->rteperminfos = lappend(query->rteperminfos, copyObject(permissions));
+		rte->perminfoindex = list_length(query->rteperminfos);
+	}
+#else
+	(void) permissions;
+#endif
+}
+
+/* Require SELECT on the first ncolumns columns of a relation in the query's range table. */
+static inline void
+cq_compat_rte_require_select(Query *query, RangeTblEntry *rte, int ncolumns)
+{
+	Bitmapset *columns = NULL;
+	int i;
+
+	for (i = 1; i <= ncolumns; i++)
+		columns = bms_add_member(columns, i - FirstLowInvalidHeapAttributeNumber);
+#if PG_VERSION_NUM >= 160000
+	{
+		RTEPermissionInfo *permissions = makeNode(RTEPermissionInfo);
+
+		permissions->relid = rte->relid;
+		permissions->inh = rte->inh;
+		permissions->requiredPerms = ACL_SELECT;
+		permissions->selectedCols = columns;
+		query->rteperminfos = lappend(query->rteperminfos, permissions);
+		rte->perminfoindex = list_length(query->rteperminfos);
+	}
+#else
+	(void) query;
+	rte->requiredPerms = ACL_SELECT;
+	rte->selectedCols = columns;
+#endif
+}
+
+/* The entry's relid was changed: let its permission entry follow. */
+static inline void
+cq_compat_rte_set_relid(Query *query, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	if (rte->perminfoindex != 0)
+		((RTEPermissionInfo *) list_nth(query->rteperminfos, rte->perminfoindex - 1))->relid = rte->relid;
+#else
+	(void) query;
+	(void) rte;
+#endif
+}
+
+/* ExecutorRun() lost the argument execute_once in 18. */
+static inline void
+cq_compat_executor_run(QueryDesc *desc)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(desc, ForwardScanDirection, 0);
+#else
+	ExecutorRun(desc, ForwardScanDirection, 0, true);
+#endif
+}

@@ -1,0 +1,88 @@
+/*
+ * aggregate.h
+ *	  Running aggregates outside of an executor node: their states live in
+ *	  groups that outlast any plan, and go to disk and back.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "executor/nodeAgg.h"
+#include "lib/stringinfo.h"
+#include "nodes/execnodes.h"
+
+#include "operator/fast_aggregate.h"
+#include "plan/plan.h"
+#include "state/codec.h"
+
+typedef struct CqAggregateState CqAggregateState;
+
+/* One aggregate of a plan. */
+typedef struct CqRunningAggregate
+{
+	CqFastKind kind;
+	int width;	 /* of a fast one's integer argument */
+	Size offset; /* of its state in a group's states */
+	Size size;
+	int nargs;
+	int *arg_columns;  /* in the stage rows */
+	int filter_column; /* -1 = none */
+
+	/* not fast: */
+	AggStatePerTrans trans;
+	AggStatePerAgg agg;
+	FunctionCallInfo final_call;
+	bool internal;		   /* the transition value is a pointer into the unknown */
+	bool final_overwrites; /* the final function may change the transition value */
+	CqCodec codec;		   /* of the transition value, unless internal */
+	FmgrInfo combine;	   /* internal only */
+	FunctionCallInfo combine_call;
+} CqRunningAggregate;
+
+typedef struct CqAggregates
+{
+	int n;
+	CqRunningAggregate *aggregates;
+	Size states_size; /* of all states of a group, a multiple of 8 */
+	bool all_fast;
+	AggState *node;		   /* what aggregate functions believe to run under */
+	MemoryContext scratch; /* results and garbage of aggregate functions; reset by the caller */
+	StringInfoData copy;
+} CqAggregates;
+
+/*
+ * Look up the aggregates of a plan, as the current user, who must be allowed to
+ * call them.  Everything lives in context.
+ */
+extern CqAggregates *cq_aggregates_create(const CqPlan *plan, MemoryContext context);
+
+/*
+ * An owner for transition values that are not in the states themselves: all of
+ * a pane's groups share one.  Freed by cq_aggregates_free_memory(), or with
+ * the current memory context.
+ */
+extern ExprContext *cq_aggregates_memory(CqAggregates *aggregates);
+extern void cq_aggregates_free_memory(ExprContext *memory);
+
+/* The states of a group without rows; states is zeroed memory, 8-byte aligned. */
+extern void cq_aggregates_init(CqAggregates *aggregates, char *states, ExprContext *memory);
+
+/* Take one row into the states. */
+extern void cq_aggregates_advance(CqAggregates *aggregates, char *states, const Datum *values,
+								  const bool *nulls, ExprContext *memory);
+
+/*
+ * The aggregates' results; what is not by value points into the states or into
+ * scratch.  The states are spoilt for further use unless keep is set.
+ */
+extern void cq_aggregates_finish(CqAggregates *aggregates, char *states, ExprContext *memory,
+								 bool keep, Datum *values, bool *nulls);
+
+/* The states to bytes and back (into states that were not initialised). */
+extern void cq_aggregates_put(CqAggregates *aggregates, char *states, ExprContext *memory,
+							  StringInfo out);
+extern void cq_aggregates_get(CqAggregates *aggregates, char *states, ExprContext *memory,
+							  CqReader *reader);
+
+/* Names everything that determines what the bytes mean; appended to out. */
+extern void cq_aggregates_describe(const CqPlan *plan, StringInfo out);

@@ -1,0 +1,175 @@
+/*
+ * rows.c
+ *	  ROWS: what a window's stage rows are, in order of arrival, until it closes.
+ *
+ * For queries that cannot be kept as groups with transition values: the close
+ * query gets the rows themselves.  They are only ever added, so chunks are
+ * only ever appended, and deleted with their pane.
+ */
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "operator/shape.h"
+
+typedef struct CqStoredRow
+{
+	struct CqStoredRow *next;
+} CqStoredRow;
+
+static void rows_create(CqOperator *operator, const CqPlan * plan);
+static void rows_init_pane(CqOperator *operator, CqPane * pane);
+static void rows_free_pane(CqPane *pane);
+static void rows_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
+static void rows_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows);
+static void rows_save(CqOperator *operator, CqPane * pane);
+static CqLoaded rows_load(CqOperator *operator, CqPane * pane, CqReader *reader);
+static CqStoredRow *row_store(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
+
+const CqShapeOps cq_shape_rows = {
+	.newest_first = false,
+	.create = rows_create,
+	.init_pane = rows_init_pane,
+	.free_pane = rows_free_pane,
+	.fold = rows_fold,
+	.emit = rows_emit,
+	.save = rows_save,
+	.rewrite = NULL,
+	.load = rows_load,
+};
+
+static inline MinimalTuple
+row_tuple(CqStoredRow *row)
+{
+	return (MinimalTuple) ((char *) row + MAXALIGN(sizeof(CqStoredRow)));
+}
+
+static void
+rows_create(CqOperator *operator, const CqPlan * plan)
+{
+	TupleDesc desc = operator->closed_desc;
+	int i;
+
+	if (plan->window.kind == CQ_WINDOW_NONE)
+		elog(ERROR, "a query without windows cannot keep its rows");
+	operator->codecs = palloc0(Max(desc->natts, 1) * sizeof(CqCodec));
+	for (i = 0; i < desc->natts; i++)
+		cq_codec_init(&operator->codecs[i], TupleDescAttr(desc, i)->atttypid, operator->context);
+	operator->values = palloc0(Max(desc->natts, 1) * sizeof(Datum));
+	operator->nulls = palloc0(Max(desc->natts, 1) * sizeof(bool));
+	operator->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+}
+
+static void
+rows_init_pane(CqOperator *operator, CqPane * pane)
+{
+}
+
+static void
+rows_free_pane(CqPane *pane)
+{
+}
+
+/* Column 0 of a stage row is the ordinal, which means nothing later. */
+static void
+rows_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
+{
+	TupleDesc desc = operator->closed_desc;
+	CqStoredRow *row;
+	int i;
+
+	for (i = 0; i < desc->natts; i++)
+	{
+		Datum value = values[i + 1];
+
+		/* rows outlive what they point to: TOAST tables, expanded objects */
+		if (!nulls[i + 1] && TupleDescAttr(desc, i)->attlen == -1 &&
+			VARATT_IS_EXTERNAL(DatumGetPointer(value)))
+			value = PointerGetDatum(PG_DETOAST_DATUM(value));
+		operator->values[i] = value;
+		operator->nulls[i] = nulls[i + 1];
+	}
+	row = row_store(operator, pane, operator->values, operator->nulls);
+	if (pane->unsaved == NULL)
+		pane->unsaved = row;
+}
+
+static CqStoredRow *
+row_store(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
+{
+	MinimalTuple tuple = cq_compat_form_minimal_tuple(operator->closed_desc, values, nulls);
+	Size head = MAXALIGN(sizeof(CqStoredRow));
+	CqStoredRow *row = cq_pane_alloc(operator, pane, head + tuple->t_len);
+
+	row->next = NULL;
+	memcpy(row_tuple(row), tuple, tuple->t_len);
+	pfree(tuple);
+	if (pane->last)
+		pane->last->next = row;
+	else
+		pane->first = row;
+	pane->last = row;
+	return row;
+}
+
+static void
+rows_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows)
+{
+	CqStoredRow *row;
+
+	for (row = pane->first; row; row = row->next)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(row_tuple(row), operator->slot, false);
+		tuplestore_puttupleslot(rows, operator->slot);
+	}
+	ExecClearTuple(operator->slot);
+}
+
+static void
+rows_save(CqOperator *operator, CqPane * pane)
+{
+	StringInfoData bytes;
+	CqStoredRow *row;
+
+	if (pane->unsaved == NULL)
+		return;
+	initStringInfo(&bytes);
+	for (row = pane->unsaved; row; row = row->next)
+	{
+		MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(row_tuple(row), operator->slot, false);
+		slot_getallattrs(operator->slot);
+		resetStringInfo(&bytes);
+		cq_codec_put_row(operator->codecs,
+						 operator->closed_desc->natts,
+						 &bytes,
+						 operator->slot->tts_values,
+						 operator->slot->tts_isnull);
+		MemoryContextSwitchTo(old);
+		cq_chunklog_append(operator->log, &pane->chunks, pane->start, NULL, bytes.data, bytes.len);
+		MemoryContextReset(operator->scratch);
+	}
+	ExecClearTuple(operator->slot);
+	pane->unsaved = NULL;
+	pfree(bytes.data);
+}
+
+static CqLoaded
+rows_load(CqOperator *operator, CqPane * pane, CqReader *reader)
+{
+	CqLoaded loaded = {.live = true};
+
+	cq_codec_get_row(operator->codecs,
+					 operator->closed_desc->natts,
+					 reader,
+					 operator->values,
+					 operator->nulls);
+	row_store(operator, pane, operator->values, operator->nulls);
+	return loaded;
+}

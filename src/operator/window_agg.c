@@ -1,0 +1,386 @@
+/*
+ * window_agg.c
+ *	  AGGREGATE: groups with transition values, in panes.
+ *
+ * A group is one piece of its pane's memory: a head, the aggregates' states,
+ * the packed key.  A pane's hash table maps hashes to groups; groups with the
+ * same 32-bit hash are chained, so the table itself needs no key comparison
+ * and cannot be made to degenerate by types without a hash function.
+ *
+ * What changed since the last save is chained through the groups themselves.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "operator/shape.h"
+#include "window/window.h"
+
+typedef struct CqGroup
+{
+	CqEntry entry; /* first, see rewrite() */
+	struct CqGroup *next_same_hash;
+	struct CqGroup *next_dirty;
+	int64 gid; /* changes only: identifies the group's row for ever */
+	ItemPointerData tid;
+	bool has_row; /* changes: the result table has a row for it */
+	bool changed; /* since the last save */
+	bool dirty;	  /* in the pane's list: changed, or to be saved again anyway */
+	uint32 key_size;
+} CqGroup;
+
+typedef struct GroupSlot
+{
+	uint32 hash;
+	char status;
+	CqGroup *group;
+} GroupSlot;
+
+#define SH_PREFIX				cq_groups
+#define SH_ELEMENT_TYPE			GroupSlot
+#define SH_KEY_TYPE				uint32
+#define SH_KEY					hash
+#define SH_HASH_KEY(table, key) (key)
+#define SH_EQUAL(table, a, b)	((a) == (b))
+#define SH_STORE_HASH
+#define SH_GET_HASH(table, a) (a)->hash
+#define SH_SCOPE			  static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+#define GROUPS_FIRST 32
+
+static void agg_create(CqOperator *operator, const CqPlan * plan);
+static void agg_init_pane(CqOperator *operator, CqPane * pane);
+static void agg_free_pane(CqPane *pane);
+static void agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
+static void agg_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows);
+static void agg_save(CqOperator *operator, CqPane * pane);
+static void agg_rewrite(CqPane *pane, CqEntry *entry);
+static CqLoaded agg_load(CqOperator *operator, CqPane * pane, CqReader *reader);
+static CqGroup *group_find(CqOperator *operator, CqPane * pane, bool *is_new);
+static inline void group_touch(CqPane *pane, CqGroup *group);
+static void window_values(CqOperator *operator, CqPane * pane);
+static void group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep);
+
+const CqShapeOps cq_shape_aggregate = {
+	.newest_first = true, /* only the last version of a group is of use */
+	.create = agg_create,
+	.init_pane = agg_init_pane,
+	.free_pane = agg_free_pane,
+	.fold = agg_fold,
+	.emit = agg_emit,
+	.save = agg_save,
+	.rewrite = agg_rewrite,
+	.load = agg_load,
+};
+
+static inline char *
+group_states(CqGroup *group)
+{
+	return (char *) group + MAXALIGN(sizeof(CqGroup));
+}
+
+static inline char *
+group_key(const CqOperator *operator, CqGroup * group)
+{
+	return group_states(group) + operator->aggregates->states_size;
+}
+
+static void
+agg_create(CqOperator *operator, const CqPlan * plan)
+{
+	CqKeyColumn *columns = palloc0(Max(plan->nkeys, 1) * sizeof(CqKeyColumn));
+	int ncolumns = 0;
+	int i;
+
+	operator->nkeys = plan->nkeys;
+	operator->keys = palloc(Max(plan->nkeys, 1) * sizeof(CqKey));
+	for (i = 0; i < plan->nkeys; i++)
+	{
+		const CqKey *key = &plan->keys[i];
+
+		operator->keys[i] = * key;
+		if (key->role == CQ_KEY_VALUE)
+			cq_key_column_init(&columns[ncolumns++],
+							   key->stage_column,
+							   key->type,
+							   key->collation,
+							   key->equality_operator,
+							   operator->context);
+	}
+	operator->key_codec = cq_key_create(columns, ncolumns, operator->context);
+	operator->aggregates = cq_aggregates_create(plan, operator->context);
+
+	/* rows, aggregate functions and keys share one scratch context */
+	MemoryContextDelete(operator->scratch);
+	operator->scratch = operator->aggregates->scratch;
+
+	operator->values = palloc0((plan->nkeys + plan->naggregates + 1) * sizeof(Datum));
+	operator->nulls = palloc0((plan->nkeys + plan->naggregates + 1) * sizeof(bool));
+}
+
+static void
+agg_init_pane(CqOperator *operator, CqPane * pane)
+{
+	pane->groups = cq_groups_create(pane->context, GROUPS_FIRST, NULL);
+	pane->memory = cq_aggregates_memory(operator->aggregates);
+}
+
+static void
+agg_free_pane(CqPane *pane)
+{
+	cq_aggregates_free_memory(pane->memory);
+}
+
+/* ------------------------------------------------------------------------
+ * Rows in
+ * ------------------------------------------------------------------------
+ */
+
+static void
+agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
+{
+	CqGroup *group;
+	bool is_new;
+
+	cq_key_pack(operator->key_codec, values, nulls);
+	group = group_find(operator, pane, &is_new);
+	if (is_new)
+		cq_aggregates_init(operator->aggregates, group_states(group), pane->memory);
+	group->changed = true;
+	group_touch(pane, group);
+	cq_aggregates_advance(operator->aggregates, group_states(group), values, nulls, pane->memory);
+}
+
+/* The group of the key packed last; a new one has zeroed states. */
+static inline CqGroup *
+group_find(CqOperator *operator, CqPane * pane, bool *is_new)
+{
+	CqKeyCodec *codec = operator->key_codec;
+	bool found;
+	GroupSlot *slot = cq_groups_insert_hash(pane->groups, codec->hash, codec->hash, &found);
+	CqGroup *group;
+	Size head;
+
+	if (!found)
+		slot->group = NULL;
+	for (group = slot->group; group; group = group->next_same_hash)
+		if (cq_key_equals(codec, group_key(operator, group), group->key_size))
+		{
+			*is_new = false;
+			return group;
+		}
+
+	head = MAXALIGN(sizeof(CqGroup)) + operator->aggregates->states_size;
+	group = cq_pane_alloc(operator, pane, head + codec->size);
+	memset(group, 0, head);
+	ItemPointerSetInvalid(&group->tid);
+	group->key_size = (uint32) codec->size;
+	memcpy(group_key(operator, group), codec->bytes, codec->size);
+	group->next_same_hash = slot->group;
+	slot->group = group;
+	if (operator->changes)
+		group->gid = operator->next_gid++;
+	pane->ngroups++;
+	operator->groups++;
+	operator->unchecked += sizeof(GroupSlot);
+	*is_new = true;
+	return group;
+}
+
+static inline void
+group_touch(CqPane *pane, CqGroup *group)
+{
+	if (group->dirty)
+		return;
+	group->dirty = true;
+	group->next_dirty = pane->dirty;
+	pane->dirty = group;
+}
+
+/* ------------------------------------------------------------------------
+ * Rows out
+ * ------------------------------------------------------------------------
+ */
+
+static void
+agg_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows)
+{
+	cq_groups_iterator iterator;
+	GroupSlot *slot;
+	CqGroup *group;
+
+	window_values(operator, pane);
+	cq_groups_start_iterate(pane->groups, &iterator);
+	while ((slot = cq_groups_iterate(pane->groups, &iterator)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (group = slot->group; group; group = group->next_same_hash)
+		{
+			group_values(operator, pane, group, false);
+			tuplestore_putvalues(rows, operator->closed_desc, operator->values, operator->nulls);
+			MemoryContextReset(operator->scratch);
+		}
+	}
+}
+
+/* The key columns that depend on the pane alone; in the pane's memory. */
+static void
+window_values(CqOperator *operator, CqPane * pane)
+{
+	MemoryContext old = MemoryContextSwitchTo(pane->context);
+	int i;
+
+	for (i = 0; i < operator->nkeys; i++)
+	{
+		operator->nulls[i] = false;
+		switch (operator->keys[i].role)
+		{
+			case CQ_KEY_WINDOW_RANGE:
+				operator->values[i] =
+					cq_window_range(operator->window.time_type, pane->start, pane->end);
+				break;
+			case CQ_KEY_WINDOW_START:
+				operator->values[i] =
+					TimestampTzGetDatum(cq_window_label(&operator->window, pane->start));
+				break;
+			case CQ_KEY_WINDOW_END:
+				operator->values[i] = TimestampTzGetDatum(pane->end);
+				break;
+			case CQ_KEY_VALUE:
+				break;
+		}
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* The other columns of a group's closed row. */
+static void
+group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep)
+{
+	CqKeyCodec *codec = operator->key_codec;
+	int column = 0;
+	int i;
+
+	cq_key_unpack(codec, group_key(operator, group), codec->values, codec->nulls);
+	for (i = 0; i < operator->nkeys; i++)
+		if (operator->keys[i].role == CQ_KEY_VALUE)
+		{
+			operator->values[i] = codec->values[column];
+			operator->nulls[i] = codec->nulls[column];
+			column++;
+		}
+	cq_aggregates_finish(operator->aggregates,
+						 group_states(group),
+						 pane->memory,
+						 keep,
+						 &operator->values[operator->nkeys], &operator->nulls[operator->nkeys]);
+}
+
+void
+cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg)
+{
+	CqPane *pane = operator->panes[0];
+	CqGroup *group;
+	bool is_new;
+
+	Assert(operator->changes && operator->window.kind == CQ_WINDOW_NONE);
+	if (operator->nkeys == 0 && pane->ngroups == 0)
+	{
+		/* without GROUP BY there is a row even when there is nothing to aggregate */
+		cq_key_pack(operator->key_codec, NULL, NULL);
+		group = group_find(operator, pane, &is_new);
+		cq_aggregates_init(operator->aggregates, group_states(group), pane->memory);
+		group->changed = true;
+		group_touch(pane, group);
+	}
+	for (group = pane->dirty; group; group = group->next_dirty)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!group->changed)
+			continue;
+		group_values(operator, pane, group, true);
+		upsert(arg, group->gid, !group->has_row, &group->tid, operator->values, operator->nulls);
+		group->has_row = true;
+		MemoryContextReset(operator->scratch);
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * To disk and back
+ * ------------------------------------------------------------------------
+ */
+
+static void
+agg_save(CqOperator *operator, CqPane * pane)
+{
+	int64 start = operator->window.kind == CQ_WINDOW_NONE ? 0 : pane->start;
+	StringInfoData bytes;
+	CqGroup *group;
+	CqGroup *next;
+
+	if (pane->dirty == NULL)
+		return;
+	initStringInfo(&bytes);
+	for (group = pane->dirty; group; group = next)
+	{
+		MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+
+		CHECK_FOR_INTERRUPTS();
+		resetStringInfo(&bytes);
+		if (operator->changes)
+			appendBinaryStringInfo(&bytes, (char *) &group->gid, sizeof(group->gid));
+		cq_key_put(operator->key_codec, &bytes, group_key(operator, group));
+		cq_aggregates_put(operator->aggregates, group_states(group), pane->memory, &bytes);
+		MemoryContextSwitchTo(old);
+		cq_chunklog_append(operator->log,
+						   &pane->chunks,
+						   start,
+						   &group->entry,
+						   bytes.data,
+						   bytes.len);
+		MemoryContextReset(operator->scratch);
+		next = group->next_dirty;
+		group->next_dirty = NULL;
+		group->dirty = false;
+		group->changed = false;
+	}
+	pane->dirty = NULL;
+	pfree(bytes.data);
+}
+
+static void
+agg_rewrite(CqPane *pane, CqEntry *entry)
+{
+	group_touch(pane, (CqGroup *) entry);
+}
+
+static CqLoaded
+agg_load(CqOperator *operator, CqPane * pane, CqReader *reader)
+{
+	CqLoaded loaded = {0};
+	CqGroup *group;
+	bool is_new;
+	int64 gid = 0;
+
+	if (operator->changes)
+		memcpy(&gid, cq_reader_take(reader, sizeof(gid)), sizeof(gid));
+	cq_key_get(operator->key_codec, reader);
+	group = group_find(operator, pane, &is_new);
+	if (!is_new)
+	{
+		/* an older version of a group that was loaded already */
+		reader->at = reader->end;
+		return loaded;
+	}
+	cq_aggregates_get(operator->aggregates, group_states(group), pane->memory, reader);
+	group->gid = gid;
+	group->has_row = operator->changes;
+	operator->next_gid = Max(operator->next_gid, gid + 1);
+	loaded.live = true;
+	loaded.owner = &group->entry;
+	return loaded;
+}

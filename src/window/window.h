@@ -1,0 +1,42 @@
+/*
+ * window.h
+ *	  Arithmetic of windows over time, shared by the SQL functions, the planner
+ *	  and the operators.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "plan/plan.h"
+
+/* Where windows begin unless told otherwise: Monday 2000-01-03 00:00 (UTC). */
+#define CQ_WINDOW_ORIGIN (2 * USECS_PER_DAY)
+
+/*
+ * An interval that serves as a length of time, in microseconds; a day is 24
+ * hours.  Error when it contains months or is not positive.  function and
+ * argument are for the message: "tumble", "size".
+ */
+extern int64 cq_window_length(const Interval *interval, const char *function, const char *argument);
+
+/*
+ * The window of a fixed size that a time falls into, given any start of a
+ * window.  False when it does not lie within the range of timestamps.
+ */
+extern bool cq_window_fixed(int64 time, int64 size_us, int64 origin_us, int64 *start, int64 *end);
+
+/* As cq_window_bounds(), but false instead of an error where the window is out of range. */
+extern bool cq_window_find(const CqWindow *window, TimestampTz time, TimestampTz *start,
+						   TimestampTz *end);
+
+/*
+ * What the window's own expression (date_bin, date_trunc) gives for the window
+ * that begins at start.  Other than start only in the few calendar windows
+ * that begin in an hour which the zone's clocks show twice.
+ */
+extern TimestampTz cq_window_label(const CqWindow *window, TimestampTz start);
+
+/* [start, end) as a value of the range over time_type; allocated in the current context. */
+extern Datum cq_window_range(Oid time_type, TimestampTz start, TimestampTz end);

@@ -380,3 +380,10 @@ cq_compat_executor_run(QueryDesc *desc)
 	ExecutorRun(desc, ForwardScanDirection, 0, true);
 #endif
 }
+
+/* EXPLAIN's state moved to a header of its own in 18. */
+#include "commands/explain.h"
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif

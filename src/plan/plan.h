@@ -13,6 +13,7 @@
 
 #include "postgres.h"
 
+#include "access/tupdesc.h"
 #include "datatype/timestamp.h"
 #include "nodes/bitmapset.h"
 #include "nodes/parsenodes.h"
@@ -43,11 +44,11 @@ typedef enum CqWindowKind
 typedef struct CqWindow
 {
 	CqWindowKind kind;
-	Oid time_type;	/* timestamptz or timestamp */
-	int64 size_us;	/* CQ_WINDOW_TUMBLE */
+	Oid time_type;	 /* timestamptz or timestamp */
+	int64 size_us;	 /* CQ_WINDOW_TUMBLE */
 	int64 origin_us; /* likewise: a start of a window, as a Timestamp */
-	char *unit;		/* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */
-	char *zone;		/* likewise; NULL = TimeZone setting of the view */
+	char *unit;		 /* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */
+	char *zone;		 /* likewise; NULL = TimeZone setting of the view */
 } CqWindow;
 
 /* What a key column of the closed rows is made of. */
@@ -71,9 +72,9 @@ typedef struct CqKey
 
 typedef struct CqAggregate
 {
-	Aggref *aggref;	   /* arguments rewritten to Vars of OUTER_VAR = stage columns (1-based attno) */
-	int nargs;		   /* direct, transition arguments */
-	int *arg_columns;  /* 0-based stage columns */
+	Aggref *aggref;	  /* arguments rewritten to Vars of OUTER_VAR = stage columns (1-based attno) */
+	int nargs;		  /* direct, transition arguments */
+	int *arg_columns; /* 0-based stage columns */
 	int filter_column; /* 0-based boolean stage column; -1 = none */
 } CqAggregate;
 
@@ -81,9 +82,10 @@ typedef struct CqPlan
 {
 	CqShape shape;
 	CqEmit emit;
-	Oid stream;			   /* foreign table */
-	Bitmapset *columns;	   /* attribute numbers of the stream that the query reads, event time included */
-	CqWindow window;	   /* kind NONE for unwindowed and append */
+	Oid stream; /* foreign table */
+	Bitmapset
+		*columns;	 /* attribute numbers of the stream that the query reads, with its event time */
+	CqWindow window; /* kind NONE for unwindowed and append */
 
 	/*
 	 * The stage query.  Its first output column is the stream row's ctid (the
@@ -92,7 +94,7 @@ typedef struct CqPlan
 	 * close query reads.
 	 */
 	Query *stage;
-	bool stage_has_joins;  /* reads relations besides the stream */
+	bool stage_has_joins; /* reads relations besides the stream */
 
 	/* AGGREGATE: */
 	int nkeys;
@@ -105,7 +107,9 @@ typedef struct CqPlan
 	 * ROWS: stage columns without the ordinal.
 	 */
 	TupleDesc closed_desc;
-	Query *close;		   /* WINDOW_CLOSE: reads CQ_CLOSED_ROWS; its columns are the view's */
+	Query *close; /* WINDOW_CLOSE: reads CQ_CLOSED_ROWS; its columns are the view's */
+
+	const char *rows_why; /* ROWS: what it is that cannot be kept incrementally */
 
 	/*
 	 * CHANGES: the user's view over the result table, whose columns are those
@@ -113,6 +117,10 @@ typedef struct CqPlan
 	 * level is a placeholder that cq_plan_upper_query() points at the table.
 	 */
 	Query *upper;
+
+	/* What the plan depends on besides: to be watched and locked by all that is prepared from it. */
+	List *relations;   /* of Oid: everything the whole query reads, expanded views included */
+	List *inval_items; /* of PlanInvalItem *: its functions and types */
 
 	TupleDesc result_desc; /* the view's columns: names and types */
 	List *notices;		   /* of char *: what was understood; one sentence each */

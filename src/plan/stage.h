@@ -20,7 +20,7 @@
 typedef struct CqPrepared CqPrepared;
 
 /* Takes one row of the stage query; event ordinal already taken out of column 1. */
-typedef void (*CqRowConsumer) (void *arg, int ordinal, TupleTableSlot *row);
+typedef void (*CqRowConsumer)(void *arg, int ordinal, TupleTableSlot *row);
 
 typedef struct CqStageCounts
 {
@@ -65,9 +65,10 @@ extern void cq_stage_run(CqStage *stage, const CqBatch *batch, CqRowConsumer con
  * cannot be evaluated.  Rows of the others reach the consumer in order.
  * Errors that are not the event's fault are thrown (see cq_error_is_of_record()).
  */
-typedef void (*CqEventFailure) (void *arg, int ordinal, ErrorData *error);
-extern void cq_stage_run_carefully(CqPrepared *prepared, const CqBatch *batch, CqRowConsumer consume,
-								   CqEventFailure failed, void *arg, CqStageCounts *counts);
+typedef void (*CqEventFailure)(void *arg, int ordinal, ErrorData *error);
+extern void cq_stage_run_carefully(CqPrepared *prepared, const CqBatch *batch,
+								   CqRowConsumer consume, CqEventFailure failed, void *arg,
+								   CqStageCounts *counts);
 
 extern void cq_stage_end(CqStage *stage);
 
@@ -78,6 +79,7 @@ extern bool cq_error_is_of_record(int sqlstate);
  * Run the close query over closed rows (tuples of plan->closed_desc) under the
  * active snapshot; its rows go to receive().
  */
-typedef void (*CqResultConsumer) (void *arg, TupleTableSlot *row);
+typedef void (*CqResultConsumer)(void *arg, TupleTableSlot *row);
 extern CqPrepared *cq_close_prepare(const CqPlan *plan, MemoryContext context);
-extern void cq_close_run(CqPrepared *prepared, Tuplestorestate *rows, CqResultConsumer receive, void *arg);
+extern void cq_close_run(CqPrepared *prepared, Tuplestorestate *rows, CqResultConsumer receive,
+						 void *arg);

@@ -1,0 +1,294 @@
+/*
+ * classify.c
+ *	  Deciding how a query is kept.
+ *
+ * The split level is windowed if a window of the event time is among what its
+ * rows are grouped by: GROUP BY, the outputs of DISTINCT, or every PARTITION BY
+ * where window functions run over single rows.
+ *
+ * All that stands at and above a windowed split level is computed when a window
+ * closes, from the rows of the windows that close just then.  It is allowed if
+ * that gives what it would give over the rows of all windows together, that is
+ * if nothing combines rows of different windows: a window must be among the
+ * columns of each GROUP BY, PARTITION BY and DISTINCT on the way up.  Joins
+ * combine rows with those of tables only.
+ *
+ * Without a window the operator's groups are the result table, and what stands
+ * above is evaluated when the view is read; so anything goes there.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_aggregate.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/tlist.h"
+#include "parser/parse_agg.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "operator/operator.h"
+#include "plan/classify.h"
+#include "plan/refuse.h"
+#include "plan/split.h"
+#include "plan/window_key.h"
+
+static bool window_find(const CqPath *path, CqPlan *plan, const List *clauses);
+static void refuse_two_windows(const CqPath *path, const CqWindow *a, const CqWindow *b)
+	pg_attribute_noreturn();
+static List *raw_clauses(const Query *level);
+static void classify_emit(const CqPath *path, int emit, bool windowed, CqPlan *plan);
+static void classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan);
+static char *why_not_incremental(const Query *level);
+static void refuse_raw(const CqPath *path) pg_attribute_noreturn();
+static void check_local(const CqPath *path, const CqPlan *plan, bool distinct_is_split);
+static void check_grouping_sets(const CqPath *path, const CqPlan *plan, int level);
+static void require_window(const CqPath *path, const CqPlan *plan, int level, const List *clauses,
+						   const char *what);
+
+void
+cq_classify(const CqPath *path, int emit, CqPlan *plan, List **clauses)
+{
+	Query *level;
+	bool distinct;
+	bool grouped;
+	bool windowed;
+
+	*clauses = NIL;
+	if (path->split < 0)
+	{
+		plan->shape = CQ_SHAPE_APPEND;
+		plan->emit = CQ_EMIT_WINDOW_CLOSE;
+		if (emit != -1)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("option \"emit\" has no meaning for continuous view \"%s\"",
+						   path->view_name),
+					errdetail(
+						"The query neither groups nor has windows: each row is final as soon as "
+						"its event is processed."),
+					errhint("Leave the option out."));
+		cq_refuse_limit(path, 0);
+		return;
+	}
+	level = path->levels[path->split].query;
+	distinct = !cq_level_aggregates(level) && !level->hasWindowFuncs && !level->hasDistinctOn;
+	grouped = distinct || cq_level_aggregates(level);
+	if (grouped)
+		*clauses = distinct ? level->distinctClause : level->groupClause;
+	windowed = window_find(path, plan, grouped ? *clauses : raw_clauses(level));
+	if (!grouped && !windowed)
+		refuse_raw(path);
+	classify_shape(path, grouped, windowed, plan);
+	classify_emit(path, emit, windowed, plan);
+	cq_refuse_limit(path, windowed ? 0 : path->split + 1);
+	if (windowed)
+		check_local(path, plan, distinct);
+}
+
+/* The one window among these clauses. */
+static bool
+window_find(const CqPath *path, CqPlan *plan, const List *clauses)
+{
+	Query *level = path->levels[path->split].query;
+	ListCell *lc;
+
+	foreach (lc, clauses)
+	{
+		Node *expr = get_sortgroupclause_expr(lfirst(lc), level->targetList);
+		CqWindow window;
+		CqKeyRole role;
+
+		if (!cq_window_recognise(path, path->split, expr, true, &window, &role))
+			continue;
+		if (plan->window.kind == CQ_WINDOW_NONE)
+			plan->window = window;
+		else if (!cq_window_equal(&plan->window, &window))
+			refuse_two_windows(path, &plan->window, &window);
+	}
+	return plan->window.kind != CQ_WINDOW_NONE;
+}
+
+static void
+refuse_two_windows(const CqPath *path, const CqWindow *a, const CqWindow *b)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("continuous view \"%s\" has two different windows", path->view_name),
+			errdetail("One has %s, the other %s.", cq_window_describe(a), cq_window_describe(b)),
+			errhint("Make one view for each, or group by the smaller window only and combine its "
+					"rows when reading the view."));
+}
+
+/* What window functions and DISTINCT ON over single rows divide them by. */
+static List *
+raw_clauses(const Query *level)
+{
+	List *clauses = list_copy(level->distinctClause);
+	ListCell *lc;
+
+	foreach (lc, level->windowClause)
+		clauses = list_concat(clauses, lfirst_node(WindowClause, lc)->partitionClause);
+	return clauses;
+}
+
+static void
+classify_emit(const CqPath *path, int emit, bool windowed, CqPlan *plan)
+{
+	plan->emit = windowed ? CQ_EMIT_WINDOW_CLOSE : CQ_EMIT_CHANGES;
+	if (windowed && emit == CQ_EMIT_CHANGES)
+		cq_refuse(path->view_name,
+				  "emit = 'changes' with windows",
+				  "Rows of windows that are still open are not shown yet.",
+				  "Leave the option out: rows appear when their window closes.");
+	if (!windowed && emit == CQ_EMIT_WINDOW_CLOSE)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("continuous view \"%s\" has no window that could close", path->view_name),
+				errdetail(
+					"Without a window of the event time among its grouping keys a group is never "
+					"complete."),
+				errhint("Group by pipeline.tumble(event_time, size), or leave the option \"emit\" "
+						"out."));
+}
+
+static void
+classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan)
+{
+	Query *level = path->levels[path->split].query;
+	char *why = NULL;
+
+	plan->shape = CQ_SHAPE_ROWS;
+	if (!grouped)
+		plan->rows_why = level->hasWindowFuncs ? "window functions" : "DISTINCT ON";
+	else if (level->groupingSets != NIL)
+	{
+		if (!windowed || !CQ_COMPAT_GROUPING_SETS)
+			cq_refuse(path->view_name,
+					  windowed ? "GROUPING SETS, ROLLUP or CUBE"
+							   : "GROUPING SETS, ROLLUP or CUBE without a window",
+					  "Groups of several kinds cannot be kept incrementally.",
+					  "Make one view per set of keys, or group by all keys and sum up when reading "
+					  "the view.");
+		plan->rows_why = "grouping sets";
+	}
+	else if ((why = why_not_incremental(level)) != NULL)
+	{
+		if (!windowed)
+			cq_refuse(
+				path->view_name,
+				psprintf("%s without a window", why),
+				"It cannot be kept incrementally, so all rows would have to be kept for ever.",
+				"Group by a window of the event time, for instance "
+				"pipeline.tumble(event_time, '1 hour'), or use another aggregate.");
+		plan->rows_why = why;
+	}
+	else
+		plan->shape = CQ_SHAPE_AGGREGATE;
+}
+
+/* The first aggregate that needs its rows, for messages; NULL if there is none. */
+static char *
+why_not_incremental(const Query *level)
+{
+	ListCell *lc;
+
+	foreach (lc, cq_split_collect_aggregates(level))
+	{
+		Aggref *aggref = lfirst_node(Aggref, lc);
+		char *name = get_func_name(aggref->aggfnoid);
+		const char *why = NULL;
+
+		if (AGGKIND_IS_ORDERED_SET(aggref->aggkind))
+			return psprintf("aggregate %s() WITHIN GROUP", name);
+		if (aggref->aggdistinct != NIL)
+			return psprintf("aggregate %s(DISTINCT ...)", name);
+		if (aggref->aggorder != NIL)
+			return psprintf("aggregate %s(... ORDER BY ...)", name);
+		if (!cq_aggregate_is_incremental(aggref, &why))
+			return psprintf("aggregate %s()", name);
+	}
+	return NULL;
+}
+
+static void
+refuse_raw(const CqPath *path)
+{
+	Query *level = path->levels[path->split].query;
+
+	if (level->hasWindowFuncs)
+		cq_refuse(
+			path->view_name,
+			"window functions over single events without a window",
+			"Each later event could change the rows of all earlier ones.",
+			"Put a window of the event time into each PARTITION BY, for instance PARTITION BY "
+			"pipeline.tumble(event_time, '1 hour').");
+	cq_refuse(path->view_name,
+			  "DISTINCT ON without a window",
+			  "Keeping the first row per key for ever is not supported yet.",
+			  "Put a window of the event time among the DISTINCT ON expressions.");
+}
+
+/* See the head of this file. */
+static void
+check_local(const CqPath *path, const CqPlan *plan, bool distinct_is_split)
+{
+	int level;
+
+	for (level = path->split; level >= 0; level--)
+	{
+		Query *query = path->levels[level].query;
+		ListCell *lc;
+
+		if (query->groupingSets != NIL)
+			check_grouping_sets(path, plan, level);
+		else if (cq_level_aggregates(query))
+			require_window(path, plan, level, query->groupClause, "GROUP BY");
+		foreach (lc, query->windowClause)
+			require_window(path,
+						   plan,
+						   level,
+						   lfirst_node(WindowClause, lc)->partitionClause,
+						   "PARTITION BY");
+		if (query->distinctClause != NIL && !(level == path->split && distinct_is_split))
+			require_window(path, plan, level, query->distinctClause, "DISTINCT");
+	}
+}
+
+static void
+check_grouping_sets(const CqPath *path, const CqPlan *plan, int level)
+{
+	Query *query = path->levels[level].query;
+	ListCell *lc;
+
+	foreach (lc, expand_grouping_sets(query->groupingSets, query->groupDistinct, -1))
+	{
+		List *clauses = NIL;
+		ListCell *lr;
+
+		foreach (lr, (List *) lfirst(lc))
+			clauses = lappend(clauses, get_sortgroupref_clause(lfirst_int(lr), query->groupClause));
+		require_window(path, plan, level, clauses, "grouping set");
+	}
+}
+
+static void
+require_window(const CqPath *path, const CqPlan *plan, int level, const List *clauses,
+			   const char *what)
+{
+	Query *query = path->levels[level].query;
+	ListCell *lc;
+
+	foreach (lc, clauses)
+	{
+		if (cq_window_identifies(path,
+								 level,
+								 get_sortgroupclause_expr(lfirst(lc), query->targetList),
+								 &plan->window))
+			return;
+	}
+	cq_refuse(
+		path->view_name,
+		psprintf("a %s without the window", what),
+		"It would combine rows of different windows, but when a window closes only its own rows "
+		"are at hand.",
+		"Add the window to it, or do this step in ordinary SQL over the view.");
+}

@@ -1,0 +1,17 @@
+/*
+ * classify.h
+ *	  Deciding how a query is kept: its shape, window and emission.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "plan/path.h"
+#include "plan/plan.h"
+
+/*
+ * Set plan->shape, window, emit and rows_why, or refuse the query.  emit: what
+ * the user asked for, or -1.  *clauses is what the split level's rows are
+ * grouped by (of SortGroupClause *).
+ */
+extern void cq_classify(const CqPath *path, int emit, CqPlan *plan, List **clauses);

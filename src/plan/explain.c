@@ -1,0 +1,214 @@
+/*
+ * explain.c
+ *	  A view's plan as a readable tree, for pipeline.explain().
+ *
+ *	  Stream orders: columns customer_id, amount, ordered_at
+ *	  Stage, for each batch of events:
+ *	    Hash Join
+ *	      ...
+ *	  Operator: groups with windows of 1 minute
+ *	    Key segment
+ *	    Key period: the window
+ *	    sum(amount), kept incrementally
+ *	  Close query, when windows close:
+ *	    Named Tuplestore Scan
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "plan/close.h"
+#include "plan/path.h"
+#include "plan/plan.h"
+#include "plan/prepared.h"
+#include "plan/window_key.h"
+#include "source/stream.h"
+
+static void explain_stream(StringInfo text, const CqPlan *plan);
+static void explain_stage(StringInfo text, const CqPlan *plan);
+static void explain_operator(StringInfo text, const CqPlan *plan);
+static void explain_aggregate(StringInfo text, const CqPlan *plan, int i);
+static void explain_finish(StringInfo text, const CqPlan *plan);
+static void explain_prepared(StringInfo text, CqPrepared *prepared, Tuplestorestate *rows);
+static void append_indented(StringInfo text, const char *plan);
+static const char *stage_column_name(const CqPlan *plan, int column);
+
+char *
+cq_plan_explain(const CqPlan *plan)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	explain_stream(&text, plan);
+	explain_stage(&text, plan);
+	explain_operator(&text, plan);
+	explain_finish(&text, plan);
+	while (text.len > 0 && text.data[text.len - 1] == '\n')
+		text.data[--text.len] = '\0';
+	return text.data;
+}
+
+static void
+explain_stream(StringInfo text, const CqPlan *plan)
+{
+	const CqStream *stream = cq_stream_load(plan->stream);
+	int attno = -1;
+	const char *separator = " columns ";
+
+	appendStringInfo(text, "Stream %s:", quote_identifier(stream->name));
+	while ((attno = bms_next_member(plan->columns, attno)) >= 0)
+	{
+		appendStringInfo(text,
+						 "%s%s",
+						 separator,
+						 quote_identifier(stream->columns[attno - 1].name));
+		separator = ", ";
+	}
+	if (bms_is_empty(plan->columns))
+		appendStringInfoString(text, " no columns");
+	if (stream->event_time != 0)
+		appendStringInfo(text,
+						 "; event time %s",
+						 quote_identifier(stream->columns[stream->event_time - 1].name));
+	appendStringInfoChar(text, '\n');
+}
+
+static void
+explain_stage(StringInfo text, const CqPlan *plan)
+{
+	CqPrepared *prepared = cq_stage_prepare(plan, CurrentMemoryContext);
+
+	appendStringInfoString(text, "Stage, for each batch of events:\n");
+	explain_prepared(text, prepared, NULL);
+	MemoryContextDelete(prepared->context);
+}
+
+static void
+explain_operator(StringInfo text, const CqPlan *plan)
+{
+	int i;
+
+	if (plan->shape == CQ_SHAPE_APPEND)
+	{
+		appendStringInfoString(text, "Operator: none; rows are appended to the view\n");
+		return;
+	}
+	appendStringInfo(text,
+					 "Operator: %s%s%s\n",
+					 plan->shape == CQ_SHAPE_ROWS ? "keeps rows" : "keeps groups",
+					 plan->window.kind == CQ_WINDOW_NONE ? ", for ever" : " in ",
+					 plan->window.kind == CQ_WINDOW_NONE ? "" : cq_window_describe(&plan->window));
+	if (plan->shape == CQ_SHAPE_ROWS)
+		appendStringInfo(text, "  Reason: %s cannot be kept incrementally\n", plan->rows_why);
+	for (i = 0; i < plan->nkeys; i++)
+	{
+		static const char *const roles[] = {"",
+											": the window",
+											": the window's start",
+											": the window's end"};
+
+		appendStringInfo(text,
+						 "  Key %s%s\n",
+						 NameStr(TupleDescAttr(plan->closed_desc, i)->attname),
+						 roles[plan->keys[i].role]);
+	}
+	for (i = 0; i < plan->naggregates; i++)
+		explain_aggregate(text, plan, i);
+}
+
+static void
+explain_aggregate(StringInfo text, const CqPlan *plan, int i)
+{
+	const CqAggregate *aggregate = &plan->aggregates[i];
+	int arg;
+
+	appendStringInfo(text, "  Aggregate %s(", get_func_name(aggregate->aggref->aggfnoid));
+	if (aggregate->aggref->aggstar)
+		appendStringInfoChar(text, '*');
+	for (arg = 0; arg < aggregate->nargs; arg++)
+		appendStringInfo(text,
+						 "%s%s",
+						 arg > 0 ? ", " : "",
+						 stage_column_name(plan, aggregate->arg_columns[arg]));
+	appendStringInfoChar(text, ')');
+	if (aggregate->filter_column >= 0)
+		appendStringInfo(text,
+						 " FILTER (WHERE %s)",
+						 stage_column_name(plan, aggregate->filter_column));
+	appendStringInfoString(text, ", kept incrementally\n");
+}
+
+/* What is done with closed rows, or with the result table's. */
+static void
+explain_finish(StringInfo text, const CqPlan *plan)
+{
+	CqPrepared *prepared;
+	Tuplestorestate *no_rows;
+
+	if (plan->shape == CQ_SHAPE_APPEND)
+		return;
+	if (plan->close == NULL)
+	{
+		appendStringInfoString(
+			text,
+			"Result: a row per group, updated at each checkpoint; all else is done on read\n");
+		return;
+	}
+	appendStringInfoString(text, "Close query, when windows close:\n");
+	no_rows = tuplestore_begin_heap(false, false, work_mem);
+	prepared = cq_close_prepare(plan, CurrentMemoryContext);
+	explain_prepared(text, prepared, no_rows);
+	MemoryContextDelete(prepared->context);
+	tuplestore_end(no_rows);
+}
+
+static void
+explain_prepared(StringInfo text, CqPrepared *prepared, Tuplestorestate *rows)
+{
+	ExplainState *es = NewExplainState();
+	QueryDesc *desc = CreateQueryDesc(prepared->stmt,
+									  "",
+									  GetActiveSnapshot(),
+									  InvalidSnapshot,
+									  None_Receiver,
+									  NULL,
+									  rows != NULL ? cq_close_environment(prepared, rows) : NULL,
+									  0);
+
+	es->costs = false;
+	es->format = EXPLAIN_FORMAT_TEXT;
+	ExecutorStart(desc, EXEC_FLAG_EXPLAIN_ONLY);
+	ExplainPrintPlan(es, desc);
+	ExecutorEnd(desc);
+	FreeQueryDesc(desc);
+	append_indented(text, es->str->data);
+}
+
+static void
+append_indented(StringInfo text, const char *plan)
+{
+	while (*plan != '\0')
+	{
+		int length = strcspn(plan, "\n");
+
+		appendStringInfoString(text, "  ");
+		appendBinaryStringInfo(text, plan, length);
+		appendStringInfoChar(text, '\n');
+		plan += length;
+		plan += *plan == '\n';
+	}
+}
+
+static const char *
+stage_column_name(const CqPlan *plan, int column)
+{
+	return list_nth_node(TargetEntry, plan->stage->targetList, column)->resname;
+}

@@ -1,0 +1,246 @@
+/*
+ * plan.c
+ *	  How a continuous view's query is carried out: the steps of planning.
+ *
+ *	  query -> normalised -> path to the stream -> shape -> stage, close query
+ *
+ * Everything is decided on the query as it was analysed, not on its text, so
+ * renaming what it reads changes nothing.  The same query gives the same plan,
+ * at CREATE and in each worker: operator state and result table rely on it.
+ * What depends on statistics is decided later, when the stage is prepared.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/sysattr.h"
+#include "catalog/pg_class.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/planmain.h"
+#include "rewrite/rewriteDefine.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "plan/classify.h"
+#include "plan/normalise.h"
+#include "plan/path.h"
+#include "plan/plan.h"
+#include "plan/prepared.h"
+#include "plan/refuse.h"
+#include "plan/split.h"
+#include "plan/surgery.h"
+#include "plan/window_key.h"
+
+static void check_whole(Query *tree, const char *view_name, List *views, CqPlan *plan);
+static bool split(const CqPath *path, CqPlan *plan, List *clauses);
+static void check_clock(const CqPath *path, const CqPlan *plan);
+static void close_drop_sort(Query *close);
+static bool other_relation_walker(Node *node, const Oid *stream);
+static void views_to_check(CqPlan *plan, List *views);
+static void notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped);
+static bool placeholder_walker(Node *node, Oid *result_table);
+
+CqPlan *
+cq_plan_query(const Query *query, int emit, const char *view_name)
+{
+	CqPlan *plan = palloc0(sizeof(CqPlan));
+	List *views;
+	Query *tree = cq_normalise(query, &views);
+	CqPath *path;
+	List *clauses;
+	bool sort_dropped;
+
+	cq_refuse_unsupported(tree, view_name);
+	path = cq_path_find(tree, view_name);
+	check_whole(tree, view_name, views, plan);
+	plan->stream = path->stream;
+	plan->result_desc = ExecCleanTypeFromTL(tree->targetList);
+
+	cq_classify(path, emit, plan, &clauses);
+	sort_dropped = split(path, plan, clauses);
+	check_clock(path, plan);
+	plan->columns = cq_path_columns(path, plan->stage, Max(path->split, 0));
+	plan->stage_has_joins = other_relation_walker((Node *) plan->stage, &plan->stream);
+	views_to_check(plan, views);
+	notices_build(path, plan, sort_dropped);
+	return plan;
+}
+
+Query *
+cq_plan_stored_query(Oid query_view)
+{
+	Relation view = relation_open(query_view, AccessShareLock);
+	Query *query = cq_view_definition(view);
+
+	relation_close(view, NoLock);
+	return query;
+}
+
+Query *
+cq_plan_upper_query(const CqPlan *plan, Oid result_table)
+{
+	Query *upper = copyObject(plan->upper);
+
+	Assert(plan->emit == CQ_EMIT_CHANGES);
+	placeholder_walker((Node *) upper, &result_table);
+	/* whose rights count is settled by who owns the view it becomes */
+	setRuleCheckAsUser((Node *) upper, InvalidOid);
+	return upper;
+}
+
+/* What concerns the query as a whole, after rewriting: views of tables and row security included. */
+static void
+check_whole(Query *tree, const char *view_name, List *views, CqPlan *plan)
+{
+	Query *rewritten = cq_rewrite(copyObject(tree));
+	bool has_row_security;
+	ListCell *lc;
+
+	cq_refuse_volatile(rewritten, view_name);
+	extract_query_dependencies((Node *) rewritten,
+							   &plan->relations,
+							   &plan->inval_items,
+							   &has_row_security);
+	foreach (lc, views)
+		plan->relations = lappend_oid(plan->relations, ((CqExpandedView *) lfirst(lc))->rte->relid);
+}
+
+static bool
+split(const CqPath *path, CqPlan *plan, List *clauses)
+{
+	bool sort_dropped = false;
+
+	switch (plan->shape)
+	{
+		case CQ_SHAPE_APPEND:
+			sort_dropped = cq_split_append(path, plan);
+			break;
+		case CQ_SHAPE_AGGREGATE:
+			sort_dropped = cq_split_aggregate(path, plan, clauses);
+			break;
+		case CQ_SHAPE_ROWS:
+			sort_dropped = cq_split_rows(path, plan);
+			break;
+	}
+	if (plan->close != NULL && plan->close->sortClause != NIL && !plan->close->hasDistinctOn)
+	{
+		close_drop_sort(plan->close);
+		sort_dropped = true;
+	}
+	return sort_dropped;
+}
+
+/* What is evaluated on read may look at the clock; what is evaluated once may not. */
+static void
+check_clock(const CqPath *path, const CqPlan *plan)
+{
+	int last = path->nlevels - 1;
+
+	if (plan->emit == CQ_EMIT_CHANGES)
+	{
+		cq_refuse_clock_in(path, path->split, plan->stage);
+		cq_refuse_clock(path, path->split + 1, last);
+	}
+	else
+		cq_refuse_clock(path, 0, last);
+}
+
+static void
+close_drop_sort(Query *close)
+{
+	close->sortClause = NIL;
+	cq_surgery_tidy(close);
+}
+
+/* Does the tree read any relation besides the stream? */
+static bool
+other_relation_walker(Node *node, const Oid *stream)
+{
+	ListCell *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, other_relation_walker, (void *) stream);
+	foreach (lc, castNode(Query, node)->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION && rte->relid != *stream)
+			return true;
+	}
+	return query_tree_walker((Query *) node, other_relation_walker, (void *) stream, 0);
+}
+
+/* Have the stage's executor check the right to read the views that were expanded. */
+static void
+views_to_check(CqPlan *plan, List *views)
+{
+	ListCell *lc;
+
+	foreach (lc, views)
+	{
+		CqExpandedView *view = lfirst(lc);
+
+		cq_compat_query_append_rte(plan->stage, copyObject(view->rte), view->permissions);
+	}
+}
+
+static void
+notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped)
+{
+	const CqStream *stream = path->definition;
+	char *notice;
+
+	if (plan->shape == CQ_SHAPE_APPEND)
+		notice =
+			psprintf("continuous view \"%s\" has no groups and no windows: it gets its rows as "
+					 "events arrive, and they never change",
+					 path->view_name);
+	else if (plan->window.kind == CQ_WINDOW_NONE)
+		notice = psprintf("continuous view \"%s\" has no window: its groups are kept for ever, "
+						  "incrementally, and change as events arrive",
+						  path->view_name);
+	else
+		notice = psprintf("continuous view \"%s\" has %s over column \"%s\" of stream \"%s\": rows "
+						  "appear when their window closes, %s",
+						  path->view_name,
+						  cq_window_describe(&plan->window),
+						  stream->columns[stream->event_time - 1].name,
+						  stream->name,
+						  plan->shape == CQ_SHAPE_AGGREGATE
+							  ? "and aggregates are kept incrementally until then"
+							  : psprintf("and events are kept until then, because of %s",
+										 plan->rows_why));
+	plan->notices = list_make1(notice);
+	if (sort_dropped)
+		plan->notices =
+			lappend(plan->notices,
+					psprintf("ORDER BY is ignored in continuous view \"%s\": sort when reading it",
+							 path->view_name));
+}
+
+/* Point the placeholder in an upper query at the result table. */
+static bool
+placeholder_walker(Node *node, Oid *result_table)
+{
+	ListCell *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, placeholder_walker, result_table);
+	foreach (lc, castNode(Query, node)->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind != RTE_RELATION || OidIsValid(rte->relid))
+			continue;
+		rte->relid = *result_table;
+		rte->eref->aliasname = get_rel_name(*result_table);
+		cq_compat_rte_set_relid(castNode(Query, node), rte);
+	}
+	return query_tree_walker((Query *) node, placeholder_walker, result_table, 0);
+}

@@ -1,0 +1,35 @@
+/*
+ * refuse.h
+ *	  What a continuous view's query may not contain, and saying so.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "plan/path.h"
+
+/*
+ * Report that the view cannot use something.  what completes the sentence
+ * "continuous view cannot use ..."; detail says why (may be NULL), hint what to
+ * do instead.
+ */
+extern void cq_refuse(const char *view_name, const char *what, const char *detail, const char *hint)
+	pg_attribute_noreturn();
+
+/* Refuse what is not supported wherever it stands: locks, samples, changes of data, other windows. */
+extern void cq_refuse_unsupported(Query *tree, const char *view_name);
+
+/* Refuse volatile functions; rewritten is the whole query after rewriting. */
+extern void cq_refuse_volatile(Query *rewritten, const char *view_name);
+
+/* Refuse the current time next to columns of the stream, on the levels from first to last. */
+extern void cq_refuse_clock(const CqPath *path, int first, int last);
+
+/* The same for one query that stands for the given level. */
+extern void cq_refuse_clock_in(const CqPath *path, int level, Query *query);
+
+/* Refuse LIMIT and OFFSET on the levels from first downwards. */
+extern void cq_refuse_limit(const CqPath *path, int first);
+
+/* Refuse values that cannot be kept because their type is none that a column can have. */
+extern void cq_refuse_pseudo_type(const CqPath *path, Node *expr, const char *what);

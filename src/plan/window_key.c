@@ -1,0 +1,435 @@
+/*
+ * window_key.c
+ *	  Recognising windows among a query's expressions.
+ *
+ * A window is pipeline.tumble(), date_bin() or date_trunc() over the stream's
+ * event time, or lower() or upper() of the first, with constants for the other
+ * arguments.  It need not stand where it is used: columns are followed through
+ * sub-queries down to the expression they are computed by.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "common/int.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "parser/scansup.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/datetime.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "plan/refuse.h"
+#include "plan/window_key.h"
+#include "window/window.h"
+
+/* An expression together with the level that it is written from. */
+typedef struct CqPlace
+{
+	const CqPath *path;
+	int level;
+	Node *expr;
+} CqPlace;
+
+static void place_resolve(CqPlace *place);
+static bool recognise_function(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window,
+							   CqKeyRole *role);
+static bool recognise_bound(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window,
+							CqKeyRole *role);
+static bool recognise_tumble(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window);
+static bool recognise_bin(CqPlace *place, FuncExpr *call, CqWindow *window);
+static bool recognise_trunc(CqPlace *place, FuncExpr *call, CqWindow *window);
+static bool is_event_time(CqPlace *place, Node *arg);
+static void refuse_other_time(CqPlace *place, Node *arg);
+static List *call_arguments(FuncExpr *call);
+static Const *constant(CqPlace *place, Node *arg, const char *function, const char *name);
+static void window_fixed(CqPlace *place, CqWindow *window, Node *size, Node *origin,
+						 const char *function, const char *size_name);
+static char *canonical_unit(const Const *value);
+
+bool
+cq_window_recognise(const CqPath *path, int level, Node *expr, bool strict, CqWindow *window,
+					CqKeyRole *role)
+{
+	CqPlace place = {path, level, expr};
+
+	place_resolve(&place);
+	if (!IsA(place.expr, FuncExpr))
+		return false;
+	memset(window, 0, sizeof(CqWindow));
+	return recognise_function(&place, (FuncExpr *) place.expr, strict, window, role);
+}
+
+/* A window's bounds and what is a fixed time away from them identify it, too. */
+bool
+cq_window_identifies(const CqPath *path, int level, Node *expr, const CqWindow *window)
+{
+	CqPlace place = {path, level, expr};
+	CqWindow found;
+	CqKeyRole role;
+
+	if (cq_window_recognise(path, level, expr, false, &found, &role))
+		return cq_window_equal(&found, window);
+	place_resolve(&place);
+	if (IsA(place.expr, OpExpr) && list_length(castNode(OpExpr, place.expr)->args) == 2)
+	{
+		OpExpr *op = (OpExpr *) place.expr;
+		Node *shift = eval_const_expressions(NULL, lsecond(op->args));
+		Oid function = get_opcode(op->opno);
+
+		if (function != F_TIMESTAMPTZ_PL_INTERVAL && function != F_TIMESTAMPTZ_MI_INTERVAL &&
+			function != F_TIMESTAMP_PL_INTERVAL && function != F_TIMESTAMP_MI_INTERVAL)
+			return false;
+		if (!IsA(shift, Const) || castNode(Const, shift)->constisnull)
+			return false;
+		/* days and months are not of one length */
+		if (DatumGetIntervalP(castNode(Const, shift)->constvalue)->month != 0 ||
+			DatumGetIntervalP(castNode(Const, shift)->constvalue)->day != 0)
+			return false;
+		return cq_window_identifies(path, place.level, linitial(op->args), window);
+	}
+	return false;
+}
+
+bool
+cq_window_equal(const CqWindow *a, const CqWindow *b)
+{
+	if (a->kind != b->kind || a->time_type != b->time_type)
+		return false;
+	if (a->kind == CQ_WINDOW_TUMBLE)
+		return a->size_us == b->size_us &&
+			   (a->origin_us % a->size_us + a->size_us) % a->size_us ==
+				   (b->origin_us % b->size_us + b->size_us) % b->size_us;
+	if (strcmp(a->unit, b->unit) != 0)
+		return false;
+	return (a->zone == NULL) == (b->zone == NULL) &&
+		   (a->zone == NULL || strcmp(a->zone, b->zone) == 0);
+}
+
+char *
+cq_window_describe(const CqWindow *window)
+{
+	static const struct
+	{
+		int64 length_us;
+		const char *name;
+	} units[] = {
+		{USECS_PER_DAY, "day"},
+		{USECS_PER_HOUR, "hour"},
+		{USECS_PER_MINUTE, "minute"},
+		{USECS_PER_SEC, "second"},
+		{1000, "millisecond"},
+		{1, "microsecond"},
+	};
+	int i = 0;
+	int64 count;
+
+	if (window->kind == CQ_WINDOW_TRUNC)
+		return psprintf("windows of a calendar %s", window->unit);
+	while (window->size_us % units[i].length_us != 0)
+		i++;
+	count = window->size_us / units[i].length_us;
+	return psprintf("windows of " INT64_FORMAT " %s%s",
+					count,
+					units[i].name,
+					count == 1 ? "" : "s");
+}
+
+const char *
+cq_window_function_name(Oid function)
+{
+	static const char *const names[] =
+		{"tumble", "hop", "cumulate", "session", "count_window", "proctime"};
+	Oid schema = get_func_namespace(function);
+	char *name;
+	int i;
+
+	if (!OidIsValid(schema) || function < FirstNormalObjectId)
+		return NULL;
+	name = get_namespace_name(schema);
+	if (name == NULL || strcmp(name, "pipeline") != 0)
+		return NULL;
+	name = get_func_name(function);
+	for (i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(name, names[i]) == 0)
+			return names[i];
+	}
+	return NULL;
+}
+
+/* Follow an expression down to where it is computed. */
+static void
+place_resolve(CqPlace *place)
+{
+	for (;;)
+	{
+		const CqLevel *level = &place->path->levels[place->level];
+		RangeTblEntry *rte;
+		TargetEntry *tle;
+		Var *var;
+
+		if (IsA(place->expr, RelabelType))
+		{
+			place->expr = (Node *) castNode(RelabelType, place->expr)->arg;
+			continue;
+		}
+		if (!IsA(place->expr, Var) || castNode(Var, place->expr)->varlevelsup != 0)
+			return;
+		place->expr = cq_path_flatten(level->query, place->expr);
+		if (!IsA(place->expr, Var))
+		{
+			if (IsA(place->expr, RelabelType))
+				continue;
+			return;
+		}
+		var = (Var *) place->expr;
+		rte = rt_fetch(var->varno, level->query->rtable);
+		if (var->varno != level->rti || rte->rtekind != RTE_SUBQUERY)
+			return;
+		tle = get_tle_by_resno(rte->subquery->targetList, var->varattno);
+		if (tle == NULL)
+			return;
+		place->level++;
+		place->expr = (Node *) tle->expr;
+	}
+}
+
+static bool
+recognise_function(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window, CqKeyRole *role)
+{
+	const char *name;
+
+	switch (call->funcid)
+	{
+		case F_LOWER_ANYRANGE:
+		case F_UPPER_ANYRANGE:
+			return recognise_bound(place, call, strict, window, role);
+		case F_DATE_BIN_INTERVAL_TIMESTAMP_TIMESTAMP:
+		case F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ:
+			*role = CQ_KEY_WINDOW_START;
+			return recognise_bin(place, call, window);
+		case F_DATE_TRUNC_TEXT_TIMESTAMP:
+		case F_DATE_TRUNC_TEXT_TIMESTAMPTZ:
+		case F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT:
+			*role = CQ_KEY_WINDOW_START;
+			return recognise_trunc(place, call, window);
+		default:
+			name = cq_window_function_name(call->funcid);
+			*role = CQ_KEY_WINDOW_RANGE;
+			return name != NULL && strcmp(name, "tumble") == 0 &&
+				   recognise_tumble(place, call, strict, window);
+	}
+}
+
+/* lower() or upper() of a window */
+static bool
+recognise_bound(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window, CqKeyRole *role)
+{
+	CqKeyRole inner;
+
+	if (!cq_window_recognise(place->path,
+							 place->level,
+							 linitial(call->args),
+							 strict,
+							 window,
+							 &inner) ||
+		inner != CQ_KEY_WINDOW_RANGE)
+		return false;
+	*role = call->funcid == F_LOWER_ANYRANGE ? CQ_KEY_WINDOW_START : CQ_KEY_WINDOW_END;
+	return true;
+}
+
+static bool
+recognise_tumble(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window)
+{
+	List *args = call_arguments(call);
+
+	if (!is_event_time(place, linitial(args)))
+	{
+		if (strict)
+			refuse_other_time(place, linitial(args));
+		return false;
+	}
+	window->time_type = exprType(linitial(args));
+	window_fixed(place, window, lsecond(args), lthird(args), "tumble", "size");
+	return true;
+}
+
+static bool
+recognise_bin(CqPlace *place, FuncExpr *call, CqWindow *window)
+{
+	List *args = call_arguments(call);
+
+	if (!is_event_time(place, lsecond(args)))
+		return false;
+	window->time_type = exprType(lsecond(args));
+	window_fixed(place, window, linitial(args), lthird(args), "date_bin", "stride");
+	return true;
+}
+
+static bool
+recognise_trunc(CqPlace *place, FuncExpr *call, CqWindow *window)
+{
+	List *args = call_arguments(call);
+
+	if (!is_event_time(place, lsecond(args)))
+		return false;
+	window->kind = CQ_WINDOW_TRUNC;
+	window->time_type = exprType(lsecond(args));
+	window->unit = canonical_unit(constant(place, linitial(args), "date_trunc", "unit"));
+	if (list_length(args) == 3)
+		window->zone = TextDatumGetCString(
+			constant(place, lthird(args), "date_trunc", "time zone")->constvalue);
+	return true;
+}
+
+static bool
+is_event_time(CqPlace *place, Node *arg)
+{
+	CqPlace time = {place->path, place->level, arg};
+	Var *var;
+
+	place_resolve(&time);
+	if (!IsA(time.expr, Var) || time.level != place->path->nlevels - 1)
+		return false;
+	var = (Var *) time.expr;
+	return var->varlevelsup == 0 && var->varno == place->path->levels[time.level].rti &&
+		   var->varattno > 0 && var->varattno == place->path->definition->event_time;
+}
+
+static void
+refuse_other_time(CqPlace *place, Node *arg)
+{
+	const CqStream *stream = place->path->definition;
+	CqPlace time = {place->path, place->level, arg};
+	const char *column = NULL;
+
+	if (stream->event_time == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("continuous view \"%s\" has a window, but stream \"%s\" has no event time",
+					   place->path->view_name,
+					   stream->name),
+				errdetail("Windows over processing time are not supported yet."),
+				errhint("Name the column to be used in the stream's option \"event_time\"."));
+	place_resolve(&time);
+	if (IsA(time.expr, Var) && time.level == place->path->nlevels - 1 &&
+		castNode(Var, time.expr)->varno == place->path->levels[time.level].rti &&
+		castNode(Var, time.expr)->varattno > 0)
+		column = stream->columns[castNode(Var, time.expr)->varattno - 1].name;
+	ereport(
+		ERROR,
+		errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		errmsg("window of continuous view \"%s\" is not over the event time",
+			   place->path->view_name),
+		column != NULL
+			? errdetail("pipeline.tumble() is called with column \"%s\"; the event time of stream "
+						"\"%s\" is column \"%s\".",
+						column,
+						stream->name,
+						stream->columns[stream->event_time - 1].name)
+			: errdetail("pipeline.tumble() is called with an expression; the event time of stream "
+						"\"%s\" is column \"%s\".",
+						stream->name,
+						stream->columns[stream->event_time - 1].name),
+		errhint("Only the event time says when a window is complete: use it, or change the "
+				"stream's option \"event_time\"; a generated column can compute it."));
+}
+
+/* All arguments, by position, defaults filled in. */
+static List *
+call_arguments(FuncExpr *call)
+{
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(call->funcid));
+	List *args;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", call->funcid);
+	args = expand_function_arguments(copyObject(call->args), false, call->funcresulttype, tuple);
+	ReleaseSysCache(tuple);
+	return args;
+}
+
+static Const *
+constant(CqPlace *place, Node *arg, const char *function, const char *name)
+{
+	Node *value = eval_const_expressions(NULL, arg);
+
+	if (!IsA(value, Const) || castNode(Const, value)->constisnull)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("%s of the window of continuous view \"%s\" is not a constant",
+					   name,
+					   place->path->view_name),
+				errdetail("All windows of %s() in a view are laid out alike.", function),
+				errhint("Write it as a literal, times with their zone, for instance interval '1 "
+						"minute' or timestamptz '2000-01-01 00:00+00'."));
+	return (Const *) value;
+}
+
+static void
+window_fixed(CqPlace *place, CqWindow *window, Node *size, Node *origin, const char *function,
+			 const char *size_name)
+{
+	Const *length = constant(place, size, function, size_name);
+
+	window->kind = CQ_WINDOW_TUMBLE;
+	window->size_us = cq_window_length(DatumGetIntervalP(length->constvalue), function, size_name);
+	window->origin_us =
+		DatumGetTimestampTz(constant(place, origin, function, "origin")->constvalue);
+	if (TIMESTAMP_NOT_FINITE(window->origin_us))
+		ereport(ERROR,
+				errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				errmsg("origin of the window of continuous view \"%s\" is infinite",
+					   place->path->view_name),
+				errhint("Give the start of any one window."));
+}
+
+/* The name that date_trunc's documentation uses, whatever spelling was given. */
+static char *
+canonical_unit(const Const *value)
+{
+	static const struct
+	{
+		int code;
+		const char *name;
+	} units[] = {
+		{DTK_MICROSEC, "microseconds"},
+		{DTK_MILLISEC, "milliseconds"},
+		{DTK_SECOND, "second"},
+		{DTK_MINUTE, "minute"},
+		{DTK_HOUR, "hour"},
+		{DTK_DAY, "day"},
+		{DTK_WEEK, "week"},
+		{DTK_MONTH, "month"},
+		{DTK_QUARTER, "quarter"},
+		{DTK_YEAR, "year"},
+		{DTK_DECADE, "decade"},
+		{DTK_CENTURY, "century"},
+		{DTK_MILLENNIUM, "millennium"},
+	};
+	char *given = TextDatumGetCString(value->constvalue);
+	int code;
+	int i;
+
+	if (DecodeUnits(0, downcase_truncate_identifier(given, strlen(given), false), &code) == UNITS)
+	{
+		for (i = 0; i < lengthof(units); i++)
+		{
+			if (units[i].code == code)
+				return pstrdup(units[i].name);
+		}
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("\"%s\" is not a unit of calendar windows", given),
+			errhint("Units are microseconds, milliseconds, second, minute, hour, day, week, month, "
+					"quarter, year, decade, century and millennium."));
+}

@@ -1,0 +1,30 @@
+/*
+ * window_key.h
+ *	  Recognising windows among a query's expressions.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "plan/path.h"
+#include "plan/plan.h"
+
+/*
+ * Is this expression of the given level a window of the stream's event time, or
+ * its start or end?  Columns are followed down to where they are computed.  If
+ * strict, a call of one of our window functions that cannot serve as the
+ * view's window is an error instead of "no".
+ */
+extern bool cq_window_recognise(const CqPath *path, int level, Node *expr, bool strict,
+								CqWindow *window, CqKeyRole *role);
+
+/* Does the expression tell the given window from all others? */
+extern bool cq_window_identifies(const CqPath *path, int level, Node *expr, const CqWindow *window);
+
+extern bool cq_window_equal(const CqWindow *a, const CqWindow *b);
+
+/* "windows of 1 minute", "windows of a calendar month" */
+extern char *cq_window_describe(const CqWindow *window);
+
+/* Name of a function of schema pipeline that makes windows or window time; NULL if it is none. */
+extern const char *cq_window_function_name(Oid function);

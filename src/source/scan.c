@@ -1,0 +1,386 @@
+/*
+ * scan.c
+ *	  The foreign-data wrappers' routines: what plans do with streams.
+ *
+ * Two ways to scan.  In a worker, a plan reads the batch that was bound: events
+ * that were decoded and settled before the plan began (batch.h), handed out as
+ * they are, each row's ctid carrying the event's place in the batch.  Nothing
+ * about an event may depend on what a plan pulls.  Elsewhere, a local stream
+ * gives the rows that it still keeps; a Kafka stream cannot be read.
+ *
+ * Events never change, so there is INSERT into local streams and no other way
+ * to write.
+ */
+#include "postgres.h"
+
+#include "commands/defrem.h"
+#include "commands/explain.h"
+#include "executor/executor.h"
+#include "foreign/fdwapi.h"
+#include "foreign/foreign.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/planmain.h"
+#include "optimizer/restrictinfo.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "source/local/fdw.h"
+#include "source/options.h"
+#include "source/scan.h"
+#include "source/stream.h"
+
+/*
+ * Events that a plan made for a worker is to expect per scan: enough that
+ * joined tables are hashed, once per checkpoint, and not the stream.
+ */
+#define BATCH_ROWS 10000
+
+typedef struct StreamScan
+{
+	const CqBatch **batch; /* bound; NULL = reads a local stream's rows */
+	int next;
+	CqLocalRead *read;
+} StreamScan;
+
+static Oid bound_relid = InvalidOid;
+static const CqBatch **bound_batch = NULL;
+
+static FdwRoutine *make_routine(void);
+static CqStreamKind stream_kind(Oid relid);
+static void get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid relid);
+static void get_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid);
+static ForeignScan *get_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path,
+							 List *tlist, List *clauses, Plan *outer_plan);
+static void begin_scan(ForeignScanState *node, int eflags);
+static TupleTableSlot *iterate_scan(ForeignScanState *node);
+static bool next_event(StreamScan *scan, TupleTableSlot *slot);
+static void rescan(ForeignScanState *node);
+static void end_scan(ForeignScanState *node);
+static void explain_scan(ForeignScanState *node, ExplainState *es);
+static int is_updatable_local(Relation rel);
+static int is_updatable_kafka(Relation rel);
+static void refuse_change(PlannerInfo *root, Index rti, RangeTblEntry *rte, Relation rel);
+static void refuse_truncate(List *rels, DropBehavior behavior, bool restart_seqs);
+static List *plan_modify(PlannerInfo *root, ModifyTable *plan, Index rti, int subplan);
+static void begin_modify(ModifyTableState *mtstate, ResultRelInfo *rri, List *fdw_private,
+						 int subplan, int eflags);
+static void begin_insert(ModifyTableState *mtstate, ResultRelInfo *rri);
+static void check_insert(Oid relid);
+static int batch_size(ResultRelInfo *rri);
+static TupleTableSlot *insert_row(EState *estate, ResultRelInfo *rri, TupleTableSlot *slot,
+								  TupleTableSlot *plan_slot);
+static TupleTableSlot **insert_batch(EState *estate, ResultRelInfo *rri, TupleTableSlot **slots,
+									 TupleTableSlot **plan_slots, int *nslots);
+static void end_modify(EState *estate, ResultRelInfo *rri);
+
+PG_FUNCTION_INFO_V1(cq_kafka_handler);
+PG_FUNCTION_INFO_V1(cq_local_handler);
+
+void
+cq_scan_bind(Oid relid, const CqBatch **batch)
+{
+	bound_relid = relid;
+	bound_batch = batch;
+}
+
+Datum
+cq_kafka_handler(PG_FUNCTION_ARGS)
+{
+	FdwRoutine *routine = make_routine();
+
+	routine->IsForeignRelUpdatable = is_updatable_kafka;
+	PG_RETURN_POINTER(routine);
+}
+
+Datum
+cq_local_handler(PG_FUNCTION_ARGS)
+{
+	FdwRoutine *routine = make_routine();
+
+	routine->IsForeignRelUpdatable = is_updatable_local;
+	routine->ExecForeignBatchInsert = insert_batch;
+	routine->GetForeignModifyBatchSize = batch_size;
+	PG_RETURN_POINTER(routine);
+}
+
+static FdwRoutine *
+make_routine(void)
+{
+	FdwRoutine *routine = makeNode(FdwRoutine);
+
+	routine->GetForeignRelSize = get_rel_size;
+	routine->GetForeignPaths = get_paths;
+	routine->GetForeignPlan = get_plan;
+	routine->BeginForeignScan = begin_scan;
+	routine->IterateForeignScan = iterate_scan;
+	routine->ReScanForeignScan = rescan;
+	routine->EndForeignScan = end_scan;
+	routine->ExplainForeignScan = explain_scan;
+
+	routine->AddForeignUpdateTargets = refuse_change;
+	routine->ExecForeignTruncate = refuse_truncate;
+	routine->PlanForeignModify = plan_modify;
+	routine->BeginForeignModify = begin_modify;
+	routine->ExecForeignInsert = insert_row;
+	routine->EndForeignModify = end_modify;
+	routine->BeginForeignInsert = begin_insert;
+	routine->EndForeignInsert = end_modify;
+	return routine;
+}
+
+/* The wrapper's routines tell, without reading the definition. */
+static CqStreamKind
+stream_kind(Oid relid)
+{
+	FdwRoutine *routine = GetFdwRoutineByRelId(relid);
+
+	if (routine->IsForeignRelUpdatable == is_updatable_kafka)
+		return CQ_STREAM_KAFKA;
+	return CQ_STREAM_LOCAL;
+}
+
+static void
+get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid relid)
+{
+	double pages = 0;
+	double rows;
+
+	if (relid != bound_relid && stream_kind(relid) == CQ_STREAM_LOCAL &&
+		cq_local_read_estimate(relid, &rows, &pages))
+	{
+		rel->pages = (BlockNumber) pages;
+		rel->tuples = rows;
+		rel->rows = clamp_row_est(
+			rows * clauselist_selectivity(root, rel->baserestrictinfo, 0, JOIN_INNER, NULL));
+		return;
+	}
+	/* filters do not count: see BATCH_ROWS */
+	rel->tuples = BATCH_ROWS;
+	rel->rows = BATCH_ROWS;
+}
+
+static void
+get_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid)
+{
+	Cost startup = rel->baserestrictcost.startup;
+	Cost total = startup + rel->pages * seq_page_cost +
+				 rel->tuples * (cpu_tuple_cost + rel->baserestrictcost.per_tuple);
+
+	add_path(rel, (Path *) cq_compat_foreign_path(root, rel, startup, total));
+}
+
+static ForeignScan *
+get_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path, List *tlist,
+		 List *clauses, Plan *outer_plan)
+{
+	return make_foreignscan(tlist,
+							extract_actual_clauses(clauses, false),
+							rel->relid,
+							NIL,
+							NIL,
+							NIL,
+							NIL,
+							outer_plan);
+}
+
+static void
+begin_scan(ForeignScanState *node, int eflags)
+{
+	Relation rel = node->ss.ss_currentRelation;
+	StreamScan *scan;
+
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		return;
+	scan = palloc0(sizeof(StreamScan));
+	node->fdw_state = scan;
+	if (RelationGetRelid(rel) == bound_relid)
+		scan->batch = bound_batch;
+	else if (stream_kind(RelationGetRelid(rel)) == CQ_STREAM_LOCAL)
+		scan->read = cq_local_read_begin(rel, node->ss.ps.state);
+	else
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot read stream \"%s\" directly", RelationGetRelationName(rel)),
+				errdetail("It is a Kafka topic, which only continuous views read."),
+				errhint("Define one: CREATE VIEW ... WITH (pipeline.continuous) AS SELECT ... FROM "
+						"%s ...",
+						quote_identifier(RelationGetRelationName(rel))));
+}
+
+static TupleTableSlot *
+iterate_scan(ForeignScanState *node)
+{
+	StreamScan *scan = node->fdw_state;
+	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
+
+	if (scan->read)
+		cq_local_read_next(scan->read, slot);
+	else if (!next_event(scan, slot))
+		ExecClearTuple(slot);
+	return slot;
+}
+
+/* Values stay where they are: the batch outlives the scan. */
+static bool
+next_event(StreamScan *scan, TupleTableSlot *slot)
+{
+	const CqBatch *batch = *scan->batch;
+	Size first;
+
+	if (batch == NULL || scan->next >= batch->nevents)
+		return false;
+	Assert(batch->natts == slot->tts_tupleDescriptor->natts);
+	first = (Size) scan->next * batch->natts;
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, &batch->values[first], sizeof(Datum) * batch->natts);
+	memcpy(slot->tts_isnull, &batch->nulls[first], sizeof(bool) * batch->natts);
+	ExecStoreVirtualTuple(slot);
+	cq_ordinal_to_tid(scan->next++, &slot->tts_tid);
+	return true;
+}
+
+static void
+rescan(ForeignScanState *node)
+{
+	StreamScan *scan = node->fdw_state;
+
+	scan->next = 0;
+	if (scan->read)
+		cq_local_read_restart(scan->read);
+}
+
+static void
+end_scan(ForeignScanState *node)
+{
+	StreamScan *scan = node->fdw_state;
+
+	if (scan && scan->read)
+		cq_local_read_end(scan->read);
+}
+
+static void
+explain_scan(ForeignScanState *node, ExplainState *es)
+{
+	Oid relid = RelationGetRelid(node->ss.ss_currentRelation);
+	ListCell *lc;
+
+	if (stream_kind(relid) == CQ_STREAM_LOCAL)
+	{
+		ExplainPropertyText("Stream", "local", es);
+		return;
+	}
+	ExplainPropertyText("Stream", "Kafka", es);
+	foreach (lc, GetForeignTable(relid)->options)
+		if (strcmp(lfirst_node(DefElem, lc)->defname, "topic") == 0)
+			ExplainPropertyText("Topic", defGetString(lfirst_node(DefElem, lc)), es);
+}
+
+static int
+is_updatable_local(Relation rel)
+{
+	return 1 << CMD_INSERT;
+}
+
+static int
+is_updatable_kafka(Relation rel)
+{
+	return 0;
+}
+
+/* Called while UPDATE or DELETE is planned. */
+static void
+refuse_change(PlannerInfo *root, Index rti, RangeTblEntry *rte, Relation rel)
+{
+	const char *verb = root->parse->commandType == CMD_DELETE ? "delete from" : "update";
+
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("cannot %s stream \"%s\"", verb, RelationGetRelationName(rel)),
+			errdetail("Events of a stream cannot be changed."));
+}
+
+static void
+refuse_truncate(List *rels, DropBehavior behavior, bool restart_seqs)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("cannot truncate stream \"%s\"",
+				   RelationGetRelationName((Relation) linitial(rels))),
+			errdetail("Events of a stream cannot be changed."),
+			errhint(
+				"A local stream drops rows by itself once every view has read them and they are "
+				"older than its option \"retention\"."));
+}
+
+static List *
+plan_modify(PlannerInfo *root, ModifyTable *plan, Index rti, int subplan)
+{
+	check_insert(planner_rt_fetch(rti, root)->relid);
+	return NIL;
+}
+
+static void
+begin_modify(ModifyTableState *mtstate, ResultRelInfo *rri, List *fdw_private, int subplan,
+			 int eflags)
+{
+	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		cq_local_insert_begin(mtstate->ps.state, rri);
+}
+
+/* COPY, and rows routed to a partition. */
+static void
+begin_insert(ModifyTableState *mtstate, ResultRelInfo *rri)
+{
+	check_insert(RelationGetRelid(rri->ri_RelationDesc));
+	if (rri->ri_FdwState == NULL)
+		cq_local_insert_begin(mtstate->ps.state, rri);
+}
+
+static void
+check_insert(Oid relid)
+{
+	if (stream_kind(relid) == CQ_STREAM_KAFKA)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot insert into Kafka stream \"%s\"", get_rel_name(relid)),
+				errhint("Produce to its topic with a Kafka client, or use a local stream."));
+}
+
+/* One by one where each row must have its number and be checked before the next is computed. */
+static int
+batch_size(ResultRelInfo *rri)
+{
+	TriggerDesc *triggers = rri->ri_TrigDesc;
+
+	if (rri->ri_projectReturning || rri->ri_WithCheckOptions ||
+		(triggers && (triggers->trig_insert_before_row || triggers->trig_insert_after_row)))
+		return 1;
+	return CQ_LOCAL_INSERT_BATCH;
+}
+
+static TupleTableSlot *
+insert_row(EState *estate, ResultRelInfo *rri, TupleTableSlot *slot, TupleTableSlot *plan_slot)
+{
+	cq_local_insert_rows(estate, rri, &slot, 1);
+	return slot;
+}
+
+static TupleTableSlot **
+insert_batch(EState *estate, ResultRelInfo *rri, TupleTableSlot **slots,
+			 TupleTableSlot **plan_slots, int *nslots)
+{
+	cq_local_insert_rows(estate, rri, slots, *nslots);
+	return slots;
+}
+
+static void
+end_modify(EState *estate, ResultRelInfo *rri)
+{
+	cq_local_insert_end(rri);
+}

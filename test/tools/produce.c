@@ -442,6 +442,7 @@ producer_open(const Job *job)
 								 {"queue.buffering.max.messages", "400000"},
 								 {"queue.buffering.max.kbytes", "400000"},
 								 {"message.timeout.ms", "60000"},
+								 {"log_level", "3"},
 								 {"transactional.id", "produce"}};
 	size_t nsettings = sizeof(settings) / sizeof(settings[0]);
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();

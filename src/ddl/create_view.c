@@ -43,7 +43,7 @@ static Query *analyse_query(CqUtility *utility, const ViewStmt *stmt);
 static void name_columns(Query *query, List *aliases, const char *view_name);
 static void check_tablespace(void);
 static Oid create_as_user(CqUtility *utility, const ViewStmt *stmt, List *others);
-static void say_what_was_understood(const char *view_name, const CqPlan *plan);
+static void say_what_was_understood(const CqPlan *plan);
 static void warn_of_few_workers(void);
 
 void
@@ -125,7 +125,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_task_insert(view.id);
 	cq_checkpoint_insert(view.id);
 	cq_slots_at_commit(CQ_SLOT_ADD, view.id);
-	say_what_was_understood(name, plan);
+	say_what_was_understood(plan);
 	warn_of_few_workers();
 }
 
@@ -257,18 +257,21 @@ create_as_user(CqUtility *utility, const ViewStmt *stmt, List *others)
 	return get_relname_relid(stmt->view->relname, schema);
 }
 
+/* One NOTICE: the planner's first sentence says what the view is, the others add to it. */
 static void
-say_what_was_understood(const char *view_name, const CqPlan *plan)
+say_what_was_understood(const CqPlan *plan)
 {
-	StringInfoData text;
+	StringInfoData rest;
 	ListCell *lc;
 
-	initStringInfo(&text);
-	foreach (lc, plan->notices)
-		appendStringInfo(&text, "%s%s", text.len > 0 ? "\n" : "", (char *) lfirst(lc));
+	if (plan->notices == NIL)
+		return;
+	initStringInfo(&rest);
+	for_each_from(lc, plan->notices, 1)
+		appendStringInfo(&rest, "%s%s", rest.len > 0 ? "\n" : "", (char *) lfirst(lc));
 	ereport(NOTICE,
-			errmsg("continuous view \"%s\" is kept up to date from now on", view_name),
-			text.len > 0 ? errdetail_internal("%s", text.data) : 0);
+			errmsg_internal("%s", (char *) linitial(plan->notices)),
+			rest.len > 0 ? errdetail_internal("%s", rest.data) : 0);
 }
 
 /* Ours need one worker each and one for the launcher; PostgreSQL's own launcher takes one. */

@@ -387,3 +387,6 @@ cq_compat_executor_run(QueryDesc *desc)
 #include "commands/explain_format.h"
 #include "commands/explain_state.h"
 #endif
+
+/* For what is stored in a form that another major version may not understand. */
+#define CQ_PG_MAJOR (PG_VERSION_NUM / 10000)

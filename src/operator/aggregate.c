@@ -114,8 +114,8 @@ cq_aggregate_is_incremental(const Aggref *aggref, const char **why)
 		return false;
 	}
 
-	/* array_agg() serialises elements as they are, OIDs of user-defined types inside */
-	for (i = 0; i < lookup.ninputs; i++)
+	/* array_agg()'s serialisation keeps elements as they are, with OIDs of user-defined types */
+	for (i = 0; i < lookup.ninputs && lookup.form.aggserialfn < FirstNormalObjectId; i++)
 		if (lookup.inputs[i] >= FirstNormalObjectId)
 		{
 			*why =

@@ -58,7 +58,9 @@ CqOperator *
 cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_us,
 				   TimestampTz closed_to, MemoryContext context)
 {
-	MemoryContext own = AllocSetContextCreate(context, "pipeline operator", ALLOCSET_DEFAULT_SIZES);
+	/* the transaction's until it is complete, so that an error leaves nothing behind */
+	MemoryContext own =
+		AllocSetContextCreate(CurTransactionContext, "pipeline operator", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(own);
 	CqOperator *operator= palloc0(sizeof(CqOperator));
 	int encoding;
@@ -92,7 +94,26 @@ cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_u
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(own, context);
 	return operator;
+}
+
+void
+cq_operator_check(const CqPlan *plan)
+{
+	int i;
+
+	if (plan->shape == CQ_SHAPE_AGGREGATE)
+	{
+		for (i = 0; i < plan->nkeys; i++)
+			if (plan->keys[i].role == CQ_KEY_VALUE)
+				cq_codec_check(plan->keys[i].type);
+	}
+	else if (plan->shape == CQ_SHAPE_ROWS)
+	{
+		for (i = 0; i < plan->closed_desc->natts; i++)
+			cq_codec_check(TupleDescAttr(plan->closed_desc, i)->atttypid);
+	}
 }
 
 void

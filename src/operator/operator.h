@@ -35,8 +35,9 @@ typedef enum CqOutcome
  * view's chunk table, under the active snapshot.  All memory is in a child of
  * context.  closed_to: no window with end <= closed_to is ever opened.
  */
-extern CqOperator *cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_us,
-									  TimestampTz closed_to, MemoryContext context);
+extern CqOperator *cq_operator_create(const CqPlan *plan, Relation chunks,
+									  int64 allowed_lateness_us, TimestampTz closed_to,
+									  MemoryContext context);
 extern void cq_operator_destroy(CqOperator *operator);
 
 /*
@@ -44,8 +45,9 @@ extern void cq_operator_destroy(CqOperator *operator);
  * ordinal.  When the outcome is CQ_LATE, *window_start and *window_end are the
  * window that it missed.
  */
-extern CqOutcome cq_operator_consume(CqOperator *operator, TupleTableSlot *row, const CqEvent *event,
-									 TimestampTz *window_start, TimestampTz *window_end);
+extern CqOutcome cq_operator_consume(CqOperator *operator, TupleTableSlot * row,
+									 const CqEvent *event, TimestampTz *window_start,
+									 TimestampTz *window_end);
 
 /* End of the earliest and the latest open window; DT_NOEND / DT_NOBEGIN if none is open. */
 extern TimestampTz cq_operator_first_end(CqOperator *operator);
@@ -64,7 +66,8 @@ extern int cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuples
  * *tid is invalid when this worker does not know where the group's row is
  * (is_new says whether there is one) and is set by the callee.
  */
-typedef void (*CqUpsert) (void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values, bool *nulls);
+typedef void (*CqUpsert)(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
+						 bool *nulls);
 extern void cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg);
 
 /* Write what changed since the last save to the chunk table, delete what is obsolete. */
@@ -75,14 +78,15 @@ typedef struct CqOperatorStats
 	int64 groups;
 	int64 open_windows;
 	int64 memory_bytes;
-	int64 chunk_bytes;		/* in the chunk table, live and dead */
+	int64 chunk_bytes; /* in the chunk table, live and dead */
 	int64 live_chunk_bytes;
 } CqOperatorStats;
 
-extern void cq_operator_stats(CqOperator *operator, CqOperatorStats *stats);
+extern void cq_operator_stats(CqOperator *operator, CqOperatorStats * stats);
 
 /* The window of plan->window that an event time falls into. */
-extern void cq_window_bounds(const CqWindow *window, TimestampTz time, TimestampTz *start, TimestampTz *end);
+extern void cq_window_bounds(const CqWindow *window, TimestampTz time, TimestampTz *start,
+							 TimestampTz *end);
 
 /*
  * Can this aggregate be kept incrementally (its transition value saved, read
@@ -90,3 +94,9 @@ extern void cq_window_bounds(const CqWindow *window, TimestampTz time, Timestamp
  * choose between AGGREGATE and ROWS; *why is set to a phrase when not.
  */
 extern bool cq_aggregate_is_incremental(const Aggref *aggref, const char **why);
+
+/*
+ * Error, with a hint, if the state of a plan could not be kept: a type of its
+ * keys or rows cannot be saved.  For CREATE; cq_operator_create() finds out, too.
+ */
+extern void cq_operator_check(const CqPlan *plan);

@@ -17,17 +17,18 @@
 #include "operator/shape.h"
 #include "window/window.h"
 
+/* What consuming a row looks at comes last, next to the states and the key. */
 typedef struct CqGroup
 {
-	CqEntry entry; /* first, see rewrite() */
-	struct CqGroup *next_same_hash;
+	CqEntry entry; /* first, see agg_rewrite() */
 	struct CqGroup *next_dirty;
-	int64 gid; /* changes only: identifies the group's row for ever */
-	ItemPointerData tid;
-	bool has_row; /* changes: the result table has a row for it */
+	int64 gid;			 /* changes only: identifies the group's row for ever */
+	ItemPointerData tid; /* likewise: where that row is, as far as known */
+	bool has_row;		 /* likewise: the result table has a row */
+	struct CqGroup *next_same_hash;
+	uint32 key_size;
 	bool changed; /* since the last save */
 	bool dirty;	  /* in the pane's list: changed, or to be saved again anyway */
-	uint32 key_size;
 } CqGroup;
 
 typedef struct GroupSlot

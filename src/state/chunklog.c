@@ -39,6 +39,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "errors.h"
 #include "state/chunklog.h"
 
@@ -358,11 +359,11 @@ check_header(CqChunkLog *log, const ChunkHeader *header, int64 length)
 				errdetail("It was written by another version of the extension, or on a machine "
 						  "with another byte order."),
 				errhint("Drop and create the continuous view to compute it anew."));
-	if (header->pg_major != PG_VERSION_NUM / 10000)
+	if (header->pg_major != CQ_PG_MAJOR)
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_STOP),
 				errmsg("operator state was written by PostgreSQL %u", header->pg_major),
-				errdetail("This server is PostgreSQL %d.", PG_VERSION_NUM / 10000),
+				errdetail("This server is PostgreSQL %d.", CQ_PG_MAJOR),
 				errhint("Drop and create the continuous view to compute it anew."));
 	if (header->identity != log->identity)
 		ereport(ERROR,
@@ -469,7 +470,7 @@ cq_chunklog_flush(CqChunkLog *log)
 	CqChunk *chunk = log->open;
 	ChunkHeader header = {.magic = CHUNK_MAGIC,
 						  .identity = log->identity,
-						  .pg_major = PG_VERSION_NUM / 10000,
+						  .pg_major = CQ_PG_MAJOR,
 						  .nentries = log->nentries,
 						  .length = log->buffer.len};
 	int at = 0;

@@ -50,11 +50,9 @@ cq_codec_supports(Oid type, const char **why)
 }
 
 void
-cq_codec_init(CqCodec *codec, Oid type, MemoryContext context)
+cq_codec_check(Oid type)
 {
 	const char *why;
-	Oid function;
-	bool is_varlena;
 
 	if (!cq_codec_supports(type, &why))
 		ereport(ERROR,
@@ -63,7 +61,15 @@ cq_codec_init(CqCodec *codec, Oid type, MemoryContext context)
 					   format_type_be(type)),
 				errdetail("The reason is that %s.", why),
 				errhint("Cast the expression to another type, such as text or jsonb."));
+}
 
+void
+cq_codec_init(CqCodec *codec, Oid type, MemoryContext context)
+{
+	Oid function;
+	bool is_varlena;
+
+	cq_codec_check(type);
 	memset(codec, 0, sizeof(CqCodec));
 	codec->type = getBaseType(type);
 	get_typlenbyvalalign(codec->type, &codec->typlen, &codec->typbyval, &codec->typalign);
@@ -111,14 +117,14 @@ void
 cq_codec_put(CqCodec *codec, StringInfo out, Datum value)
 {
 	struct varlena *varlena = NULL;
+	Datum aligned;
 	uint32 length;
 
 	switch (codec->method)
 	{
 		case CQ_CODEC_BY_VALUE:
-			enlargeStringInfo(out, sizeof(Datum));
-			store_att_byval(out->data + out->len, value, codec->typlen);
-			out->len += codec->typlen;
+			store_att_byval(&aligned, value, codec->typlen);
+			appendBinaryStringInfo(out, (char *) &aligned, codec->typlen);
 			return;
 		case CQ_CODEC_FIXED:
 			appendBinaryStringInfo(out, DatumGetPointer(value), codec->typlen);

@@ -40,6 +40,9 @@ typedef struct CqReader
 /* Can values of this type be written and read back?  *why is set to a phrase when not. */
 extern bool cq_codec_supports(Oid type, const char **why);
 
+/* Error with a hint if not. */
+extern void cq_codec_check(Oid type);
+
 /* Error if the type is not supported.  Caches of functions live in context. */
 extern void cq_codec_init(CqCodec *codec, Oid type, MemoryContext context);
 

@@ -37,10 +37,10 @@
 #include "operator/operator.h"
 #include "window/window.h"
 
-/* Clocks are never set by more than this, except across the date line (a whole day, no ambiguity). */
+/* Clocks are never set by more, except over the date line: by a whole day, nothing ambiguous. */
 #define CLOCK_CHANGE_MAX (3 * USECS_PER_HOUR)
 
-/* Calendar windows are computed within these years, where no unit leaves the range of timestamps. */
+/* Calendar windows are computed within these years: no unit leaves the range of timestamps. */
 #define CALENDAR_FIRST INT64CONST(-189302400000000000) /* 4000 BC, roughly */
 #define CALENDAR_LAST  INT64CONST(9214646400000000000) /* 294000 AD, roughly */
 

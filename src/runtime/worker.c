@@ -62,7 +62,8 @@ typedef struct Worker
 {
 	CqWorkerArgs args;
 	MemoryContext source_context;
-	CqSource *source; /* outlives runs */
+	CqSource *source;	   /* outlives runs */
+	bool source_committed; /* some position of this source is durable */
 	MemoryContext run_context;
 	CqRun *run;
 	CqCare care;
@@ -396,6 +397,7 @@ checkpoint_step(Worker *worker, long *wait_ms)
 	}
 	if (progress != CQ_PROGRESS_NONE)
 	{
+		worker->source_committed = true;
 		care_relax(worker);
 		cq_publish_success();
 		pgstat_report_stat(false);
@@ -546,8 +548,10 @@ run_discard(Worker *worker, bool keep_source)
 	if (worker->run_context)
 		MemoryContextDelete(worker->run_context);
 	worker->run_context = NULL;
-	if (keep_source && source)
+	/* a source that has never committed has no positions to go back to */
+	if (keep_source && source && worker->source_committed)
 		return;
+	worker->source_committed = false;
 	worker->source = NULL;
 	if (source)
 		source->ops->close(source);

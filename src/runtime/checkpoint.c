@@ -81,7 +81,7 @@ cq_checkpoint_run(CqRun *run, bool advance)
 		advance_apply(run);
 		dirty = dirty || run->task.has_advance || run->watermark.view != before;
 	}
-	dirty = dirty || run->watermark.view > run->checkpoint.closed_to;
+	dirty = dirty || cq_checkpoint_due(run);
 	dirty = windows_close(run) || dirty;
 	if (dirty)
 	{
@@ -104,6 +104,18 @@ cq_checkpoint_run(CqRun *run, bool advance)
 	if (!dirty)
 		return drained ? CQ_PROGRESS_NONE : CQ_PROGRESS_MORE;
 	return drained ? CQ_PROGRESS_DRAINED : CQ_PROGRESS_MORE;
+}
+
+/*
+ * Besides events: the watermark moved on its own; partitions were found, whose
+ * first positions must be kept; or the view has never had a checkpoint, which
+ * settles where it started and gives an ungrouped aggregate its row.
+ */
+bool
+cq_checkpoint_due(const CqRun *run)
+{
+	return run->watermark.view > run->checkpoint.closed_to || run->checkpoint.seq == 0 ||
+		   run->source->npartitions != run->checkpoint.npartitions;
 }
 
 static bool

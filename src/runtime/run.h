@@ -129,6 +129,9 @@ typedef enum CqProgress
  */
 extern CqProgress cq_checkpoint_run(CqRun *run, bool advance);
 
+/* Is there something to make durable even without new events? */
+extern bool cq_checkpoint_due(const CqRun *run);
+
 /*
  * Poll, decode and settle one batch: event times, watermarks, dead letters.
  * Returns the number of records taken from the source (to be given to

@@ -349,7 +349,7 @@ checkpoint_wanted(Worker *worker, long *wait_ms)
 	if (worker->next_idle_us >= 0)
 		*wait_ms = Min(*wait_ms, (worker->next_idle_us - worker->idle_clock_us) / 1000 + 1);
 	wanted = idle_close_due(worker, wait_ms);
-	wanted = wanted || worker->task_changed || run->watermark.view > run->checkpoint.closed_to;
+	wanted = wanted || worker->task_changed || cq_checkpoint_due(run);
 	if (wanted || !run->source->ops->ready(run->source))
 		return wanted || worker->wait_ticket != 0;
 	if (now < worker->paced_until_us)

@@ -16,18 +16,18 @@ typedef struct CqEvent
 	TimestampTz watermark; /* the view's, before this event; DT_NOBEGIN if none yet */
 	TimestampTz arrival;   /* when the worker took it in */
 	int64 offset;
-	int32 partition;	   /* index into the source's partitions */
-	int32 record;		   /* index into the source's records */
-	bool has_time;		   /* false: event time is NULL or infinite */
+	int32 partition; /* index into the source's partitions */
+	int32 record;	 /* index into the source's records */
+	bool has_time;	 /* false: event time is NULL or infinite */
 } CqEvent;
 
 typedef struct CqBatch
 {
 	MemoryContext context; /* holds all below; reset per batch */
 	int nevents;
-	int natts;			   /* of the stream */
+	int natts; /* of the stream */
 	CqEvent *events;
-	Datum *values;		   /* nevents rows of natts; columns not needed are NULL */
+	Datum *values; /* nevents rows of natts; columns not needed are NULL */
 	bool *nulls;
 } CqBatch;
 

@@ -36,5 +36,5 @@ extern CqDecoder *cq_decoder_create(const CqStream *stream, const Bitmapset *col
  * bad values by ereport; callers decode inside a subtransaction and treat such
  * an error as the record's.
  */
-extern bool cq_decoder_decode(CqDecoder *decoder, const CqRecord *record, Datum *values, bool *nulls,
-							  CqDecodeError *error);
+extern bool cq_decoder_decode(CqDecoder *decoder, const CqRecord *record, Datum *values,
+							  bool *nulls, CqDecodeError *error);

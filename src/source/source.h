@@ -130,3 +130,15 @@ extern CqSource *cq_kafka_source_open(const CqStream *stream, Oid owner, const C
 									  int npartitions, MemoryContext context);
 extern CqSource *cq_local_source_open(const CqStream *stream, Oid owner, const CqPartition *partitions,
 									  int npartitions, MemoryContext context);
+
+/*
+ * A Kafka record's headers, in order; a name may come more than once.  Returns
+ * how many there are.  The arrays are allocated in the current memory context,
+ * names and values belong to the record; a value may be NULL and is not
+ * terminated.
+ */
+extern int cq_kafka_record_headers(const CqRecord *record, const char ***names, const char ***values,
+								   Size **value_lens);
+
+/* Kafka's number of a Kafka record's partition. */
+extern int32 cq_kafka_record_partition(const CqRecord *record);

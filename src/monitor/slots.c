@@ -258,16 +258,16 @@ cq_slots_remove_database(Oid database)
 }
 
 /*
- * Caller must hold the lock exclusively.  A worker whose slot is gone finds
- * out by the generation; the signal only makes it look sooner.
+ * Caller must hold the lock exclusively and free the slot.  The worker finds
+ * out by the generation and leaves in good order.
  */
 static void
 slot_stop_worker(CqTaskSlot *slot)
 {
 	Assert(LWLockHeldByMeInMode(cq_shared->lock, LW_EXCLUSIVE));
 	slot->enabled = false;
-	if (slot->pid != 0)
-		kill(slot->pid, SIGTERM);
+	if (slot->latch)
+		SetLatch(slot->latch);
 }
 
 /* Caller must hold the lock exclusively. */

@@ -65,7 +65,11 @@ database_held(Oid database)
 	return false;
 }
 
-/* Caller must hold the lock. */
+/*
+ * The slot goes to another task when this one is dropped; then nothing may be
+ * written there any more.  Callers that only write the worker's own fields need
+ * no lock: a value that slips through in that moment is for display.
+ */
 static bool
 slot_is_mine(void)
 {
@@ -101,7 +105,7 @@ cq_publish_activity(const char *view_name, CqActivity activity)
 {
 	char text[NAMEDATALEN + 64];
 
-	if (my_slot->activity == activity)
+	if (!slot_is_mine() || my_slot->activity == activity)
 		return;
 	my_slot->activity = activity;
 	snprintf(text,
@@ -181,14 +185,17 @@ cq_publish_progress(const CqRun *run, int64 checkpoint_us)
 int
 cq_publish_error(int sqlstate, const char *message)
 {
-	int failures;
+	int failures = 1;
 
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
-	my_slot->failures++;
-	my_slot->error_at = GetCurrentTimestamp();
-	my_slot->error_sqlstate = sqlstate;
-	strlcpy(my_slot->error_message, message ? message : "", CQ_MESSAGE_SIZE);
-	failures = my_slot->failures;
+	if (slot_is_mine())
+	{
+		my_slot->failures++;
+		my_slot->error_at = GetCurrentTimestamp();
+		my_slot->error_sqlstate = sqlstate;
+		strlcpy(my_slot->error_message, message ? message : "", CQ_MESSAGE_SIZE);
+		failures = my_slot->failures;
+	}
 	LWLockRelease(cq_shared->lock);
 	return failures;
 }
@@ -196,7 +203,8 @@ cq_publish_error(int sqlstate, const char *message)
 void
 cq_publish_success(void)
 {
-	my_slot->failures = 0;
+	if (slot_is_mine())
+		my_slot->failures = 0;
 }
 
 CqWishes
@@ -218,7 +226,8 @@ cq_publish_wishes(void)
 void
 cq_publish_wait_done(uint64 ticket)
 {
-	my_slot->wait_done = ticket;
+	if (slot_is_mine())
+		my_slot->wait_done = ticket;
 }
 
 void

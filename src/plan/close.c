@@ -36,7 +36,7 @@ cq_close_prepare(const CqPlan *plan, MemoryContext context)
 	MemoryContext old;
 
 	Assert(plan->close != NULL);
-	prepared = cq_prepared_create(plan, plan->close, context);
+	prepared = cq_prepared_create(plan, plan->close, true, context);
 	old = MemoryContextSwitchTo(prepared->context);
 	prepared->closed_desc = CreateTupleDescCopy(plan->closed_desc);
 	MemoryContextSwitchTo(old);

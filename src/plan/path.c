@@ -55,7 +55,7 @@ static bool position_preserved(Node *jointree, int rti, bool preserved, bool *fo
 static bool level_is_stateful(const Query *query);
 static bool use_walker(Node *node, CqUse *use);
 static void use_var(Var *var, CqUse *use);
-static Query *level_for_use(Query *query, const Bitmapset *outputs, bool all);
+static Query *level_for_use(Query *query, const Bitmapset *outputs, bool is_stage);
 static Bitmapset *stream_columns(const CqPath *path, const CqUse *use);
 
 CqPath *
@@ -137,11 +137,11 @@ cq_path_thread_ordinal(const CqPath *path, Query *copy, int from)
 }
 
 /*
- * From the top of the copy downwards: of each level only those outputs count
+ * From the top of the stage downwards: of each level only those outputs count
  * that the level above uses.  The planner drops the others, too.
  */
 Bitmapset *
-cq_path_columns(const CqPath *path, Query *copy, int from)
+cq_path_columns(const CqPath *path, Query *stage, int from)
 {
 	Bitmapset *outputs = NULL;
 	CqUse use = {0};
@@ -149,7 +149,7 @@ cq_path_columns(const CqPath *path, Query *copy, int from)
 
 	for (level = from; level < path->nlevels; level++)
 	{
-		Query *query = cq_path_descend(path, copy, from, level);
+		Query *query = cq_path_descend(path, stage, from, level);
 
 		memset(&use, 0, sizeof(use));
 		use.query = query;
@@ -211,7 +211,7 @@ count_streams_walker(Node *node, CqStreamCount *count)
 			continue;
 		if (rte->relkind == RELKIND_FOREIGN_TABLE && cq_is_stream(rte->relid))
 			count->streams = lappend_oid(count->streams, rte->relid);
-		else if (rte->inh)
+		if (rte->inh && has_subclass(rte->relid))
 			refuse_hidden_stream(rte, count);
 	}
 	return query_tree_walker((Query *) node, count_streams_walker, count, 0);
@@ -222,8 +222,11 @@ refuse_hidden_stream(RangeTblEntry *rte, CqStreamCount *count)
 {
 	ListCell *lc;
 
-	if (!has_subclass(rte->relid))
-		return;
+	if (rte->relkind == RELKIND_FOREIGN_TABLE)
+		cq_refuse(count->view_name,
+				  psprintf("stream \"%s\"", get_rel_name(rte->relid)),
+				  "Other tables inherit from it.",
+				  "Write ONLY before its name.");
 	foreach (lc, find_all_inheritors(rte->relid, AccessShareLock, NULL))
 	{
 		if (cq_is_stream(lfirst_oid(lc)))
@@ -332,9 +335,12 @@ level_is_stateful(const Query *query)
 	return cq_level_aggregates(query) || query->distinctClause != NIL || query->hasWindowFuncs;
 }
 
-/* A stand-in for the level without the outputs that nobody uses. */
+/*
+ * A stand-in for the level without the outputs that nobody uses.  Of the stage
+ * query's own only the ordinal does not count, and so not on the levels below.
+ */
 static Query *
-level_for_use(Query *query, const Bitmapset *outputs, bool all)
+level_for_use(Query *query, const Bitmapset *outputs, bool is_stage)
 {
 	Query *result = palloc(sizeof(Query));
 	ListCell *lc;
@@ -346,7 +352,8 @@ level_for_use(Query *query, const Bitmapset *outputs, bool all)
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 		int member = tle->resno - FirstLowInvalidHeapAttributeNumber;
 
-		if (all || bms_is_member(member, outputs) || expression_returns_set((Node *) tle->expr))
+		if ((is_stage && tle->resno > 1) || bms_is_member(member, outputs) ||
+			expression_returns_set((Node *) tle->expr))
 			result->targetList = lappend(result->targetList, tle);
 	}
 	return result;

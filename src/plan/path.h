@@ -53,5 +53,8 @@ extern Node *cq_path_flatten(Query *query, Node *expr);
  */
 extern Expr *cq_path_thread_ordinal(const CqPath *path, Query *copy, int from);
 
-/* Columns of the stream that the part of the query from this level down reads; event time included. */
-extern Bitmapset *cq_path_columns(const CqPath *path, Query *copy, int from);
+/*
+ * Columns of the stream that a stage query reads, its event time included.  The
+ * stage begins at level "from" and has the ordinal as its first output.
+ */
+extern Bitmapset *cq_path_columns(const CqPath *path, Query *stage, int from);

@@ -30,6 +30,7 @@
 
 static dlist_head all_prepared = DLIST_STATIC_INIT(all_prepared);
 
+static void setting_override(const char *name, const char *value);
 static void watch_begin(CqPrepared *prepared);
 static void watch_end(void *arg);
 static void relation_changed(Datum arg, Oid relid);
@@ -50,7 +51,7 @@ cq_rewrite(Query *query)
 }
 
 CqPrepared *
-cq_prepared_create(const CqPlan *plan, const Query *query, MemoryContext parent)
+cq_prepared_create(const CqPlan *plan, const Query *query, bool hash_joins, MemoryContext parent)
 {
 	MemoryContext context = AllocSetContextCreate(parent, "pipeline plan", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -63,6 +64,8 @@ cq_prepared_create(const CqPlan *plan, const Query *query, MemoryContext parent)
 	watch_begin(prepared);
 
 	settings = cq_prepared_settings_enter();
+	if (!hash_joins)
+		setting_override("enable_hashjoin", "off");
 	prepared->stmt = pg_plan_query(cq_rewrite(copyObject((Query *) query)), "", 0, NULL);
 	cq_prepared_settings_leave(settings);
 	prepared->stmt->jitFlags = 0;
@@ -98,14 +101,7 @@ cq_prepared_settings_enter(void)
 	char value[32];
 
 	snprintf(value, sizeof(value), "%d", cq_join_memory_kb);
-	set_config_option("work_mem",
-					  value,
-					  PGC_USERSET,
-					  PGC_S_SESSION,
-					  GUC_ACTION_SAVE,
-					  true,
-					  0,
-					  false);
+	setting_override("work_mem", value);
 	return nest_level;
 }
 
@@ -113,6 +109,14 @@ void
 cq_prepared_settings_leave(int nest_level)
 {
 	AtEOXact_GUC(true, nest_level);
+}
+
+/* Until the nest level is left. */
+static void
+setting_override(const char *name, const char *value)
+{
+	(void)
+		set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 static void

@@ -36,8 +36,12 @@ struct CqPrepared
 /* Rewrite a query (views, row security); scribbles on it. */
 extern Query *cq_rewrite(Query *query);
 
-/* Plan a query that is part of a view's plan; a new context below parent holds the result. */
-extern CqPrepared *cq_prepared_create(const CqPlan *plan, const Query *query, MemoryContext parent);
+/*
+ * Plan a query that is part of a view's plan, with or without hash joins; a new
+ * context below parent holds the result.
+ */
+extern CqPrepared *cq_prepared_create(const CqPlan *plan, const Query *query, bool hash_joins,
+									  MemoryContext parent);
 
 /*
  * Between these two calls the settings hold under which plans are made and

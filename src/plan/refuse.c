@@ -97,7 +97,7 @@ cq_refuse_limit(const CqPath *path, int first)
 			cq_refuse(
 				path->view_name,
 				"LIMIT or OFFSET",
-				"It would apply to each window on its own, not to the query's whole answer.",
+				"It would apply to each window or batch on its own, not to the query's whole answer.",
 				"For the first rows of each window, filter on row_number() OVER (PARTITION BY "
 				"window ORDER BY ...) in an outer query; otherwise use LIMIT when reading the "
 				"view.");

@@ -29,6 +29,13 @@
 #include "plan/stage_plan.h"
 #include "source/scan.h"
 
+/*
+ * How much dearer a plan may be by the planner's reckoning and still be
+ * preferred to one that reads a table again for each batch: most batches are
+ * smaller than what is reckoned with, and sorted tables are kept.
+ */
+#define REREADING_COST 20
+
 struct CqStage
 {
 	CqPrepared *prepared;
@@ -37,6 +44,8 @@ struct CqStage
 	const CqBatch *batch; /* what the scan reads */
 };
 
+static CqPrepared *prepare_for_batches(const CqPlan *plan, bool hash_joins, MemoryContext context);
+static Cost plan_cost(const CqPrepared *prepared);
 static void executor_start(CqStage *stage);
 static void run_plan(CqStage *stage, CqRowConsumer consume, void *arg, CqStageCounts *counts,
 					 int64 *events);
@@ -50,27 +59,19 @@ static int64 give_sorted(CqStage *stage, TupleTableSlot *row, CqRowConsumer cons
 CqPrepared *
 cq_stage_prepare(const CqPlan *plan, MemoryContext context)
 {
-	static const CqBatch *no_batch = NULL;
-	CqPrepared *prepared;
-	MemoryContext old;
+	CqPrepared *prepared = prepare_for_batches(plan, true, context);
+	CqPrepared *other;
 
-	/* a plan for whole batches, not for what a SELECT would find in the stream */
-	cq_scan_bind(plan->stream, &no_batch);
-	PG_TRY();
+	if (!cq_stage_plan_rereads(prepared))
+		return prepared;
+	other = prepare_for_batches(plan, false, context);
+	if (plan_cost(other) > plan_cost(prepared) * REREADING_COST)
 	{
-		prepared = cq_prepared_create(plan, plan->stage, context);
+		MemoryContextDelete(other->context);
+		return prepared;
 	}
-	PG_FINALLY();
-	{
-		cq_scan_bind(InvalidOid, NULL);
-	}
-	PG_END_TRY();
-	prepared->stream = plan->stream;
-	prepared->has_joins = plan->stage_has_joins;
-	old = MemoryContextSwitchTo(prepared->context);
-	cq_stage_plan_mark(prepared);
-	MemoryContextSwitchTo(old);
-	return prepared;
+	MemoryContextDelete(prepared->context);
+	return other;
 }
 
 CqStage *
@@ -155,6 +156,38 @@ cq_error_is_of_record(int sqlstate)
 	}
 	/* ... or single ones: limits that a value runs into, not the server */
 	return sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED || sqlstate == ERRCODE_STATEMENT_TOO_COMPLEX;
+}
+
+static CqPrepared *
+prepare_for_batches(const CqPlan *plan, bool hash_joins, MemoryContext context)
+{
+	static const CqBatch *no_batch = NULL;
+	CqPrepared *prepared;
+	MemoryContext old;
+
+	/* a plan for whole batches, not for what a SELECT would find in the stream */
+	cq_scan_bind(plan->stream, &no_batch);
+	PG_TRY();
+	{
+		prepared = cq_prepared_create(plan, plan->stage, hash_joins, context);
+	}
+	PG_FINALLY();
+	{
+		cq_scan_bind(InvalidOid, NULL);
+	}
+	PG_END_TRY();
+	prepared->stream = plan->stream;
+	prepared->has_joins = plan->stage_has_joins;
+	old = MemoryContextSwitchTo(prepared->context);
+	cq_stage_plan_mark(prepared);
+	MemoryContextSwitchTo(old);
+	return prepared;
+}
+
+static Cost
+plan_cost(const CqPrepared *prepared)
+{
+	return prepared->stmt->planTree->total_cost;
 }
 
 static void

@@ -9,21 +9,31 @@
  * the scan and all nodes above it are made to depend on one more parameter,
  * which nothing ever reads, and a rescan says that it changed.  (A recursive
  * query tells its working table's scan in the same way.)
+ *
+ * A hash join that would have to build its table again for each batch is
+ * rarely worth having; without hash joins there are indexes, and sorted tables,
+ * which are kept.
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/hashjoin.h"
+#include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
 
 #include "plan/stage_plan.h"
 
+/* What a row takes in a hash table besides its data: headers and its place in a bucket. */
+#define HASH_ROW_OVERHEAD (MAXALIGN(SizeofMinimalTupleHeader) + HJTUPLE_OVERHEAD + sizeof(void *))
+
 static bool mark_node(Plan *plan, CqPrepared *prepared);
 static bool is_stream_scan(Plan *plan, CqPrepared *prepared);
 static int mark_list(List *plans, CqPrepared *prepared);
 static bool keeps_order(Plan *plan, bool in_outer);
+static bool join_rereads(Plan *plan, CqPrepared *prepared);
 static bool is_on_path(PlanState *node, int rescan_param);
 
 void
@@ -35,6 +45,16 @@ cq_stage_plan_mark(CqPrepared *prepared)
 	stmt->paramExecTypes = lappend_oid(stmt->paramExecTypes, INT4OID);
 	prepared->keeps_order = true;
 	prepared->has_scan = mark_node(stmt->planTree, prepared);
+}
+
+bool
+cq_stage_plan_rereads(CqPrepared *prepared)
+{
+	int settings = cq_prepared_settings_enter();
+	bool result = join_rereads(prepared->stmt->planTree, prepared);
+
+	cq_prepared_settings_leave(settings);
+	return result;
 }
 
 PlanState *
@@ -157,6 +177,29 @@ keeps_order(Plan *plan, bool in_outer)
 		default:
 			return false;
 	}
+}
+
+/*
+ * A hash table of events is made anew for each batch, with a scan of the table
+ * on the other side; and so is one of a table that does not fit into memory.
+ */
+static bool
+join_rereads(Plan *plan, CqPrepared *prepared)
+{
+	if (plan == NULL || !bms_is_member(prepared->rescan_param, plan->allParam))
+		return false;
+	if (IsA(plan, SubqueryScan))
+		return join_rereads(((SubqueryScan *) plan)->subplan, prepared);
+	if (IsA(plan, HashJoin))
+	{
+		Plan *hash = innerPlan(plan);
+		double row_bytes = MAXALIGN(hash->plan_width) + HASH_ROW_OVERHEAD;
+
+		if (bms_is_member(prepared->rescan_param, hash->allParam) ||
+			hash->plan_rows * row_bytes > (double) get_hash_memory_limit())
+			return true;
+	}
+	return join_rereads(outerPlan(plan), prepared) || join_rereads(innerPlan(plan), prepared);
 }
 
 static bool

@@ -14,6 +14,12 @@
 /* Fill in what stage.c needs to know about the plan in prepared->stmt; changes the plan. */
 extern void cq_stage_plan_mark(CqPrepared *prepared);
 
+/*
+ * Would a hash join of the plan read a table again for each batch, because its
+ * hash table cannot be kept?
+ */
+extern bool cq_stage_plan_rereads(CqPrepared *prepared);
+
 /* The executor's state of the scan of the stream, NULL if it is not below this node. */
 extern PlanState *cq_stage_plan_scan(PlanState *node, int rescan_param);
 

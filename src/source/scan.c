@@ -308,14 +308,16 @@ refuse_change(PlannerInfo *root, Index rti, RangeTblEntry *rte, Relation rel)
 static void
 refuse_truncate(List *rels, DropBehavior behavior, bool restart_seqs)
 {
+	Relation rel = linitial(rels);
+
 	ereport(ERROR,
 			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("cannot truncate stream \"%s\"",
-				   RelationGetRelationName((Relation) linitial(rels))),
+			errmsg("cannot truncate stream \"%s\"", RelationGetRelationName(rel)),
 			errdetail("Events of a stream cannot be changed."),
-			errhint(
-				"A local stream drops rows by itself once every view has read them and they are "
-				"older than its option \"retention\"."));
+			stream_kind(RelationGetRelid(rel)) == CQ_STREAM_LOCAL
+				? errhint("A local stream drops rows by itself once every view has read them and "
+						  "they are older than its option \"retention\".")
+				: 0);
 }
 
 static List *

@@ -475,7 +475,7 @@ local_ready(CqSource *base)
 		   source->completions_read != cq_compat_xact_completion_count();
 }
 
-/* Inside a transaction a snapshot may have been taken already, which what is seen now is no part of. */
+/* Inside a transaction its snapshot may be older than what would be seen now. */
 static void
 look_outside(LocalSource *source)
 {

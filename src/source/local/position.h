@@ -32,12 +32,12 @@ typedef struct CqLocalPosition
 	int64 seq;
 } CqLocalPosition;
 
-/* A range of transaction ids to be read, both included; of the first, rows behind after_seq only. */
+/* Transaction ids to be read, both ends included. */
 typedef struct CqXidRange
 {
 	uint64 first;
 	uint64 last;
-	int64 after_seq; /* PG_INT64_MIN = all */
+	int64 after_seq; /* rows of the first behind this only; PG_INT64_MIN = all */
 } CqXidRange;
 
 /* Everything is allocated in the current memory context. */

@@ -21,7 +21,7 @@
 
 struct CqLocalRead
 {
-	Relation stream;
+	MemoryContext context; /* the query's; a scan is called in that of a row */
 	Snapshot snapshot;
 	Relation tables[CQ_LOCAL_TABLES]; /* oldest first */
 	CqLocalColumns *columns[CQ_LOCAL_TABLES];
@@ -43,7 +43,7 @@ cq_local_read_begin(Relation stream, EState *estate)
 
 	cq_local_layout_load(RelationGetRelid(stream), &layout);
 	current = cq_local_current_table(&layout);
-	read->stream = stream;
+	read->context = CurrentMemoryContext;
 	read->snapshot = estate->es_snapshot;
 	for (i = 0; i < CQ_LOCAL_TABLES; i++)
 	{
@@ -100,8 +100,11 @@ next_row(CqLocalRead *read)
 
 		if (read->scan == NULL)
 		{
+			MemoryContext old = MemoryContextSwitchTo(read->context);
+
 			read->row = table_slot_create(table, NULL);
 			read->scan = table_beginscan(table, read->snapshot, 0, NULL);
+			MemoryContextSwitchTo(old);
 		}
 		if (table_scan_getnextslot(read->scan, ForwardScanDirection, read->row))
 			return true;

@@ -2,11 +2,15 @@
  * storage.c
  *	  Creating and altering the hidden tables of local streams.
  *
- * The hidden relations belong to the stream's owner, so that REASSIGN OWNED and
+ * The hidden tables belong to the stream's owner, so that REASSIGN OWNED and
  * DROP OWNED take them along, and depend on the foreign table internally, so
- * that DROP does.  Neither they nor their columns can be named by users, who
- * have no rights on schema pipeline_data; the commands here therefore run as
- * the system, with a search_path that contains nothing of the user's.
+ * that DROP does.  A sequence with such a dependency would be taken for that of
+ * an identity column, by pg_dump too; the sequences are therefore owned by
+ * columns of the first table and follow it.
+ *
+ * Users have no rights on schema pipeline_data and cannot name what is in it.
+ * The commands here therefore run as the system, with a search_path that
+ * contains nothing of the user's.
  *
  * Eras.  Rows carry transaction ids, and positions of readers are snapshots.
  * In another cluster ids start from below: after a dump was restored, new rows
@@ -115,9 +119,14 @@ create_relations(Oid relid, const char *backing)
 								  backing,
 								  i));
 	}
-	cq_local_execute(psprintf("CREATE SEQUENCE pipeline_data.%s_seq", backing));
 	cq_local_execute(
-		psprintf("CREATE SEQUENCE pipeline_data.%s_rotation MINVALUE 0 START 0", backing));
+		psprintf("CREATE SEQUENCE pipeline_data.%s_seq OWNED BY pipeline_data.%s_0.seq",
+				 backing,
+				 backing));
+	cq_local_execute(psprintf("CREATE SEQUENCE pipeline_data.%s_rotation MINVALUE 0 START 0 OWNED "
+							  "BY pipeline_data.%s_0.era",
+							  backing,
+							  backing));
 	set_owner(backing, relid);
 }
 
@@ -156,9 +165,6 @@ set_owner(const char *backing, Oid relid)
 	for (i = 0; i < CQ_LOCAL_TABLES; i++)
 		cq_local_execute(
 			psprintf("ALTER TABLE pipeline_data.%s_%d OWNER TO %s", backing, i, owner));
-	cq_local_execute(psprintf("ALTER SEQUENCE pipeline_data.%s_seq OWNER TO %s", backing, owner));
-	cq_local_execute(
-		psprintf("ALTER SEQUENCE pipeline_data.%s_rotation OWNER TO %s", backing, owner));
 }
 
 void
@@ -307,15 +313,12 @@ static void
 record_storage(const CqLocalLayout *layout)
 {
 	ObjectAddress stream = {RelationRelationId, layout->relid, 0};
-	ObjectAddress hidden = {RelationRelationId, layout->sequence, 0};
 	int i;
 
-	recordDependencyOn(&hidden, &stream, DEPENDENCY_INTERNAL);
-	hidden.objectId = layout->rotation;
-	recordDependencyOn(&hidden, &stream, DEPENDENCY_INTERNAL);
 	for (i = 0; i < CQ_LOCAL_TABLES; i++)
 	{
-		hidden.objectId = layout->tables[i];
+		ObjectAddress hidden = {RelationRelationId, layout->tables[i], 0};
+
 		recordDependencyOn(&hidden, &stream, DEPENDENCY_INTERNAL);
 	}
 	CommandCounterIncrement();

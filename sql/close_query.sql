@@ -39,7 +39,7 @@ SELECT * FROM q_having ORDER BY minute, k;
 SELECT * FROM q_ranked ORDER BY w, r, k;
 SELECT * FROM q_rows ORDER BY w;
 SELECT * FROM q_twice ORDER BY w;
-SELECT * FROM q_cte ORDER BY minute, n;
+SELECT * FROM q_cte ORDER BY minute, n, label;
 SELECT * FROM q_ordered ORDER BY w, k;
 SELECT * FROM q_case ORDER BY w, size;
 
@@ -47,6 +47,6 @@ SELECT * FROM q_case ORDER BY w, size;
 UPDATE q_labels SET label = 'ALPHA' WHERE k = 'a';
 INSERT INTO q_events VALUES ('2024-01-01 00:02:30', 'a', 4), ('2024-01-01 00:03:00', 'a', 0);
 SELECT pipeline.wait_for('q_cte');
-SELECT * FROM q_cte ORDER BY minute, n;
+SELECT * FROM q_cte ORDER BY minute, n, label;
 DROP FOREIGN TABLE q_events CASCADE;
 DROP TABLE q_labels;

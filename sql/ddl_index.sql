@@ -10,6 +10,13 @@ CREATE FUNCTION indexes(v regclass) RETURNS SETOF text LANGUAGE sql AS $$
   SELECT regexp_replace(pg_get_indexdef(i.indexrelid), '\mt_[0-9]+', 't_N', 'g')
   FROM pipeline_data.views w JOIN pg_index i ON i.indrelid = w.result WHERE w.view = v ORDER BY 1
 $$;
+CREATE FUNCTION plan(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+  FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+    RETURN NEXT regexp_replace(line, '\mt_[0-9]+', 't_N', 'g');
+  END LOOP;
+END $$;
 
 -- names are those of the view, whatever the columns beneath are called
 CREATE INDEX ON index_closed (c1);
@@ -19,7 +26,7 @@ CREATE INDEX closed_gist ON index_closed USING gist (period);
 SELECT * FROM indexes('index_closed');
 CREATE INDEX IF NOT EXISTS closed_gist ON index_closed USING gist (period);
 SET enable_seqscan = off;
-EXPLAIN (COSTS OFF) SELECT * FROM index_closed WHERE period @> timestamptz '2024-01-01';
+SELECT * FROM plan($$SELECT * FROM index_closed WHERE period @> timestamptz '2024-01-01'$$);
 RESET enable_seqscan;
 
 -- rows written later are in the index
@@ -47,6 +54,7 @@ SET ROLE regress_index_user;
 CREATE INDEX ON index_closed (c2);
 DROP INDEX closed_upper;
 RESET ROLE;
+DROP OWNED BY regress_index_user;
 DROP ROLE regress_index_user;
 
 -- found by DROP INDEX where the view would be found
@@ -57,4 +65,4 @@ DROP INDEX closed_upper;
 DROP INDEX IF EXISTS closed_upper;
 SELECT * FROM indexes('index_closed');
 DROP FOREIGN TABLE index_clicks CASCADE;
-DROP FUNCTION indexes(regclass);
+DROP FUNCTION indexes(regclass), plan(text);

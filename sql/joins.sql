@@ -46,6 +46,7 @@ SELECT * FROM j_lateral;
 SELECT view, events_in, unmatched FROM pipeline.stat_views ORDER BY view::text;
 
 -- both ways of joining with a big table, for few events and for many
+DROP VIEW j_lateral;
 INSERT INTO j_customers SELECT i, 'bulk', 'XX' FROM generate_series(1000, 20000) i;
 ANALYZE j_customers;
 INSERT INTO j_orders VALUES ('2024-01-01 00:02:00', 1234, 10, 1);

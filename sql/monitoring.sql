@@ -19,7 +19,7 @@ INSERT INTO m_events VALUES
   (NULL, 'a', 1);                          -- dead letter: no time
 SELECT pipeline.wait_for('m_view');
 SELECT * FROM m_view ORDER BY label;
-SELECT state, reason, activity, events_in, filtered, unmatched, late, dead_letters, skipped, lost, rows_out,
+SELECT state, reason, events_in, filtered, unmatched, late, dead_letters, skipped, lost, rows_out,
   windows_closed, watermark, groups, open_windows, failures, last_error
 FROM pipeline.stat_views WHERE view = 'm_view'::regclass;
 SELECT pid > 0 AS pid, bytes_in >= 0 AS bytes, checkpoints > 0 AS checkpoints, last_checkpoint_at > now() - interval '1 hour' AS recent,
@@ -28,7 +28,7 @@ FROM pipeline.stat_views WHERE view = 'm_view'::regclass;
 SELECT view, stream, partition, start_offset, next_offset, lag, max_event_time, max_disorder, idle, unreachable
 FROM pipeline.stat_partitions WHERE view = 'm_view'::regclass;
 SELECT kind, database = current_database() AS here, view FROM pipeline.stat_workers
-WHERE kind = 'launcher' OR database = current_database() ORDER BY kind;
+WHERE kind = 'launcher' OR view = 'm_view'::regclass ORDER BY kind;
 SELECT backend_type, datname = current_database() AS here FROM pg_stat_activity a
 JOIN pipeline.stat_workers w USING (pid) WHERE w.view = 'm_view'::regclass;
 SELECT view, stream, partition, sqlstate, message FROM pipeline.dead_letters ORDER BY "offset";

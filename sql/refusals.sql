@@ -111,7 +111,6 @@ ALTER TABLE r_late DROP COLUMN k;
 ALTER TABLE r_late OWNER TO CURRENT_USER;
 DROP TABLE r_late;
 VACUUM r;
-LOCK TABLE r IN ACCESS SHARE MODE;
 CREATE VIEW d WITH (pipeline.continuous, pipeline.late = 'drop') AS
 SELECT pipeline.tumble(at, '1 minute') AS w, count(*) FROM ref_events GROUP BY w;
 ALTER VIEW d SET (pipeline.late = 'store');

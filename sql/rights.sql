@@ -107,6 +107,7 @@ WHERE d.refobjid = 'rights.v'::regclass AND d.deptype = 'i' AND d.classid = 'pg_
 INSERT INTO rights.events VALUES ('2024-01-01 00:05', 'a', 1);
 SELECT pipeline.wait_for('rights.v');
 SELECT * FROM rights.v ORDER BY minute;
+GRANT SELECT ON rights.window TO regress_heir;
 REASSIGN OWNED BY regress_owner TO regress_heir;
 SELECT view, owner FROM pipeline.views ORDER BY 1;
 INSERT INTO rights.events VALUES ('2024-01-01 00:06', 'a', 1);

@@ -68,7 +68,7 @@ CREATE FOREIGN TABLE s (at timestamptz) SERVER s_kafka OPTIONS (topic 't', reten
 CREATE FOREIGN TABLE s (at timestamptz, v text OPTIONS (field '')) SERVER s_kafka OPTIONS (topic 't');
 CREATE FOREIGN TABLE s (at int OPTIONS (format 'epoch_ms')) SERVER s_kafka OPTIONS (topic 't');
 CREATE FOREIGN TABLE s (at timestamptz OPTIONS (format 'roman')) SERVER s_kafka OPTIONS (topic 't');
-CREATE FOREIGN TABLE s (k bigint OPTIONS (metadata 'key')) SERVER s_kafka OPTIONS (topic 't');
+CREATE FOREIGN TABLE s (h int OPTIONS (metadata 'headers')) SERVER s_kafka OPTIONS (topic 't');
 CREATE FOREIGN TABLE s (at timestamptz OPTIONS (metadata 'timestamp', field 'at')) SERVER s_kafka OPTIONS (topic 't');
 CREATE FOREIGN TABLE s_topic (
   at timestamptz OPTIONS (field 'meta.at', format 'epoch_ms'), k text, pos bigint OPTIONS (metadata 'offset'),

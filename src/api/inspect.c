@@ -6,7 +6,6 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -24,6 +23,7 @@
 #include "catalog/tables.h"
 #include "compat.h"
 #include "ddl/identity.h"
+#include "ddl/parts.h"
 #include "plan/plan.h"
 
 #define CQ_VERSION "1.0"
@@ -33,7 +33,6 @@ PG_FUNCTION_INFO_V1(cq_explain);
 PG_FUNCTION_INFO_V1(cq_version);
 
 static bool committed_watermark(int64 task, TimestampTz *watermark);
-static Oid owner_of(Oid relid);
 static void return_lines(FunctionCallInfo fcinfo, char *text);
 
 /* As of the caller's snapshot, so that it fits the rows which the caller sees. */
@@ -90,22 +89,12 @@ cq_explain(PG_FUNCTION_ARGS)
 	char *text;
 
 	cq_api_own_view(relid, &view, &task);
-	cq_identity_owner(owner_of(relid), view.settings, &saved);
+	cq_identity_owner(cq_parts_owner(relid), view.settings, &saved);
 	plan = cq_plan_query(cq_plan_stored_query(view.query), view.options.emit, get_rel_name(relid));
 	text = cq_plan_explain(plan);
 	cq_identity_restore(&saved);
 	return_lines(fcinfo, text);
 	return (Datum) 0;
-}
-
-static Oid
-owner_of(Oid relid)
-{
-	Relation rel = relation_open(relid, AccessShareLock);
-	Oid owner = rel->rd_rel->relowner;
-
-	relation_close(rel, AccessShareLock);
-	return owner;
 }
 
 static void

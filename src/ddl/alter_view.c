@@ -40,7 +40,6 @@ static void alter_options(const CqView *view, const AlterParts *parts);
 static void check_alterable(const CqView *view, List *options);
 static List *without(List *given, const char *name);
 static void owner_changed(const CqView *view);
-static Oid owner_of(Oid relid);
 
 void
 cq_alter_view(CqUtility *utility, Oid relid)
@@ -179,7 +178,7 @@ without(List *given, const char *name)
 static void
 owner_changed(const CqView *view)
 {
-	Oid owner = owner_of(view->view);
+	Oid owner = cq_parts_owner(view->view);
 	CqIdentity saved;
 
 	cq_parts_change_owner(view, owner);
@@ -187,16 +186,6 @@ owner_changed(const CqView *view)
 	cq_identity_check_rights(cq_plan_stored_query(view->query), "");
 	cq_identity_restore(&saved);
 	cq_slots_at_commit(CQ_SLOT_CHANGED, view->id);
-}
-
-static Oid
-owner_of(Oid relid)
-{
-	Relation rel = relation_open(relid, NoLock);
-	Oid owner = rel->rd_rel->relowner;
-
-	relation_close(rel, NoLock);
-	return owner;
 }
 
 /* The table for late rows is renamed along if it is still called after the view. */

@@ -129,17 +129,24 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	warn_of_few_workers();
 }
 
-/* Also without options of ours: it would replace what makes the view read its results. */
+/*
+ * Also without options of ours: it would replace what makes the view read its
+ * results.  But pg_dump writes a view whose table belongs to it as a dummy
+ * first, and replaces that by the definition when the table is there; until
+ * adopt() the views of a restored database are not ours to protect.
+ */
 static void
 refuse_replacing(const ViewStmt *stmt)
 {
 	Oid relid = RangeVarGetRelid(stmt->view, NoLock, true);
 	CqView view;
+	CqTask task;
 	List *ours;
 	List *others;
 
 	cq_view_options_split(stmt->options, &ours, &others);
-	if (ours == NIL && !cq_parts_find(relid, &view))
+	if (ours == NIL &&
+		(!cq_parts_find(relid, &view) || !cq_task_load(view.id, &task) || !cq_task_is_ours(&task)))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

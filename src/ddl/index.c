@@ -209,7 +209,7 @@ tell_cost(const CqView *view, int last_column)
 	CqIdentity saved;
 	CqPlan *plan;
 
-	cq_identity_owner(GetUserId(), view->settings, &saved);
+	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
 	plan = cq_plan_query(cq_plan_stored_query(view->query),
 						 view->options.emit,
 						 get_rel_name(view->view));

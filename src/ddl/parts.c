@@ -498,6 +498,16 @@ cq_parts_view_of(Oid part)
 	return view;
 }
 
+Oid
+cq_parts_owner(Oid relid)
+{
+	Relation rel = relation_open(relid, AccessShareLock);
+	Oid owner = rel->rd_rel->relowner;
+
+	relation_close(rel, AccessShareLock);
+	return owner;
+}
+
 void
 cq_parts_change_owner(const CqView *view, Oid owner)
 {

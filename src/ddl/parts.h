@@ -32,7 +32,10 @@ extern bool cq_parts_find(Oid relid, CqView *view);
 /* The view that a relation is part of; InvalidOid if it is none. */
 extern Oid cq_parts_view_of(Oid part);
 
-/* Give all parts to the view's owner. */
+/* Whose a relation is. */
+extern Oid cq_parts_owner(Oid relid);
+
+/* Give all parts to a view's new owner. */
 extern void cq_parts_change_owner(const CqView *view, Oid owner);
 
 /* What the table for late rows of a view is called unless the user says otherwise. */

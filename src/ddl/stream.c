@@ -16,12 +16,14 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_foreign_table.h"
 #include "foreign/foreign.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "catalog/catalog.h"
+#include "compat.h"
 #include "ddl/handlers.h"
 #include "monitor/slots.h"
 #include "source/local/local.h"
@@ -77,7 +79,7 @@ cq_alter_stream(CqUtility *utility, Oid stream)
 		else
 			other = true;
 	}
-	if (cq_views_of_stream(stream) != NIL)
+	if (cq_compat_owns_relation(stream, GetUserId()) && cq_views_of_stream(stream) != NIL)
 		check_changes(stream, stmt);
 	cq_utility_next(utility);
 	CommandCounterIncrement();

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/cmdtag.h"
 
@@ -43,9 +44,12 @@ static const struct
 	{T_CreateExtensionStmt, cq_create_extension},
 };
 
+/* pg_upgrade restores every object as it was: nothing may be added, checked or numbered anew. */
 void
 cq_utility_hook_install(void)
 {
+	if (IsBinaryUpgrade)
+		return;
 	previous_hook = ProcessUtility_hook;
 	ProcessUtility_hook = utility_hook;
 }

@@ -32,7 +32,8 @@ typedef struct CqStageCounts
 typedef struct CqStage CqStage;
 
 /*
- * Plan the stage query as the current user.  Allocated in context, which must
+ * Plan the stage query as the current user, in the transaction of
+ * cq_plan_query() (which holds the locks).  Allocated in context, which must
  * outlive the plan; freed with it.
  */
 extern CqPrepared *cq_stage_prepare(const CqPlan *plan, MemoryContext context);
@@ -54,7 +55,8 @@ extern CqStage *cq_stage_begin(CqPrepared *prepared);
 
 /*
  * Run over one batch; rows reach the consumer in the order of their ordinals,
- * several rows of one event in the order of the plan.
+ * several rows of one event in the order of the plan.  The consumer is called
+ * in the caller's memory context.  *counts is set, not added to.
  */
 extern void cq_stage_run(CqStage *stage, const CqBatch *batch, CqRowConsumer consume, void *arg,
 						 CqStageCounts *counts);
@@ -63,7 +65,8 @@ extern void cq_stage_run(CqStage *stage, const CqBatch *batch, CqRowConsumer con
  * The same, with every error of evaluation pinned on its event: the batch is
  * bisected in subtransactions, and failed() is called for each event that
  * cannot be evaluated.  Rows of the others reach the consumer in order.
- * Errors that are not the event's fault are thrown (see cq_error_is_of_record()).
+ * Errors that are not the event's fault are thrown (see
+ * cq_error_is_of_record()), and so are errors of the consumer.
  */
 typedef void (*CqEventFailure)(void *arg, int ordinal, ErrorData *error);
 extern void cq_stage_run_carefully(CqPrepared *prepared, const CqBatch *batch,

@@ -85,6 +85,7 @@ typedef struct CqCheckpoint
 	int64 seq;
 	TimestampTz closed_to; /* DT_NOBEGIN = none yet */
 	int64 next_gid;
+	int64 out_of_orderness_us; /* of the stream, when written; for display */
 	CqCounters counters;
 	int npartitions;
 	CqPartition *partitions; /* only the saved part is filled in */

@@ -62,6 +62,7 @@ CREATE TABLE pipeline_data.checkpoints (
   windows_closed bigint NOT NULL,
   checkpoint_us bigint NOT NULL,          -- total time spent in committing
   committed_at timestamptz NOT NULL,
+  out_of_orderness_us bigint NOT NULL,    -- of the stream at that time; for display
   partitions bytea NOT NULL               -- packed; see pipeline_data.partitions()
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
 ALTER TABLE pipeline_data.checkpoints ALTER COLUMN partitions SET STORAGE MAIN;

@@ -54,6 +54,7 @@ enum
 	COL_WINDOWS_CLOSED,
 	COL_CHECKPOINT_US,
 	COL_COMMITTED_AT,
+	COL_OUT_OF_ORDERNESS,
 	COL_PARTITIONS,
 	COL_COUNT = COL_PARTITIONS
 };
@@ -159,6 +160,7 @@ checkpoint_form(Relation rel, const CqCheckpoint *checkpoint)
 	values[COL_WINDOWS_CLOSED - 1] = Int64GetDatum(counters->windows_closed);
 	values[COL_CHECKPOINT_US - 1] = Int64GetDatum(counters->checkpoint_us);
 	values[COL_COMMITTED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[COL_OUT_OF_ORDERNESS - 1] = Int64GetDatum(checkpoint->out_of_orderness_us);
 	values[COL_PARTITIONS - 1] =
 		PointerGetDatum(partitions_pack(checkpoint->partitions, checkpoint->npartitions));
 	return heap_form_tuple(RelationGetDescr(rel), values, nulls);
@@ -178,6 +180,7 @@ checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint)
 	checkpoint->closed_to =
 		nulls[COL_CLOSED_TO - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[COL_CLOSED_TO - 1]);
 	checkpoint->next_gid = DatumGetInt64(values[COL_NEXT_GID - 1]);
+	checkpoint->out_of_orderness_us = DatumGetInt64(values[COL_OUT_OF_ORDERNESS - 1]);
 	counters->events_in = DatumGetInt64(values[COL_EVENTS_IN - 1]);
 	counters->filtered = DatumGetInt64(values[COL_FILTERED - 1]);
 	counters->unmatched = DatumGetInt64(values[COL_UNMATCHED - 1]);

@@ -33,6 +33,7 @@
 #include "ddl/parts.h"
 #include "ddl/view_options.h"
 #include "monitor/slots.h"
+#include "operator/operator.h"
 #include "plan/plan.h"
 
 static void create_plain_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
@@ -106,6 +107,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 
 	query = analyse_query(utility, stmt);
 	plan = cq_plan_query(query, view.options.emit, name);
+	cq_operator_check(plan);
 	cq_identity_check_rights(query, utility->query_string);
 	check_tablespace();
 

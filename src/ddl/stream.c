@@ -72,6 +72,12 @@ cq_alter_stream(CqUtility *utility, Oid stream)
 	bool other = false;
 	ListCell *lc;
 
+	/* options of columns in CREATE FOREIGN TABLE come as ALTERs of their own, before its end */
+	if (utility->context == PROCESS_UTILITY_SUBCOMMAND)
+	{
+		cq_utility_next(utility);
+		return;
+	}
 	foreach (lc, stmt->cmds)
 	{
 		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_ChangeOwner)

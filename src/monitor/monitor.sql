@@ -98,6 +98,7 @@ SELECT v.view,
   s.end_offset,
   GREATEST(s.end_offset - p.next_offset, 0) AS lag,
   p.max_event_time,
+  p.max_event_time - c.out_of_orderness_us * interval '1 microsecond' AS watermark,
   p.max_disorder,
   s.idle,
   s.unreachable

@@ -169,7 +169,7 @@ relations_open(CqRun *run)
 {
 	if (!relation_lock(run->view.result, RowExclusiveLock, &run->result_rel))
 		return false;
-	if (OidIsValid(run->view.late) &&
+	if (OidIsValid(run->view.late) && run->view.options.store_late &&
 		!relation_lock(run->view.late, RowExclusiveLock, &run->late_rel))
 		return false;
 	if (OidIsValid(run->view.chunks) &&
@@ -350,6 +350,7 @@ position_write(CqRun *run, int64 began_us)
 	CqCheckpoint *cp = &run->checkpoint;
 
 	cp->closed_to = run->watermark.view;
+	cp->out_of_orderness_us = run->stream->out_of_orderness_us;
 	cp->npartitions = run->source->npartitions;
 	cp->partitions = run->source->partitions;
 	cp->counters.checkpoint_us += now_us() - began_us;

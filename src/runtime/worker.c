@@ -36,6 +36,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -82,7 +83,7 @@ typedef struct Worker
 	WaitEventSet *events;
 	int events_fd;
 	bool waiting_for_lock;
-	int failures; /* in a row, when the next attempt must wait; else 0 */
+	int retry_ms; /* pause before the next attempt; 0 = none */
 } Worker;
 
 static void settings_pin(void);
@@ -154,7 +155,7 @@ settings_pin(void)
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
 		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
+		{"lock_timeout", "100ms"}, /* give way to DDL before a deadlock is looked for */
 		{"idle_in_transaction_session_timeout", "0"},
 		{"session_replication_role", "origin"},
 		{"row_security", "on"},
@@ -174,7 +175,7 @@ settings_pin(void)
 static void
 worker_loop(Worker *worker)
 {
-	if (worker->failures > 0)
+	if (worker->retry_ms > 0)
 		back_off(worker);
 	run_prepare(worker);
 	while (worker_step(worker))
@@ -471,13 +472,14 @@ error_handle(Worker *worker)
 {
 	ErrorData *error;
 	bool blamed;
-	int failures;
+	bool given_way;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(TopMemoryContext);
 	error = CopyErrorData();
 	blamed = record_blamed(worker, error);
-	if (!blamed)
+	given_way = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	if (!blamed && !given_way)
 		EmitErrorReport();
 	FlushErrorState();
 	AbortOutOfAnyTransaction();
@@ -496,10 +498,16 @@ error_handle(Worker *worker)
 		cq_publish_restart_after(BACKOFF_FIRST_MS);
 		proc_exit(1);
 	}
-	if (!blamed)
+	worker->retry_ms = 0;
+	if (given_way)
+		worker->retry_ms = LOCKED_RETRY_MS;
+	else if (!blamed)
 	{
-		failures = cq_publish_error(error->sqlerrcode, error->message);
-		worker->failures = error->sqlerrcode == ERRCODE_QUERY_CANCELED ? 0 : failures;
+		int failures = cq_publish_error(error->sqlerrcode, error->message);
+
+		if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+			worker->retry_ms =
+				Min((int64) BACKOFF_FIRST_MS << Min(failures - 1, 9), BACKOFF_LONGEST_MS);
 	}
 	FreeErrorData(error);
 }
@@ -566,12 +574,17 @@ task_stop(Worker *worker, const ErrorData *error)
 	char *reason = error->message;
 
 	if (error->detail)
-		reason = psprintf("%s (%s)", error->message, error->detail);
+		reason =
+			psprintf("%s: %.*s", error->message, (int) strcspn(error->detail, "\n"), error->detail);
+	if (reason[strlen(reason) - 1] == '.')
+		reason = pnstrdup(reason, strlen(reason) - 1);
 	cq_publish_error(error->sqlerrcode, reason);
 	SetConfigOption("synchronous_commit", "on", PGC_SUSET, PGC_S_OVERRIDE);
 	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	if (cq_task_load(worker->args.task, &task))
 		cq_task_set_state(worker->args.task, CQ_TASK_STOPPED, reason);
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 	cq_publish_disable(CQ_ACTIVITY_STOPPED);
 	proc_exit(0);
@@ -580,12 +593,13 @@ task_stop(Worker *worker, const ErrorData *error)
 static void
 back_off(Worker *worker)
 {
-	int64 delay_ms = (int64) BACKOFF_FIRST_MS << Min(worker->failures - 1, 9);
-	int64 until = now_us() + Min(delay_ms, BACKOFF_LONGEST_MS) * 1000;
+	int64 until = now_us() + (int64) worker->retry_ms * 1000;
 	uint64 change = cq_publish_wishes().change;
 
-	worker->failures = 0;
-	cq_publish_activity(worker->view_name, CQ_ACTIVITY_BACKING_OFF);
+	cq_publish_activity(worker->view_name,
+						worker->retry_ms == LOCKED_RETRY_MS ? CQ_ACTIVITY_WAITING_FOR_LOCK
+															: CQ_ACTIVITY_BACKING_OFF);
+	worker->retry_ms = 0;
 	for (;;)
 	{
 		CqWishes wishes = cq_publish_wishes();

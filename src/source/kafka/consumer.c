@@ -1,0 +1,779 @@
+/*
+ * consumer.c
+ *	  The way of the records: from librdkafka's queues to the worker.
+ *
+ * Every partition has its own queue, so that the reader decides whose records
+ * come next.  poll() takes from the partition with the lowest event time
+ * first, and not at all from one that is more than max_skew ahead of another
+ * with a backlog.
+ *
+ * Records stay librdkafka's; a fetcher holds the pointers until the poll after
+ * their advance().
+ *
+ * Invariants
+ *	R1. Offsets of a partition are handed out in ascending order, none below
+ *		its position.  What comes again after a reconnect is dropped; gaps
+ *		(compaction, aborted transactions, control records) are accepted.
+ *	R2. Nothing fetched before a seek is handed out after it: librdkafka drops
+ *		what carries an older version of the partition, and the version is
+ *		raised before the calls here return.
+ *	R3. A partition whose queue gave an error that may hide records is not read
+ *		further, so its position stays in front of them.
+ *	R4. The position moves behind records that are not handed out (aborted,
+ *		control) only by the end-of-partition event that follows them.
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "common/hashfn.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "errors.h"
+#include "source/kafka/consumer.h"
+
+#define MIN_SHARE	   256 /* records taken from one partition before the next has its turn */
+#define FIRST_FETCH_US (5 * INT64CONST(1000000))
+#define FAR_ANCHOR	   10000 /* offsets; a seek is cheaper than fetching that much again */
+
+static const int64 unix_epoch_shift_us =
+	(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY * USECS_PER_SEC;
+
+static int readable_in_order(CqKafkaSource *src);
+static bool has_backlog(const CqKafkaSource *src, int partition);
+static TimestampTz skew_limit(const CqKafkaSource *src, bool *wait);
+static int compare_turns(const void *a, const void *b, void *arg);
+static void release_taken(CqKafkaFetcher *f);
+static void records_reserve(CqKafkaSource *src, int max);
+static int hand_out(CqKafkaSource *src, int partition, int want, int at);
+static void stretch_add(CqKafkaSource *src, int partition, int count);
+static void record_fill(CqRecord *record, int partition, rd_kafka_message_t *message);
+static TimestampTz message_timestamp(rd_kafka_message_t *message);
+static void fetch(CqKafkaSource *src, int partition, int want);
+static bool accept_message(CqKafkaSource *src, int partition, rd_kafka_message_t *message);
+static bool accept_record(CqKafkaSource *src, int partition, rd_kafka_message_t *message);
+static void accept_eof(CqKafkaSource *src, int partition, int64 offset);
+static void accept_error(CqKafkaSource *src, int partition, rd_kafka_resp_err_t error);
+static bool record_matches(CqKafkaSource *src, int partition, rd_kafka_message_t *message);
+static void settle_eof(CqKafkaSource *src, int partition);
+static uint64 message_hash(rd_kafka_message_t *message);
+static int32 message_epoch(rd_kafka_message_t *message);
+static bool rewind_in_memory(const CqPartition *p, CqKafkaFetcher *f);
+static void seek_log(CqKafkaSource *src, int partition, int64 offset);
+static void drop_messages(CqKafkaFetcher *f);
+static void queue_open(CqKafkaSource *src, int partition);
+static void assignment_change(CqKafkaSource *src, const int *partitions, int n, bool add);
+
+int
+cq_kafka_poll(CqSource *source, int max)
+{
+	CqKafkaSource *src = (CqKafkaSource *) source;
+	int n = 0;
+	int before;
+	int share;
+	int norder;
+	int i;
+
+	cq_kafka_drain_wakeups(src);
+	records_reserve(src, max);
+	src->nstretches = 0;
+	for (i = 0; i < source->npartitions; i++)
+		release_taken(cq_kafka_fetcher(src, i));
+	norder = readable_in_order(src);
+	if (norder == 0)
+		return 0;
+	share = Max(max / norder, MIN_SHARE);
+	do
+	{
+		before = n;
+		for (i = 0; i < norder && n < max; i++)
+			n += hand_out(src, src->order[i], Min(share, max - n), n);
+	} while (n < max && n > before);
+	for (i = 0; i < norder; i++)
+		settle_eof(src, src->order[i]);
+	return n;
+}
+
+/* What makes the descriptor readable is looked for in the queues themselves, after this. */
+void
+cq_kafka_drain_wakeups(CqKafkaSource *src)
+{
+	char buffer[512];
+
+	while (read(src->wake_read, buffer, sizeof(buffer)) == sizeof(buffer))
+		continue;
+}
+
+/* Partitions that may be polled now, into src->order. */
+static int
+readable_in_order(CqKafkaSource *src)
+{
+	bool wait;
+	TimestampTz limit = skew_limit(src, &wait);
+	int n = 0;
+	int i;
+
+	if (src->order_capacity < src->base.npartitions)
+	{
+		src->order_capacity = src->base.npartitions * 2;
+		src->order = MemoryContextAlloc(src->base.context, sizeof(int) * src->order_capacity);
+	}
+	for (i = 0; i < src->base.npartitions; i++)
+	{
+		CqKafkaFetcher *f = cq_kafka_fetcher(src, i);
+		TimestampTz time = src->base.partitions[i].max_event_time;
+
+		if (f->phase != CQ_KAFKA_READING || time > limit || (wait && time != DT_NOBEGIN))
+			continue;
+		if (f->count > f->taken || rd_kafka_queue_length(f->queue) > 0)
+			src->order[n++] = i;
+	}
+	if (n > 1)
+		qsort_arg(src->order, n, sizeof(int), compare_turns, src);
+	return n;
+}
+
+/*
+ * The event time up to which a partition may have got.  *wait: one whose
+ * records have not begun to arrive may turn out to be far behind all others;
+ * that is given a few seconds.
+ */
+static TimestampTz
+skew_limit(const CqKafkaSource *src, bool *wait)
+{
+	const CqStream *stream = src->base.stream;
+	TimestampTz lowest = DT_NOEND;
+	int i;
+
+	*wait = false;
+	if (stream->event_time == 0 || stream->max_skew_us < 0 || src->base.npartitions < 2)
+		return DT_NOEND;
+	for (i = 0; i < src->base.npartitions; i++)
+	{
+		const CqPartition *p = &src->base.partitions[i];
+		CqKafkaFetcher *f = cq_kafka_fetcher(src, i);
+
+		if (f->phase != CQ_KAFKA_READING || !has_backlog(src, i))
+			continue;
+		if (p->max_event_time != DT_NOBEGIN)
+			lowest = Min(lowest, p->max_event_time);
+		else if (!f->begun && cq_kafka_clock_us() - f->assigned_us < FIRST_FETCH_US)
+			*wait = true;
+	}
+	if (lowest == DT_NOEND || lowest > DT_NOEND - stream->max_skew_us - 1)
+		return DT_NOEND;
+	return lowest + stream->max_skew_us;
+}
+
+/* An open producer transaction in front of us is no backlog: nobody knows when it ends. */
+static bool
+has_backlog(const CqKafkaSource *src, int partition)
+{
+	const CqPartition *p = &src->base.partitions[partition];
+	const CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+
+	if (f->count > f->taken || rd_kafka_queue_length(f->queue) > 0)
+		return true;
+	return f->eof < 0 && p->end_offset > p->next_offset;
+}
+
+static int
+compare_turns(const void *a, const void *b, void *arg)
+{
+	CqKafkaSource *src = arg;
+	int left = *(const int *) a;
+	int right = *(const int *) b;
+	TimestampTz left_time = src->base.partitions[left].max_event_time;
+	TimestampTz right_time = src->base.partitions[right].max_event_time;
+	uint64 left_turn = cq_kafka_fetcher(src, left)->turn;
+	uint64 right_turn = cq_kafka_fetcher(src, right)->turn;
+
+	if (src->base.stream->event_time != 0 && left_time != right_time)
+		return left_time < right_time ? -1 : 1;
+	if (left_turn != right_turn)
+		return left_turn < right_turn ? -1 : 1;
+	return left < right ? -1 : 1;
+}
+
+static void
+release_taken(CqKafkaFetcher *f)
+{
+	int i;
+
+	if (f->taken > 0)
+	{
+		f->floor = f->messages[f->taken - 1]->offset + 1;
+		for (i = 0; i < f->taken; i++)
+			rd_kafka_message_destroy(f->messages[i]);
+		f->count -= f->taken;
+		memmove(f->messages, f->messages + f->taken, sizeof(rd_kafka_message_t *) * f->count);
+		f->taken = 0;
+	}
+	f->handed = 0;
+}
+
+static void
+records_reserve(CqKafkaSource *src, int max)
+{
+	if (src->records_capacity >= max)
+		return;
+	if (src->base.records)
+		pfree(src->base.records);
+	src->base.records = NULL;
+	src->records_capacity = 0;
+	src->base.records = MemoryContextAllocZero(src->base.context, sizeof(CqRecord) * max);
+	src->records_capacity = max;
+}
+
+/* Give out up to want records of a partition, from records[at] on. */
+static int
+hand_out(CqKafkaSource *src, int partition, int want, int at)
+{
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+	int n;
+	int i;
+
+	if (f->count - f->handed < want && f->phase == CQ_KAFKA_READING)
+		fetch(src, partition, want - (f->count - f->handed));
+	f->turn = ++src->turn;
+	n = Min(want, f->count - f->handed);
+	if (n == 0)
+		return 0;
+	for (i = 0; i < n; i++)
+		record_fill(&src->base.records[at + i], partition, f->messages[f->handed + i]);
+	f->handed += n;
+	stretch_add(src, partition, n);
+	return n;
+}
+
+static void
+stretch_add(CqKafkaSource *src, int partition, int count)
+{
+	if (src->nstretches == src->stretches_capacity)
+	{
+		int capacity = Max(src->stretches_capacity * 2, 16);
+
+		src->stretches =
+			src->stretches
+				? repalloc(src->stretches, sizeof(CqKafkaStretch) * capacity)
+				: MemoryContextAlloc(src->base.context, sizeof(CqKafkaStretch) * capacity);
+		src->stretches_capacity = capacity;
+	}
+	src->stretches[src->nstretches].partition = partition;
+	src->stretches[src->nstretches].count = count;
+	src->nstretches++;
+}
+
+static inline void
+record_fill(CqRecord *record, int partition, rd_kafka_message_t *message)
+{
+	record->partition = partition;
+	record->offset = message->offset;
+	record->timestamp = message_timestamp(message);
+	record->payload = message->payload;
+	record->payload_len = message->payload ? message->len : 0;
+	record->key = message->key;
+	record->key_len = message->key ? message->key_len : 0;
+	record->native = message;
+}
+
+/* Producers may set any number; what PostgreSQL has no timestamp for counts as none. */
+static TimestampTz
+message_timestamp(rd_kafka_message_t *message)
+{
+	rd_kafka_timestamp_type_t type;
+	int64 ms = rd_kafka_message_timestamp(message, &type);
+	TimestampTz result;
+
+	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE || ms < PG_INT64_MIN / 2000 ||
+		ms > PG_INT64_MAX / 2000)
+		return DT_NOBEGIN;
+	result = ms * 1000 - unix_epoch_shift_us;
+	return IS_VALID_TIMESTAMP(result) ? result : DT_NOBEGIN;
+}
+
+/* Take up to want messages out of a partition's queue. */
+static void
+fetch(CqKafkaSource *src, int partition, int want)
+{
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+	rd_kafka_message_t **arrived;
+	ssize_t n;
+	ssize_t i;
+	int before = f->count;
+
+	if (f->count + want > f->capacity)
+	{
+		int capacity = f->count + Max(want, MIN_SHARE);
+
+		f->messages = f->messages ? repalloc(f->messages, sizeof(rd_kafka_message_t *) * capacity)
+								  : MemoryContextAlloc(src->base.context,
+													   sizeof(rd_kafka_message_t *) * capacity);
+		f->capacity = capacity;
+	}
+	arrived = f->messages + f->count;
+	n = rd_kafka_consume_batch_queue(f->queue, 0, arrived, want);
+	if (n > 0)
+		f->begun = true;
+	/* what is accepted moves down over what is not; nothing here can throw */
+	for (i = 0; i < n; i++)
+	{
+		rd_kafka_message_t *message = arrived[i];
+
+		if (f->phase == CQ_KAFKA_READING && accept_message(src, partition, message))
+			f->messages[f->count++] = message;
+		else
+			rd_kafka_message_destroy(message);
+	}
+	if (f->count > before)
+		cq_kafka_refresh_end(src, partition);
+}
+
+static inline bool
+accept_message(CqKafkaSource *src, int partition, rd_kafka_message_t *message)
+{
+	if (likely(message->err == RD_KAFKA_RESP_ERR_NO_ERROR))
+		return accept_record(src, partition, message);
+	if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+		accept_eof(src, partition, message->offset);
+	else
+		accept_error(src, partition, message->err);
+	return false;
+}
+
+static bool
+accept_record(CqKafkaSource *src, int partition, rd_kafka_message_t *message)
+{
+	CqPartition *p = &src->base.partitions[partition];
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+	int64 expected = f->count > 0 ? f->messages[f->count - 1]->offset + 1 : p->next_offset;
+
+	if (unlikely(f->checking))
+	{
+		f->checking = false;
+		f->rereading = true;
+		if (!record_matches(src, partition, message))
+			return false;
+		if (message->offset < expected)
+		{
+			if (expected - message->offset > FAR_ANCHOR)
+				seek_log(src, partition, p->next_offset);
+			return false;
+		}
+	}
+	if (unlikely(message->offset < expected))
+	{
+		f->dropped += !f->rereading;
+		return false;
+	}
+	f->rereading = false;
+	f->eof = -1;
+	p->caught_up = false;
+	return true;
+}
+
+/*
+ * A record that is missing was compacted away, or retention took it; another
+ * one in its place is not ours.
+ */
+static bool
+record_matches(CqKafkaSource *src, int partition, rd_kafka_message_t *message)
+{
+	CqPartition *p = &src->base.partitions[partition];
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+
+	if (message->offset != f->check_offset || message_hash(message) == f->check_hash)
+	{
+		f->reference_offset = p->anchor_offset;
+		f->reference_hash = p->anchor_hash;
+		return true;
+	}
+	if (src->accept_loss)
+	{
+		cq_kafka_distrust(src, partition);
+		f->forgive = true;
+		return false;
+	}
+	f->phase = CQ_KAFKA_STOPPED;
+	f->problem = CQ_KAFKA_RECREATED;
+	return false;
+}
+
+static void
+accept_eof(CqKafkaSource *src, int partition, int64 offset)
+{
+	CqPartition *p = &src->base.partitions[partition];
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+	int64 expected = f->count > 0 ? f->messages[f->count - 1]->offset + 1 : p->next_offset;
+
+	f->checking = false;
+	if (offset < expected)
+		cq_kafka_distrust(src, partition);
+	else
+		f->eof = offset;
+}
+
+/* R3: only errors that librdkafka is known to retry by itself are passed over. */
+static void
+accept_error(CqKafkaSource *src, int partition, rd_kafka_resp_err_t error)
+{
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+
+	switch (error)
+	{
+		case RD_KAFKA_RESP_ERR__TRANSPORT:
+		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__RESOLVE:
+		case RD_KAFKA_RESP_ERR__WAIT_COORD:
+		case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+		case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+		case RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
+		case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE:
+			return;
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+			cq_kafka_control_ask_metadata(cq_kafka_client_control(src->client));
+			cq_kafka_distrust(src, partition);
+			return;
+		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
+			cq_kafka_distrust(src, partition);
+			return;
+		default:
+			f->phase = CQ_KAFKA_STOPPED;
+			f->problem = CQ_KAFKA_BROKEN;
+			f->error = error;
+			return;
+	}
+}
+
+void
+cq_kafka_distrust(CqKafkaSource *src, int partition)
+{
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+
+	if (f->phase != CQ_KAFKA_READING)
+		return;
+	f->phase = CQ_KAFKA_UNVERIFIED;
+	f->eof = -1;
+	src->base.partitions[partition].caught_up = false;
+}
+
+void
+cq_kafka_refresh_end(CqKafkaSource *src, int partition)
+{
+	CqPartition *p = &src->base.partitions[partition];
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+	int64 low;
+	int64 high;
+
+	if (rd_kafka_get_watermark_offsets(cq_kafka_client_handle(src->client),
+									   src->topic,
+									   p->id,
+									   &low,
+									   &high) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+		high < 0)
+		return;
+	p->end_offset = Max(p->end_offset, high);
+	p->caught_up = f->phase == CQ_KAFKA_READING && f->eof >= 0 && f->count == f->taken &&
+				   p->next_offset == p->end_offset && rd_kafka_queue_length(f->queue) == 0;
+	if (f->eof >= 0 && f->count == f->taken && high < p->next_offset)
+		cq_kafka_distrust(src, partition);
+}
+
+/*
+ * Everything in front of the readable end was taken over: so was what is not
+ * handed out there (R4).
+ */
+static void
+settle_eof(CqKafkaSource *src, int partition)
+{
+	CqPartition *p = &src->base.partitions[partition];
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+
+	if (f->eof < 0 || f->taken < f->count)
+		return;
+	p->next_offset = Max(p->next_offset, f->eof);
+	cq_kafka_refresh_end(src, partition);
+}
+
+void
+cq_kafka_advance(CqSource *source, int n)
+{
+	CqKafkaSource *src = (CqKafkaSource *) source;
+	int i;
+
+	for (i = 0; i < src->nstretches && n > 0; i++)
+	{
+		CqKafkaStretch *stretch = &src->stretches[i];
+		CqPartition *p = &source->partitions[stretch->partition];
+		CqKafkaFetcher *f = cq_kafka_fetcher(src, stretch->partition);
+		int count = Min(stretch->count, n);
+		rd_kafka_message_t *last;
+
+		n -= count;
+		f->taken += count;
+		last = f->messages[f->taken - 1];
+		p->next_offset = last->offset + 1;
+		p->anchor_offset = last->offset;
+		p->anchor_hash = message_hash(last);
+		p->leader_epoch = message_epoch(last);
+		settle_eof(src, stretch->partition);
+	}
+	src->nstretches = 0;
+}
+
+/* Of what a record is made of, as Kafka keeps it; stable over versions and restarts. */
+static uint64
+message_hash(rd_kafka_message_t *message)
+{
+	rd_kafka_timestamp_type_t type;
+	uint64 hash = (uint64) rd_kafka_message_timestamp(message, &type);
+
+	hash = hash_bytes_extended(message->key,
+							   message->key ? (int) message->key_len : 0,
+							   hash + (message->key != NULL));
+	return hash_bytes_extended(message->payload,
+							   message->payload ? (int) message->len : 0,
+							   hash + (message->payload != NULL));
+}
+
+static int32
+message_epoch(rd_kafka_message_t *message)
+{
+#if RD_KAFKA_VERSION >= 0x020100ff
+	return rd_kafka_message_leader_epoch(message);
+#else
+	return -1;
+#endif
+}
+
+bool
+cq_kafka_ready(CqSource *source)
+{
+	CqKafkaSource *src = (CqKafkaSource *) source;
+
+	cq_kafka_drain_wakeups(src);
+	return readable_in_order(src) > 0;
+}
+
+void
+cq_kafka_seek(CqSource *source)
+{
+	CqKafkaSource *src = (CqKafkaSource *) source;
+	int i;
+
+	src->nstretches = 0;
+	for (i = 0; i < source->npartitions; i++)
+	{
+		CqKafkaFetcher *f = cq_kafka_fetcher(src, i);
+		CqPartition *p = &source->partitions[i];
+
+		p->caught_up = false;
+		if (f->phase != CQ_KAFKA_READING)
+			drop_messages(f);
+		else if (!rewind_in_memory(p, f))
+		{
+			f->checking = false;
+			seek_log(src, i, p->next_offset);
+		}
+	}
+}
+
+/*
+ * A topic that is deleted, created again and filled in a moment gives no error:
+ * fetching goes on at the same offset of another log, and the anchor is soon a
+ * record of that one.  An older record tells.
+ */
+void
+cq_kafka_check_reference(CqKafkaSource *src, int partition)
+{
+	CqPartition *p = &src->base.partitions[partition];
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+
+	if (f->phase != CQ_KAFKA_READING || f->checking || !f->begun ||
+		p->anchor_offset == f->reference_offset)
+		return;
+	if (f->reference_offset < 0 || f->reference_offset >= p->next_offset)
+	{
+		f->reference_offset = p->anchor_offset;
+		f->reference_hash = p->anchor_hash;
+		return;
+	}
+	f->checking = true;
+	f->check_offset = f->reference_offset;
+	f->check_hash = f->reference_hash;
+	p->caught_up = false;
+	seek_log(src, partition, f->check_offset);
+}
+
+static bool
+rewind_in_memory(const CqPartition *p, CqKafkaFetcher *f)
+{
+	int64 behind = f->count > 0 ? f->messages[f->count - 1]->offset + 1 : f->floor;
+
+	behind = Max(behind, f->eof);
+	if (p->next_offset < f->floor || p->next_offset > behind)
+		return false;
+	f->taken = 0;
+	while (f->taken < f->count && f->messages[f->taken]->offset < p->next_offset)
+		f->taken++;
+	f->handed = f->taken;
+	return true;
+}
+
+/*
+ * A seek is lost on a partition whose fetching has not begun, and ends no
+ * fetching that an error has ended; then the partition is assigned anew.
+ */
+static void
+seek_log(CqKafkaSource *src, int partition, int64 offset)
+{
+	CqPartition *p = &src->base.partitions[partition];
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_error_t *error;
+	bool ok;
+
+	if (!f->begun)
+	{
+		cq_kafka_assign(src, &partition, 1);
+		return;
+	}
+	drop_messages(f);
+	f->floor = p->next_offset;
+	list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(list, src->topic, p->id)->offset = offset;
+	error = rd_kafka_seek_partitions(cq_kafka_client_handle(src->client), list, 0);
+	ok = error == NULL && (list->elems[0].err == RD_KAFKA_RESP_ERR_NO_ERROR ||
+						   list->elems[0].err == RD_KAFKA_RESP_ERR__IN_PROGRESS);
+	if (error)
+		rd_kafka_error_destroy(error);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (!ok)
+		cq_kafka_distrust(src, partition);
+}
+
+static void
+drop_messages(CqKafkaFetcher *f)
+{
+	int i;
+
+	for (i = 0; i < f->count; i++)
+		rd_kafka_message_destroy(f->messages[i]);
+	f->count = 0;
+	f->taken = 0;
+	f->handed = 0;
+	f->eof = -1;
+}
+
+void
+cq_kafka_fetcher_release(CqKafkaFetcher *f)
+{
+	drop_messages(f);
+	if (f->queue)
+	{
+		rd_kafka_queue_io_event_enable(f->queue, -1, NULL, 0);
+		rd_kafka_queue_destroy(f->queue);
+		f->queue = NULL;
+	}
+}
+
+void
+cq_kafka_assign(CqKafkaSource *src, const int *partitions, int n)
+{
+	int i;
+
+	assignment_change(src, partitions, n, false);
+	for (i = 0; i < n; i++)
+	{
+		CqPartition *p = &src->base.partitions[partitions[i]];
+		CqKafkaFetcher *f = cq_kafka_fetcher(src, partitions[i]);
+
+		cq_kafka_fetcher_release(f);
+		queue_open(src, partitions[i]);
+		f->phase = CQ_KAFKA_READING;
+		f->problem = CQ_KAFKA_FINE;
+		f->begun = false;
+		f->assigned_us = cq_kafka_clock_us();
+		f->floor = p->next_offset;
+		f->beyond = 0;
+	}
+	assignment_change(src, partitions, n, true);
+}
+
+/*
+ * A partition that vanished and came back has another queue than before, so it
+ * is looked up each time.  Errors in it carry no version (R2); those of the
+ * time before go now.
+ */
+static void
+queue_open(CqKafkaSource *src, int partition)
+{
+	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
+	rd_kafka_message_t *stale[64];
+	ssize_t n;
+	ssize_t i;
+
+	f->queue = rd_kafka_queue_get_partition(cq_kafka_client_handle(src->client),
+											src->topic,
+											src->base.partitions[partition].id);
+	if (f->queue == NULL)
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_SOURCE_UNAVAILABLE),
+				errmsg("could not read partition %d of topic \"%s\"",
+					   src->base.partitions[partition].id,
+					   src->topic));
+	rd_kafka_queue_forward(f->queue, NULL);
+	do
+	{
+		n = rd_kafka_consume_batch_queue(f->queue, 0, stale, lengthof(stale));
+		for (i = 0; i < n; i++)
+			rd_kafka_message_destroy(stale[i]);
+	} while (n > 0);
+	rd_kafka_queue_io_event_enable(f->queue, cq_kafka_client_wake_fd(src->client), "", 1);
+}
+
+/* Returns when librdkafka's main thread has taken note; that thread never waits for a broker. */
+static void
+assignment_change(CqKafkaSource *src, const int *partitions, int n, bool add)
+{
+	rd_kafka_t *handle = cq_kafka_client_handle(src->client);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
+	rd_kafka_error_t *error = NULL;
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		CqPartition *p = &src->base.partitions[partitions[i]];
+		CqKafkaFetcher *f = cq_kafka_fetcher(src, partitions[i]);
+
+		if (f->assigned == add)
+			continue;
+		rd_kafka_topic_partition_list_add(list, src->topic, p->id)->offset =
+			f->checking ? f->check_offset : p->next_offset;
+		f->assigned = add;
+	}
+	if (list->cnt > 0)
+		error = add ? rd_kafka_incremental_assign(handle, list)
+					: rd_kafka_incremental_unassign(handle, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (error)
+	{
+		rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+
+		rd_kafka_error_destroy(error);
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_SOURCE_UNAVAILABLE),
+				errmsg("could not read topic \"%s\"", src->topic),
+				errdetail("The Kafka client reports: %s.", rd_kafka_err2str(code)));
+	}
+}

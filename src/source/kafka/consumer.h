@@ -158,20 +158,28 @@ cq_kafka_fetcher(const CqKafkaSource *src, int partition)
 /* consumer.c: the way of the records */
 extern int cq_kafka_poll(CqSource *source, int max);
 extern void cq_kafka_advance(CqSource *source, int n);
-extern void cq_kafka_seek(CqSource *source);
 extern bool cq_kafka_ready(CqSource *source);
 
 /* Make wakeup_fd unreadable.  What woke us is looked for in the queues and answers, after this. */
 extern void cq_kafka_drain_wakeups(CqKafkaSource *src);
 
+/* Compare a partition's position with its log's end as last told by a fetch. */
+extern void cq_kafka_refresh_end(CqKafkaSource *src, int partition);
+
+/*
+ * assignment.c
+ */
+
+extern void cq_kafka_seek(CqSource *source);
+
 /* Begin to read partitions at their positions, or at the record to be checked. */
 extern void cq_kafka_assign(CqKafkaSource *src, const int *partitions, int n);
 
+/* Have the log read from an offset on; what is in hand is given back. */
+extern void cq_kafka_seek_log(CqKafkaSource *src, int partition, int64 offset);
+
 /* Give back records and queues of a partition; librdkafka may go on fetching. */
 extern void cq_kafka_fetcher_release(CqKafkaFetcher *fetcher);
-
-/* Compare a partition's position with its log's end as last told by a fetch. */
-extern void cq_kafka_refresh_end(CqKafkaSource *src, int partition);
 
 /* Read no further until the position has been compared with the log again. */
 extern void cq_kafka_distrust(CqKafkaSource *src, int partition);
@@ -184,9 +192,24 @@ extern void cq_kafka_check_reference(CqKafkaSource *src, int partition);
 
 /* maintain.c: everything that is known by asking */
 extern bool cq_kafka_maintain(CqSource *source);
+extern bool cq_kafka_unreachable(CqSource *source);
+
+/* Index into CqSource.partitions by Kafka's number; -1 if there is none. */
+extern int cq_kafka_find_partition(const CqKafkaSource *src, int32 id);
+
+/* Kafka's numbers of all partitions in a phase; returns how many. */
+extern int cq_kafka_collect_ids(const CqKafkaSource *src, CqKafkaPhase phase, int32 *ids);
+
+/* Does the answer tell about all partitions that were asked for? */
+extern bool cq_kafka_answer_complete(const CqKafkaAnswer *answer);
+
+/* marks.c */
 extern int64 cq_kafka_mark_end(CqSource *source);
 extern bool cq_kafka_reached(CqSource *source, int64 ticket);
-extern bool cq_kafka_unreachable(CqSource *source);
+
+/* Ask for the ends of marks that have none; ids is scratch for the numbers of all partitions. */
+extern void cq_kafka_ask_marks(CqKafkaSource *src, int32 *ids, bool newcomers);
+extern void cq_kafka_take_mark_ends(CqKafkaSource *src, const CqKafkaAnswer *answer);
 
 /* source.c */
 extern bool cq_kafka_wants(const CqKafkaSource *src, int32 id);

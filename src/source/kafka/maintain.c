@@ -49,18 +49,13 @@ static bool verify_partition(CqKafkaSource *src, int partition, const CqKafkaLog
 static bool position_settled(CqKafkaSource *src, int partition, const CqKafkaLog *log);
 static int64 forgive(CqKafkaSource *src, int partition, int64 low, int64 high);
 static void take_probe(CqKafkaSource *src, const CqKafkaAnswer *answer);
-static void take_mark_ends(CqKafkaSource *src, const CqKafkaAnswer *answer);
 static void note_failure(CqKafkaSource *src, rd_kafka_resp_err_t error);
-static bool logs_complete(const CqKafkaAnswer *answer);
-static int find_partition(const CqKafkaSource *src, int32 id);
 static void report_problems(CqKafkaSource *src);
 static void report_problem(CqKafkaSource *src, int partition);
 static void ask_questions(CqKafkaSource *src);
-static int collect_ids(const CqKafkaSource *src, CqKafkaPhase phase, int32 *ids);
 static int collect_newcomers(const CqKafkaSource *src, int32 *ids);
 static uint64 ask_logs(CqKafkaSource *src, const int32 *ids, int n, int64 time_ms, int delay_ms);
 static void ask_probe(CqKafkaSource *src, const int32 *ids, int n);
-static void ask_marks(CqKafkaSource *src, int32 *ids, bool newcomers);
 static void watch_health(CqKafkaSource *src);
 static void refresh_ends(CqKafkaSource *src);
 
@@ -138,7 +133,7 @@ take_answer(CqKafkaSource *src, const CqKafkaAnswer *answer)
 		take_metadata(src, answer);
 		return false;
 	}
-	if (logs_complete(answer))
+	if (cq_kafka_answer_complete(answer))
 		src->answered_us = Max(src->answered_us, answer->begun_us);
 	else
 		note_failure(src, answer->error);
@@ -158,12 +153,12 @@ take_answer(CqKafkaSource *src, const CqKafkaAnswer *answer)
 		take_probe(src, answer);
 	}
 	else
-		take_mark_ends(src, answer);
+		cq_kafka_take_mark_ends(src, answer);
 	return false;
 }
 
-static bool
-logs_complete(const CqKafkaAnswer *answer)
+bool
+cq_kafka_answer_complete(const CqKafkaAnswer *answer)
 {
 	int i;
 
@@ -281,14 +276,15 @@ take_newcomers(CqKafkaSource *src, const CqKafkaAnswer *answer)
 	bool added = false;
 	int i;
 
-	if (answer->error != RD_KAFKA_RESP_ERR_NO_ERROR || (src->first_start && !logs_complete(answer)))
+	if (answer->error != RD_KAFKA_RESP_ERR_NO_ERROR ||
+		(src->first_start && !cq_kafka_answer_complete(answer)))
 		return false;
 	for (i = 0; i < answer->nlogs; i++)
 	{
 		const CqKafkaLog *log = &answer->logs[i];
 		CqPartition p = {0};
 
-		if (log->error != RD_KAFKA_RESP_ERR_NO_ERROR || find_partition(src, log->id) >= 0)
+		if (log->error != RD_KAFKA_RESP_ERR_NO_ERROR || cq_kafka_find_partition(src, log->id) >= 0)
 			continue;
 		p.id = log->id;
 		p.next_offset = start_offset(src, log);
@@ -330,7 +326,7 @@ take_verification(CqKafkaSource *src, const CqKafkaAnswer *answer)
 	verified = palloc(sizeof(int) * (answer->nlogs + 1));
 	for (i = 0; i < answer->nlogs; i++)
 	{
-		int partition = find_partition(src, answer->logs[i].id);
+		int partition = cq_kafka_find_partition(src, answer->logs[i].id);
 
 		if (partition >= 0 && verify_partition(src, partition, &answer->logs[i]))
 			verified[n++] = partition;
@@ -431,8 +427,8 @@ cq_kafka_source_accept_loss(CqSource *source)
 	return src->lost;
 }
 
-static int
-find_partition(const CqKafkaSource *src, int32 id)
+int
+cq_kafka_find_partition(const CqKafkaSource *src, int32 id)
 {
 	int i;
 
@@ -533,18 +529,18 @@ ask_questions(CqKafkaSource *src)
 	if (newcomers && src->newcomers_ticket == 0)
 		src->newcomers_ticket =
 			ask_logs(src, ids, n, by_time ? src->start_ms : CQ_KAFKA_NO_TIME, delay_ms);
-	n = collect_ids(src, CQ_KAFKA_UNVERIFIED, ids);
+	n = cq_kafka_collect_ids(src, CQ_KAFKA_UNVERIFIED, ids);
 	if (n > 0 && src->verify_ticket == 0 && !src->doubt)
 		src->verify_ticket = ask_logs(src, ids, n, CQ_KAFKA_NO_TIME, delay_ms);
 	if (src->newcomers_ticket != 0 || src->verify_ticket != 0)
 		src->hurry = false;
-	ask_probe(src, ids, collect_ids(src, CQ_KAFKA_READING, ids));
-	ask_marks(src, ids, newcomers);
+	ask_probe(src, ids, cq_kafka_collect_ids(src, CQ_KAFKA_READING, ids));
+	cq_kafka_ask_marks(src, ids, newcomers);
 	pfree(ids);
 }
 
-static int
-collect_ids(const CqKafkaSource *src, CqKafkaPhase phase, int32 *ids)
+int
+cq_kafka_collect_ids(const CqKafkaSource *src, CqKafkaPhase phase, int32 *ids)
 {
 	int n = 0;
 	int i;
@@ -562,7 +558,7 @@ collect_newcomers(const CqKafkaSource *src, int32 *ids)
 	int32 id;
 
 	for (id = 0; id < src->topic_partitions; id++)
-		if (cq_kafka_wants(src, id) && find_partition(src, id) < 0)
+		if (cq_kafka_wants(src, id) && cq_kafka_find_partition(src, id) < 0)
 			ids[n++] = id;
 	return n;
 }
@@ -597,45 +593,16 @@ ask_probe(CqKafkaSource *src, const int32 *ids, int n)
 	src->probe_ticket = ask_logs(src, ids, n, CQ_KAFKA_NO_TIME, suspicious ? RETRY_MS : PROBE_MS);
 }
 
-/* Marks wait until the partitions are known that existed when they were made. */
-static void
-ask_marks(CqKafkaSource *src, int32 *ids, bool newcomers)
-{
-	dlist_iter iter;
-	int n;
-
-	if (src->topic_partitions < 0 || newcomers)
-		return;
-	dlist_foreach (iter, &src->marks)
-	{
-		CqKafkaMark *mark = dlist_container(CqKafkaMark, node, iter.cur);
-
-		if (mark->asked || src->metadata_us < mark->made_us)
-			continue;
-		n = collect_ids(src, CQ_KAFKA_READING, ids);
-		n += collect_ids(src, CQ_KAFKA_UNVERIFIED, ids + n);
-		mark->question = cq_kafka_control_ask_logs(cq_kafka_client_control(src->client),
-												   src->next_ticket + 1,
-												   ids,
-												   n,
-												   CQ_KAFKA_NO_TIME,
-												   mark->retries++ > 0 ? RETRY_MS : 0)
-							 ? ++src->next_ticket
-							 : 0;
-		mark->asked = mark->question != 0;
-	}
-}
-
 static void
 take_probe(CqKafkaSource *src, const CqKafkaAnswer *answer)
 {
 	int i;
 
-	if (!logs_complete(answer))
+	if (!cq_kafka_answer_complete(answer))
 		return;
 	for (i = 0; i < answer->nlogs; i++)
 	{
-		int partition = find_partition(src, answer->logs[i].id);
+		int partition = cq_kafka_find_partition(src, answer->logs[i].id);
 		CqPartition *p;
 
 		if (partition < 0 || cq_kafka_fetcher(src, partition)->phase != CQ_KAFKA_READING)
@@ -645,89 +612,6 @@ take_probe(CqKafkaSource *src, const CqKafkaAnswer *answer)
 		if (p->end_offset > p->next_offset)
 			p->caught_up = false;
 	}
-}
-
-/*
- * The high watermark counts, which is behind the end of what can be read while
- * a producer's transaction is open; it is known from fetches only.
- */
-static void
-take_mark_ends(CqKafkaSource *src, const CqKafkaAnswer *answer)
-{
-	dlist_iter iter;
-
-	dlist_foreach (iter, &src->marks)
-	{
-		CqKafkaMark *mark = dlist_container(CqKafkaMark, node, iter.cur);
-		int i;
-
-		if (!mark->asked || mark->answered || mark->question != answer->ticket)
-			continue;
-		mark->asked = logs_complete(answer);
-		if (!mark->asked)
-			return;
-		mark->answered = true;
-		mark->nends = answer->nlogs;
-		mark->ids = MemoryContextAlloc(src->base.context, sizeof(int32) * (answer->nlogs + 1));
-		mark->ends = MemoryContextAlloc(src->base.context, sizeof(int64) * (answer->nlogs + 1));
-		for (i = 0; i < answer->nlogs; i++)
-		{
-			int partition = find_partition(src, answer->logs[i].id);
-
-			mark->ids[i] = answer->logs[i].id;
-			mark->ends[i] = answer->logs[i].high;
-			if (partition >= 0)
-				mark->ends[i] = Max(mark->ends[i], src->base.partitions[partition].end_offset);
-		}
-		return;
-	}
-}
-
-int64
-cq_kafka_mark_end(CqSource *source)
-{
-	CqKafkaSource *src = (CqKafkaSource *) source;
-	CqKafkaMark *mark = MemoryContextAllocZero(source->context, sizeof(CqKafkaMark));
-
-	mark->ticket = src->next_mark++;
-	mark->made_us = cq_kafka_clock_us();
-	dlist_push_tail(&src->marks, &mark->node);
-	if (src->client)
-		cq_kafka_control_ask_metadata(cq_kafka_client_control(src->client));
-	return mark->ticket;
-}
-
-bool
-cq_kafka_reached(CqSource *source, int64 ticket)
-{
-	CqKafkaSource *src = (CqKafkaSource *) source;
-	dlist_iter iter;
-
-	if (ticket < src->first_mark || ticket >= src->next_mark)
-		return false;
-	dlist_foreach (iter, &src->marks)
-	{
-		CqKafkaMark *mark = dlist_container(CqKafkaMark, node, iter.cur);
-		int i;
-
-		if (mark->ticket != ticket)
-			continue;
-		if (!mark->answered)
-			return false;
-		for (i = 0; i < mark->nends; i++)
-		{
-			int partition = find_partition(src, mark->ids[i]);
-
-			if (partition < 0 || source->partitions[partition].next_offset < mark->ends[i])
-				return false;
-		}
-		dlist_delete(&mark->node);
-		pfree(mark->ids);
-		pfree(mark->ends);
-		pfree(mark);
-		return true;
-	}
-	return true;
 }
 
 /*

@@ -42,6 +42,7 @@
 #include "errors.h"
 #include "runtime/run.h"
 #include "settings.h"
+#include "source/kafka/kafka.h"
 
 static bool transaction_begin(CqRun *run, CqProgress *why_not);
 static bool relations_open(CqRun *run);
@@ -60,6 +61,7 @@ static void state_save(CqRun *run);
 static void outputs_end(CqRun *run);
 static void relations_close(CqRun *run);
 static void position_write(CqRun *run, int64 began_us);
+static void loss_count(CqRun *run);
 static int64 now_us(void);
 
 CqProgress
@@ -353,8 +355,27 @@ position_write(CqRun *run, int64 began_us)
 	cp->out_of_orderness_us = run->stream->out_of_orderness_us;
 	cp->npartitions = run->source->npartitions;
 	cp->partitions = run->source->partitions;
+	loss_count(run);
 	cp->counters.checkpoint_us += now_us() - began_us;
 	cq_checkpoint_write(cp);
+}
+
+/*
+ * Records given up by resume(accept_loss).  The permission is used up by the
+ * first checkpoint that has got past the gap.
+ */
+static void
+loss_count(CqRun *run)
+{
+	int64 lost;
+
+	if (run->stream->kind != CQ_STREAM_KAFKA)
+		return;
+	lost = cq_kafka_source_lost(run->source);
+	run->checkpoint.counters.lost += lost - run->lost_counted;
+	run->lost_counted = lost;
+	if (run->task.accept_loss && run->stage)
+		cq_task_set_accept_loss(run->id, false);
 }
 
 /* Monotonic clock, in microseconds. */

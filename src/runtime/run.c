@@ -25,6 +25,7 @@
 #include "errors.h"
 #include "runtime/run.h"
 #include "settings.h"
+#include "source/kafka/kafka.h"
 
 static bool run_load_catalog(CqRun *run);
 static void run_load_stream(CqRun *run, MemoryContext source_context);
@@ -206,21 +207,21 @@ static void
 run_open_source(CqRun *run, MemoryContext source_context)
 {
 	CqCheckpoint *cp = &run->checkpoint;
+	bool kafka = run->stream->kind == CQ_STREAM_KAFKA;
 
 	if (run->source)
+	{
 		run_restore_positions(run);
-	else if (run->stream->kind == CQ_STREAM_KAFKA)
-		run->source = cq_kafka_source_open(run->stream,
-										   run->owner,
-										   cp->partitions,
-										   cp->npartitions,
-										   source_context);
-	else
-		run->source = cq_local_source_open(run->stream,
-										   run->owner,
-										   cp->partitions,
-										   cp->npartitions,
-										   source_context);
+		run->lost_counted = kafka ? cq_kafka_source_lost(run->source) : 0;
+		return;
+	}
+	run->source = (kafka ? cq_kafka_source_open : cq_local_source_open)(run->stream,
+																		run->owner,
+																		cp->partitions,
+																		cp->npartitions,
+																		source_context);
+	if (kafka && run->task.accept_loss)
+		(void) cq_kafka_source_accept_loss(run->source);
 }
 
 /*

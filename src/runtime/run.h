@@ -76,6 +76,7 @@ typedef struct CqRun
 	CqCheckpoint checkpoint;
 	CqSource *source;
 	CqCare *care;
+	int64 lost_counted; /* of what the source has given up */
 	CqPhase phase;
 	CqBatch batch;
 

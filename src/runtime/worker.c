@@ -398,7 +398,8 @@ checkpoint_step(Worker *worker, long *wait_ms)
 	}
 	if (progress != CQ_PROGRESS_NONE)
 	{
-		worker->source_committed = true;
+		/* what was lost is counted anew by a source that is opened anew */
+		worker->source_committed = !run->task.accept_loss;
 		care_relax(worker);
 		cq_publish_success();
 		pgstat_report_stat(false);

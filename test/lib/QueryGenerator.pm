@@ -99,13 +99,14 @@ CREATE AGGREGATE oracle_parity(int) (sfunc = int4xor, stype = int);
 };
 
 # The stand-in for pipeline.tumble over ordinary tables.  Written with date_bin,
-# so that a mistake in pipeline.tumble shows.
+# so that a mistake in pipeline.tumble shows.  A day is 24 hours to both, whatever
+# the session's zone.
 my $TUMBLE = q{
 CREATE SCHEMA oracle;
 CREATE FUNCTION oracle.tumble(at timestamptz, size interval, origin timestamptz DEFAULT '2000-01-03 00:00:00+00') RETURNS tstzrange
-  LANGUAGE sql IMMUTABLE AS 'SELECT tstzrange(date_bin(size, at, origin), date_bin(size, at, origin) + size)';
+  LANGUAGE sql IMMUTABLE AS 'SELECT tstzrange(date_bin(size, at, origin), date_bin(size, at, origin) + extract(epoch FROM size) * interval ''1 second'')';
 CREATE FUNCTION oracle.tumble(at timestamp, size interval, origin timestamp DEFAULT '2000-01-03 00:00:00') RETURNS tsrange
-  LANGUAGE sql IMMUTABLE AS 'SELECT tsrange(date_bin(size, at, origin), date_bin(size, at, origin) + size)';
+  LANGUAGE sql IMMUTABLE AS 'SELECT tsrange(date_bin(size, at, origin), date_bin(size, at, origin) + extract(epoch FROM size) * interval ''1 second'')';
 };
 
 =pod
@@ -398,7 +399,7 @@ sub window
 
 	return $self->range_window("{tumble}(e.at, '$size')") if $r < 0.40;
 	return $self->range_window("{tumble}(e.at, '$size', $origin)") if $r < 0.50;
-	return $self->start_window("date_bin('$size', e.at, $origin)", "interval '$size'") if $r < 0.70;
+	return $self->start_window("date_bin('$size', e.at, $origin)", $size eq '1 day' ? "interval '24 hours'" : "interval '$size'") if $r < 0.70;
 	return $self->trunc_window($type);
 }
 

@@ -133,6 +133,8 @@ drop_messages(CqKafkaFetcher *f)
 	f->taken = 0;
 	f->handed = 0;
 	f->eof = -1;
+	f->queue_left = 0;
+	f->queue_peak = 0;
 }
 
 void

@@ -40,6 +40,7 @@
 #define MAX_PARTITION_FETCH 1048576 /* librdkafka's default */
 #define MIN_FETCH_BYTES		1000000 /* not less than message.max.bytes */
 #define MAX_FETCH_BYTES		52428800
+#define COMPRESSION			4 /* a queue is looked at before a fetch, not while it is unpacked */
 #define FETCH_WAIT_MS		50
 
 typedef struct Setting
@@ -69,6 +70,7 @@ static const struct
 	{"reconnect.backoff.max.ms", "2000"},
 	{"socket.keepalive.enable", "true"},
 	{"socket.timeout.ms", "30000"},
+	{"fetch.queue.backoff.ms", "10"}, /* not known before 2.2 */
 };
 
 /* Settings that correctness rests on; applied last. */
@@ -307,7 +309,7 @@ apply_preferred(const CqKafkaSettings *settings, rd_kafka_conf_t *conf)
 		if (strcmp(preferred[i].name, "reconnect.backoff.max.ms") == 0 &&
 			setting_value(settings, "reconnect.backoff.ms"))
 			continue;
-		if (set(conf, preferred[i].name, preferred[i].value) != RD_KAFKA_CONF_OK)
+		if (set(conf, preferred[i].name, preferred[i].value) == RD_KAFKA_CONF_INVALID)
 			return preferred[i].name;
 	}
 	return NULL;
@@ -343,7 +345,7 @@ static const char *
 apply_sizes(const CqKafkaSettings *settings, rd_kafka_conf_t *conf, int npartitions)
 {
 	int64 queue_kb = Max(cq_kafka_memory_kb / 2 / Max(npartitions, 1), MIN_QUEUE_KB);
-	int64 partition_bytes = Min(queue_kb * 1024, MAX_PARTITION_FETCH);
+	int64 partition_bytes = Min(queue_kb * 1024 / COMPRESSION, MAX_PARTITION_FETCH);
 	int64 fetch_bytes = Min((int64) cq_kafka_memory_kb * 1024 / 2, MAX_FETCH_BYTES);
 	int64 message_bytes = setting_number(settings, "message.max.bytes", MIN_FETCH_BYTES);
 

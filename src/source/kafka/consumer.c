@@ -35,6 +35,7 @@
 
 #define MIN_SHARE	   256 /* records taken from one partition before the next has its turn */
 #define FIRST_FETCH_US (5 * INT64CONST(1000000))
+#define MAX_NUDGES	   16
 #define FAR_ANCHOR	   10000 /* offsets; a seek is cheaper than fetching that much again */
 
 static const int64 unix_epoch_shift_us =
@@ -44,6 +45,7 @@ static int readable_in_order(CqKafkaSource *src);
 static bool has_backlog(const CqKafkaSource *src, int partition);
 static TimestampTz skew_limit(const CqKafkaSource *src, bool *wait);
 static int compare_turns(const void *a, const void *b, void *arg);
+static void nudge_fetchers(CqKafkaSource *src, int norder);
 static void release_taken(CqKafkaFetcher *f);
 static void records_reserve(CqKafkaSource *src, int max);
 static int hand_out(CqKafkaSource *src, int partition, int want, int at);
@@ -87,6 +89,7 @@ cq_kafka_poll(CqSource *source, int max)
 	} while (n < max && n > before);
 	for (i = 0; i < norder; i++)
 		settle_eof(src, src->order[i]);
+	nudge_fetchers(src, norder);
 	return n;
 }
 
@@ -189,6 +192,40 @@ compare_turns(const void *a, const void *b, void *arg)
 	if (left_turn != right_turn)
 		return left_turn < right_turn ? -1 : 1;
 	return left < right ? -1 : 1;
+}
+
+/*
+ * librdkafka stops fetching from a broker when the queues of all its
+ * partitions are full, and notices only up to a second later that they are
+ * not any more.  So a queue that was emptied by half without new arrivals is
+ * a reason to wake it.
+ */
+static void
+nudge_fetchers(CqKafkaSource *src, int norder)
+{
+	int32 ids[MAX_NUDGES];
+	int n = 0;
+	int i;
+
+	for (i = 0; i < norder && n < MAX_NUDGES; i++)
+	{
+		const CqPartition *p = &src->base.partitions[src->order[i]];
+		CqKafkaFetcher *f = cq_kafka_fetcher(src, src->order[i]);
+		int64 behind;
+		int length;
+
+		if (f->phase != CQ_KAFKA_READING)
+			continue;
+		length = rd_kafka_queue_length(f->queue);
+		if (length > f->queue_left)
+			f->queue_peak = length;
+		f->queue_left = length;
+		behind = f->count > 0 ? f->messages[f->count - 1]->offset + 1 : p->next_offset;
+		if (length <= f->queue_peak / 2 && f->eof < 0 && behind + length < p->end_offset)
+			ids[n++] = p->id;
+	}
+	if (n > 0)
+		cq_kafka_control_nudge(cq_kafka_client_control(src->client), ids, n);
 }
 
 static void
@@ -309,6 +346,7 @@ fetch(CqKafkaSource *src, int partition, int want)
 	}
 	arrived = f->messages + f->count;
 	n = rd_kafka_consume_batch_queue(f->queue, 0, arrived, want);
+	f->queue_left -= n;
 	if (n > 0)
 		f->begun = true;
 	/* what is accepted moves down over what is not; nothing here can throw */

@@ -63,6 +63,8 @@ typedef struct CqKafkaFetcher
 	int handed;
 	int64 floor;
 	int64 eof;		/* the readable end was here, behind the records in hand; -1 if not */
+	int queue_left; /* in the queue after the last poll */
+	int queue_peak; /* most that were found there since new ones last arrived */
 	uint64 turn;	/* when it was last polled */
 	bool rereading; /* what lies between a checked record and our position */
 	int64 dropped;	/* records in front of our position that came again */

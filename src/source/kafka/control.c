@@ -20,10 +20,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TIMEOUT_MS 10000
-#define RETRY_MS   2000 /* between metadata requests while the topic is not known */
-#define LOG_END	   (-1) /* as times in a request for offsets */
-#define LOG_BEGIN  (-2)
+#define TIMEOUT_MS		 10000
+#define RETRY_MS		 2000  /* between metadata requests while the topic is not known */
+#define NUDGE_PAUSE_US	 10000 /* between two nudges */
+#define NUDGE_PARTITIONS 16
+#define NUDGE_TIMEOUT_MS 1000
+#define LOG_END			 (-1) /* as times in a request for offsets */
+#define LOG_BEGIN		 (-2)
 
 typedef struct Question
 {
@@ -49,16 +52,21 @@ struct CqKafkaControl
 	bool stop;
 	bool metadata_asked;
 	Question *questions; /* in no order */
+	int nudge_count;	 /* 0 = none is due */
+	int32_t nudge_ids[NUDGE_PARTITIONS];
 	CqKafkaAnswer *answers;
 	CqKafkaAnswer **answers_end;
 
 	/* the thread's own */
 	int64_t metadata_due_us;
+	int64_t nudged_us;
 };
 
 static void *control_main(void *arg);
 static Question *next_question(CqKafkaControl *control, bool *metadata);
 static Question *take_due(CqKafkaControl *control, int64_t *due_us);
+static bool nudge_due(CqKafkaControl *control, int64_t *due_us);
+static void nudge(CqKafkaControl *control);
 static void answer_metadata(CqKafkaControl *control, rd_kafka_topic_t *topic);
 static void answer_logs(CqKafkaControl *control, const Question *question);
 static rd_kafka_resp_err_t look_up(CqKafkaControl *control, CqKafkaAnswer *answer, int64_t time_ms,
@@ -122,6 +130,25 @@ cq_kafka_control_ask_logs(CqKafkaControl *control, uint64_t ticket, const int32_
 	pthread_cond_signal(&control->wake);
 	pthread_mutex_unlock(&control->mutex);
 	return true;
+}
+
+void
+cq_kafka_control_nudge(CqKafkaControl *control, const int32_t *ids, int n)
+{
+	int i;
+	int j;
+
+	pthread_mutex_lock(&control->mutex);
+	if (control->nudge_count == 0)
+		pthread_cond_signal(&control->wake);
+	for (i = 0; i < n && control->nudge_count < NUDGE_PARTITIONS; i++)
+	{
+		for (j = 0; j < control->nudge_count && control->nudge_ids[j] != ids[i]; j++)
+			continue;
+		if (j == control->nudge_count)
+			control->nudge_ids[control->nudge_count++] = ids[i];
+	}
+	pthread_mutex_unlock(&control->mutex);
 }
 
 CqKafkaAnswer *
@@ -195,6 +222,7 @@ control_main(void *arg)
 		bool metadata = false;
 		Question *question = next_question(control, &metadata);
 
+		nudge(control);
 		if (question != NULL)
 			answer_logs(control, question);
 		else if (metadata && topic != NULL)
@@ -228,7 +256,7 @@ next_question(CqKafkaControl *control, bool *metadata)
 			break;
 		}
 		question = take_due(control, &due_us);
-		if (question != NULL)
+		if (question != NULL || nudge_due(control, &due_us))
 			break;
 		deadline_after(&deadline, due_us - cq_kafka_clock_us());
 		pthread_cond_timedwait(&control->wake, &control->mutex, &deadline);
@@ -259,6 +287,52 @@ take_due(CqKafkaControl *control, int64_t *due_us)
 	}
 	*first = question->next;
 	return question;
+}
+
+/* If a nudge waits for its time, lower *due_us to that. */
+static bool
+nudge_due(CqKafkaControl *control, int64_t *due_us)
+{
+	int64_t at_us = control->nudged_us + NUDGE_PAUSE_US;
+
+	if (control->nudge_count == 0)
+		return false;
+	if (at_us <= cq_kafka_clock_us())
+		return true;
+	if (at_us < *due_us)
+		*due_us = at_us;
+	return false;
+}
+
+/*
+ * Any request to a partition's broker wakes the thread that fetches from it.
+ * The answer is of no interest.
+ */
+static void
+nudge(CqKafkaControl *control)
+{
+	int32_t ids[NUDGE_PARTITIONS];
+	int64_t due_us = INT64_MAX;
+	rd_kafka_topic_partition_list_t *list;
+	int n = 0;
+	int i;
+
+	pthread_mutex_lock(&control->mutex);
+	if (nudge_due(control, &due_us) && !control->stop)
+	{
+		n = control->nudge_count;
+		memcpy(ids, control->nudge_ids, sizeof(int32_t) * (size_t) n);
+		control->nudge_count = 0;
+	}
+	pthread_mutex_unlock(&control->mutex);
+	if (n == 0)
+		return;
+	list = rd_kafka_topic_partition_list_new(n);
+	for (i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, control->topic, ids[i])->offset = LOG_END;
+	(void) rd_kafka_offsets_for_times(control->handle, list, NUDGE_TIMEOUT_MS);
+	rd_kafka_topic_partition_list_destroy(list);
+	control->nudged_us = cq_kafka_clock_us();
 }
 
 static void

@@ -62,6 +62,12 @@ extern void cq_kafka_control_ask_metadata(CqKafkaControl *control);
 extern bool cq_kafka_control_ask_logs(CqKafkaControl *control, uint64_t ticket, const int32_t *ids,
 									  int n, int64_t time_ms, int delay_ms);
 
+/*
+ * Make librdkafka look at the queues of these partitions again (see
+ * consumer.c), soon but not too often.  There is no answer.
+ */
+extern void cq_kafka_control_nudge(CqKafkaControl *control, const int32_t *ids, int n);
+
 /* The oldest answer, to be given to free(); NULL if there is none. */
 extern CqKafkaAnswer *cq_kafka_control_take(CqKafkaControl *control);
 

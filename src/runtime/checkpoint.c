@@ -44,6 +44,9 @@
 #include "settings.h"
 #include "source/kafka/kafka.h"
 
+/* A checkpoint ends early when the records to be set aside take more than this. */
+#define SET_ASIDE_LIMIT (16 * 1024 * 1024)
+
 static bool transaction_begin(CqRun *run, CqProgress *why_not);
 static bool relations_open(CqRun *run);
 static bool relation_lock(Oid relid, LOCKMODE mode, Relation *rel);
@@ -127,6 +130,7 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	run->output = run->late = NULL;
 	run->result_rel = run->late_rel = run->chunks_rel = NULL;
 	run->dead_letters = NIL;
+	run->set_aside_bytes = 0;
 	run->locked = false;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -223,7 +227,7 @@ batches_run(CqRun *run, bool *drained)
 		cq_evaluate(run);
 		run->source->ops->advance(run->source, n);
 		any = true;
-		if (run->care->careful || now_us() >= stop_at_us)
+		if (run->care->careful || now_us() >= stop_at_us || run->set_aside_bytes > SET_ASIDE_LIMIT)
 			return any;
 	}
 }

@@ -75,6 +75,7 @@ cq_dead_letter(CqRun *run, const CqRecord *record, int sqlstate, const char *mes
 	if (record->values)
 		keep_row(run, record, letter);
 	run->dead_letters = lappend(run->dead_letters, letter);
+	run->set_aside_bytes += sizeof(CqDeadLetter) + letter->key_len + letter->payload_len;
 	run->checkpoint.counters.dead_letters++;
 	MemoryContextSwitchTo(old);
 }
@@ -160,6 +161,7 @@ void
 cq_late_event(CqRun *run, int ordinal, TimestampTz window_start, TimestampTz window_end)
 {
 	const CqEvent *event = &run->batch.events[ordinal];
+	MemoryContext old;
 	Datum *values;
 	bool *nulls;
 	int column = -1;
@@ -171,6 +173,7 @@ cq_late_event(CqRun *run, int ordinal, TimestampTz window_start, TimestampTz win
 	run->checkpoint.counters.late++;
 	if (run->late == NULL)
 		return;
+	old = MemoryContextSwitchTo(run->batch.context);
 	values = palloc(sizeof(Datum) * RelationGetNumberOfAttributes(run->late_rel));
 	nulls = palloc0(sizeof(bool) * RelationGetNumberOfAttributes(run->late_rel));
 	while ((column = bms_next_member(run->plan->columns, column)) >= 0)
@@ -191,6 +194,7 @@ cq_late_event(CqRun *run, int ordinal, TimestampTz window_start, TimestampTz win
 					   RelationGetRelationName(run->late_rel)),
 				errhint("Somebody altered the table. Drop the view and create it again."));
 	cq_output_insert(run->late, values, nulls);
+	MemoryContextSwitchTo(old);
 }
 
 /* An array of one range. */

@@ -96,6 +96,7 @@ event_failed(void *arg, int ordinal, ErrorData *error)
 {
 	CqRun *run = arg;
 
+	run->care->failed = true;
 	cq_dead_letter(run,
 				   &run->source->records[run->batch.events[ordinal].record],
 				   error->sqlerrcode,

@@ -172,11 +172,12 @@ run_plan(CqRun *run, MemoryContext context)
 	MemoryContextSwitchTo(old);
 }
 
-void
+bool
 cq_run_replan(CqRun *run)
 {
 	MemoryContext old_plans = run->plan_context;
 	CqIdentity saved;
+	bool same_columns;
 
 	run->plan_context =
 		AllocSetContextCreate(run->context, "pipeline plan", ALLOCSET_DEFAULT_SIZES);
@@ -185,10 +186,12 @@ cq_run_replan(CqRun *run)
 	saved = cq_run_as_owner(run);
 	run_plan(run, run->plan_context);
 	cq_run_as_system(saved);
+	same_columns = get_relnatts(run->stream->relid) == run->stream->ncolumns;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(old_plans);
+	return same_columns;
 }
 
 static void

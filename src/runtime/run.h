@@ -40,6 +40,7 @@ typedef struct CqCondemned
 typedef struct CqCare
 {
 	bool careful;	 /* pin errors on events */
+	bool failed;	 /* an event was set aside in evaluation since the last success */
 	int max_events;	 /* of a batch while careful; 1 = the next failure condemns */
 	List *condemned; /* of CqCondemned *, in the worker's own memory */
 } CqCare;
@@ -90,7 +91,8 @@ typedef struct CqRun
 	List *dead_letters;	   /* of CqDeadLetter * */
 	int last_late_ordinal; /* an event is late for a window once, however many rows it gave */
 	int last_untimed_ordinal;
-	bool locked; /* position row taken */
+	Size set_aside_bytes; /* of dead letters, in memory until written */
+	bool locked;		  /* position row taken */
 } CqRun;
 
 /*
@@ -102,8 +104,11 @@ typedef struct CqRun
 extern CqRun *cq_run_begin(int64 id, int64 owner_epoch, CqSource *source,
 						   MemoryContext source_context, MemoryContext context, CqCare *care);
 
-/* Plan again after something that the plan depends on changed. */
-extern void cq_run_replan(CqRun *run);
+/*
+ * Plan again after something that the plan depends on changed; false if that
+ * is not enough, because the stream has other columns now.
+ */
+extern bool cq_run_replan(CqRun *run);
 
 /* Act as the view's owner, restricted; returns what cq_run_as_system() needs. */
 typedef struct CqIdentity

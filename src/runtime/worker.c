@@ -379,9 +379,8 @@ checkpoint_step(Worker *worker, long *wait_ms)
 			*wait_ms = Min(*wait_ms, LOCKED_RETRY_MS);
 			return true;
 		case CQ_PROGRESS_STALE:
-			cq_run_replan(run);
 			*wait_ms = 0;
-			return true;
+			return cq_run_replan(run);
 		case CQ_PROGRESS_NONE:
 			worker->task_changed = false;
 			break;
@@ -416,8 +415,10 @@ care_relax(Worker *worker)
 
 	if (!care->careful)
 		return;
-	care->max_events *= 2;
-	if (care->max_events >= cq_batch_size)
+	care->max_events = Min(care->max_events * 2, cq_batch_size);
+	if (care->failed)
+		care->failed = false; /* where there was one there may be more */
+	else if (care->max_events == cq_batch_size)
 	{
 		care->careful = false;
 		list_free(care->condemned);

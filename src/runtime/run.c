@@ -30,6 +30,7 @@
 static bool run_load_catalog(CqRun *run);
 static void run_load_stream(CqRun *run, MemoryContext source_context);
 static Oid relation_owner(Oid relid);
+static int relation_natts(Oid relid);
 static void settings_apply(List *settings);
 static void run_plan(CqRun *run, MemoryContext context);
 static void run_open_source(CqRun *run, MemoryContext source_context);
@@ -98,6 +99,20 @@ relation_owner(Oid relid)
 		ReleaseSysCache(tuple);
 	}
 	return owner;
+}
+
+static int
+relation_natts(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	int natts = -1;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		natts = ((Form_pg_class) GETSTRUCT(tuple))->relnatts;
+		ReleaseSysCache(tuple);
+	}
+	return natts;
 }
 
 /* The definition of the stream lives as long as the source that was opened by it. */
@@ -186,7 +201,7 @@ cq_run_replan(CqRun *run)
 	saved = cq_run_as_owner(run);
 	run_plan(run, run->plan_context);
 	cq_run_as_system(saved);
-	same_columns = get_relnatts(run->stream->relid) == run->stream->ncolumns;
+	same_columns = relation_natts(run->stream->relid) == run->stream->ncolumns;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -89,6 +89,7 @@ validate_server(List *defs, CqStreamKind kind)
 		else
 		{
 			check_bootstrap_servers(defGetString(def));
+			cq_kafka_brokers_check(defGetString(def), GetUserId());
 			has_brokers = true;
 		}
 	}

@@ -25,7 +25,7 @@ use warnings;
 use Exporter 'import';
 use Time::HiRes qw(time sleep);
 
-our @EXPORT_OK = qw(difference check_snapshot wait_until seconds_of quote_literal);
+our @EXPORT_OK = qw(difference check_snapshot wait_until holds_for seconds_of);
 
 my $SAMPLE = 5;
 
@@ -34,20 +34,6 @@ my $SAMPLE = 5;
 =head1 FUNCTIONS
 
 =over
-
-=item quote_literal($text)
-
-=cut
-
-sub quote_literal
-{
-	my ($text) = @_;
-
-	$text =~ s/'/''/g;
-	return "'$text'";
-}
-
-=pod
 
 =item difference($run, expected => sql, actual => sql, columns => n, inexact => { n => 1 })
 
@@ -227,6 +213,27 @@ sub wait_until
 		return 0 if time > $deadline;
 		sleep 0.05;
 	}
+}
+
+=pod
+
+=item holds_for($seconds, $condition)
+
+Whether a condition is true all the time for so long.
+
+=cut
+
+sub holds_for
+{
+	my ($seconds, $condition) = @_;
+	my $end = time + $seconds;
+
+	while (time < $end)
+	{
+		return 0 unless $condition->();
+		sleep 0.05;
+	}
+	return 1;
 }
 
 =pod

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use KafkaBroker;
-use Oracle qw(wait_until);
+use Oracle qw(holds_for wait_until);
 use PipelineNode;
 
 my $broker = KafkaBroker->new;
@@ -154,8 +154,7 @@ wait_for($_) for qw(v_outage v_outage_windows);
 is(run_sql('SELECT * FROM v_outage'), sums_of(1, 500), 'before the outage');
 $broker->kill;
 $node->until_true(q{SELECT bool_and(activity = 'source unreachable') FROM pipeline.stat_views WHERE view::text LIKE 'v_outage%'}, 60);
-run_sql('SELECT pg_sleep(8)');
-is(run_sql('SELECT count(*) FROM v_outage_windows'), 0, 'an outage does not make a stream idle');
+ok(holds_for(8, sub { run_sql('SELECT count(*) FROM v_outage_windows') == 0 }), 'an outage does not make a stream idle');
 is(state_of('v_outage') . ' ' . state_of('v_outage_windows'), 'running running', 'an outage does not stop views');
 $node->kill_worker('v_outage', 'TERM');
 $broker->start;
@@ -253,8 +252,8 @@ is(run_sql('SELECT * FROM v_grown'), sums_of(41, 110), 'start latest means the f
 # start at a time: the broker's, of the record.
 $broker->create_topic('since', 1);
 $broker->produce_records('since', 0, records(1, 10));
-my $since = run_sql('SELECT pg_sleep(0.2); SELECT clock_timestamp(); SELECT pg_sleep(0.2)');
-$since =~ s/^\s+|\s+$//g;
+my $since = run_sql(q{SELECT clock_timestamp() + interval '100 ms'});
+$node->until_true("SELECT clock_timestamp() > timestamptz '$since' + interval '100 ms'");
 $broker->produce_records('since', 0, records(11, 30));
 create_stream('since', start => $since);
 create_view('v_since', "SELECT $sums FROM since");
@@ -368,8 +367,7 @@ $locker->query_safe('BEGIN; LOCK TABLE names');
 $broker->produce_records('blameless', 1, records(101, 300));
 wait_for('v_alone');
 is(run_sql('SELECT * FROM v_alone'), sums_of(1, 300), 'a lock on a table stops only the views that read it');
-run_sql('SELECT pg_sleep(2)');
-is(run_sql('SELECT n FROM v_joined'), 100, 'which wait');
+ok(holds_for(2, sub { run_sql('SELECT n FROM v_joined') == 100 }), 'which wait');
 is(state_of('v_joined'), 'running', 'and do not stop');
 check_bystander('a table locked');
 $locker->query_safe('COMMIT');

@@ -70,6 +70,13 @@ SELECT k, pipeline.tumble(at, '1 minute') AS w, count(*) AS n FROM ref_events GR
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT k, random() AS r FROM ref_events;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT k FROM ref_events WHERE at > now() - interval '1 hour';
 CREATE VIEW r WITH (pipeline.continuous) AS
+SELECT e.k FROM ref_events e, LATERAL (SELECT 1 WHERE e.at > now() - interval '1 hour') recent;
+CREATE VIEW r WITH (pipeline.continuous) AS
+SELECT e.k, days FROM ref_events e, generate_series(e.at, now(), interval '1 day') days;
+CREATE VIEW r WITH (pipeline.continuous) AS SELECT ctid, k FROM ref_events;
+CREATE VIEW r WITH (pipeline.continuous) AS SELECT k, count(ctid) FROM ref_events GROUP BY k;
+CREATE VIEW r WITH (pipeline.continuous) AS SELECT count(*) FROM ref_events GROUP BY ctid;
+CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT pipeline.tumble(other, '1 minute') AS w, count(*) FROM ref_events GROUP BY w;
 CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT pipeline.tumble(at + interval '1 hour', '1 minute') AS w, count(*) FROM ref_events GROUP BY w;

@@ -80,7 +80,20 @@ void
 cq_refuse_clock_in(const CqPath *path, int level, Query *query)
 {
 	CqClock clock = {path, level, query, 0, false, false};
+	int rti = 0;
+	ListCell *lc;
 
+	/* LATERAL: what stands beside the stream may refer to it */
+	foreach (lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (++rti == path->levels[level].rti)
+			continue;
+		clock_walker((Node *) rte->subquery, &clock);
+		clock_walker((Node *) rte->functions, &clock);
+		clock_walker((Node *) rte->values_lists, &clock);
+	}
 	clock_walker((Node *) query->targetList, &clock);
 	clock_walker((Node *) query->jointree, &clock);
 	clock_walker(query->havingQual, &clock);

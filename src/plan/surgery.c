@@ -66,7 +66,8 @@ cq_surgery_add_output(const CqPath *path, Query *stage, Node *expr, const char *
 	int n = list_length(stage->targetList);
 	ListCell *lc;
 
-	foreach (lc, stage->targetList)
+	/* not the ordinal: who asks for the stream's ctid is refused by cq_path_columns() */
+	for_each_from(lc, stage->targetList, 1)
 	{
 		if (equal(lfirst_node(TargetEntry, lc)->expr, expr))
 			return foreach_current_index(lc);

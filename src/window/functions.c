@@ -31,6 +31,7 @@ typedef struct WindowSet
 	int64 start_step; /* added to get the next window */
 	int64 end_step;
 	int64 last_end;
+	bool done;
 } WindowSet;
 
 PG_FUNCTION_INFO_V1(cq_tumble_timestamptz);
@@ -297,10 +298,16 @@ set_next(FunctionCallInfo fcinfo)
 	WindowSet *set = call->user_fctx;
 	Datum window;
 
-	if (set->end > set->last_end)
+	if (set->done)
 		SRF_RETURN_DONE(call);
 	window = make_window(set->range, set->start, set->end);
-	set->start += set->start_step;
-	set->end += set->end_step;
+
+	/* a step beyond the last end might be beyond all timestamps, and int64 */
+	set->done = (uint64) set->last_end - (uint64) set->end < (uint64) set->end_step;
+	if (!set->done)
+	{
+		set->start += set->start_step;
+		set->end += set->end_step;
+	}
 	SRF_RETURN_NEXT(call, window);
 }

@@ -135,6 +135,17 @@ DROP VIEW again;
 DROP FOREIGN TABLE ddl_clicks CASCADE;
 SELECT * FROM leftovers;
 
+-- a type of a column that the view shows: dropping it drops the view, and the hidden table only once
+CREATE TYPE ddl_mood AS ENUM ('sad', 'glad');
+CREATE FOREIGN TABLE ddl_moods (at timestamptz, mood ddl_mood) SERVER pipeline_local
+  OPTIONS (event_time 'at', out_of_orderness '0');
+CREATE VIEW moods WITH (pipeline.continuous) AS SELECT mood, count(*) FROM ddl_moods GROUP BY mood;
+SET client_min_messages = warning;
+DROP TYPE ddl_mood CASCADE;
+RESET client_min_messages;
+SELECT * FROM leftovers;
+DROP FOREIGN TABLE ddl_moods;
+
 -- in a transaction that is rolled back nothing remains; a savepoint is like one
 CREATE FOREIGN TABLE ddl_clicks (at timestamptz, page text) SERVER pipeline_local
   OPTIONS (event_time 'at', out_of_orderness '0');

@@ -19,6 +19,8 @@
  *		ours.  Dropping it reaches q_N and through V1 turns into dropping v,
  *		which is refused without CASCADE.
  *	V3. v never depends on q_N: pg_dump could not order the two.
+ *	V4. Neither does a column of t_N go alone: where its type or collation can
+ *		be dropped, the column is a part of v of its own.
  *
  * Hidden relations are made by the functions beneath the utility commands and
  * not by commands, as the system: event triggers must not see them, because
@@ -30,6 +32,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -78,6 +81,7 @@ static void define_user_view(const CqView *view, const CqPlan *plan);
 static Query *select_from_result(const CqView *view, TupleDesc desc);
 static void refuse_dml(Oid view);
 static void revoke_writing(Oid table, Oid owner);
+static void record_columns(Oid table, const ObjectAddress *whole);
 static bool is_part_of(Oid part, Oid view);
 static AttrNumber stored_column(const Query *query, AttrNumber resno, Oid table);
 static AttrNumber stored_var(const Query *query, Node *expr, Oid table);
@@ -449,7 +453,34 @@ cq_parts_record(const CqView *view)
 			continue;
 		ObjectAddressSet(part, RelationRelationId, parts[i]);
 		recordDependencyOn(&part, &whole, DEPENDENCY_INTERNAL);
+		if (parts[i] == view->result)
+			record_columns(parts[i], &whole);
 	}
+}
+
+/*
+ * DROP TYPE ... CASCADE reaches a column of t_N, through it v, and through v the
+ * whole of t_N, which would then be dropped before its column.  A column that
+ * is a part of v itself turns into dropping v at once.
+ */
+static void
+record_columns(Oid table, const ObjectAddress *whole)
+{
+	Relation rel = relation_open(table, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(rel);
+	ObjectAddress part;
+	int i;
+
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->atttypid < FirstUnpinnedObjectId && att->attcollation < FirstUnpinnedObjectId)
+			continue;
+		ObjectAddressSubSet(part, RelationRelationId, table, att->attnum);
+		recordDependencyOn(&part, whole, DEPENDENCY_INTERNAL);
+	}
+	relation_close(rel, NoLock);
 }
 
 static bool

@@ -32,7 +32,6 @@ ALTER FOREIGN TABLE s_local OPTIONS (SET idle_timeout 'off', ADD max_ahead '1 da
 ALTER FOREIGN TABLE s_local OPTIONS (SET idle_timeout 'now');
 ALTER FOREIGN TABLE s_local OPTIONS (DROP out_of_orderness);
 ALTER FOREIGN TABLE s_local DROP COLUMN at;
-ALTER FOREIGN TABLE s_local RENAME COLUMN at TO happened;
 DROP FOREIGN TABLE s_local;
 
 CREATE FOREIGN TABLE s (at timestamptz) SERVER pipeline_local OPTIONS (even_time 'at');
@@ -81,3 +80,19 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER s_kafka OPTIONS ("sasl.username" 'u'
 ALTER USER MAPPING FOR CURRENT_USER SERVER s_kafka OPTIONS (SET "sasl.password" 'q');
 DROP USER MAPPING FOR CURRENT_USER SERVER s_kafka;
 DROP SERVER s_kafka CASCADE;
+
+-- a renamed column keeps its meaning: options follow, and JSON is read under the old name
+CREATE SERVER renamed_shop FOREIGN DATA WRAPPER pipeline_kafka OPTIONS (bootstrap_servers 'localhost:1');
+CREATE FOREIGN TABLE renamed (id int, "a.b" text, at timestamptz, other text OPTIONS (field 'x.y'))
+  SERVER renamed_shop OPTIONS (topic 't', event_time 'at', out_of_orderness '0', primary_key 'id, "a.b"');
+ALTER FOREIGN TABLE renamed RENAME COLUMN "a.b" TO "Odd, name";
+ALTER FOREIGN TABLE renamed RENAME COLUMN at TO moment;
+ALTER FOREIGN TABLE renamed RENAME COLUMN other TO another;
+\d renamed
+CREATE FOREIGN TABLE renamed_local (id int, at timestamptz) SERVER pipeline_local
+  OPTIONS (event_time 'at', out_of_orderness '0');
+ALTER FOREIGN TABLE renamed_local RENAME COLUMN at TO moment;
+INSERT INTO renamed_local VALUES (1, '2024-01-01');
+SELECT count(moment) FROM renamed_local;
+DROP FOREIGN TABLE renamed, renamed_local;
+DROP SERVER renamed_shop;

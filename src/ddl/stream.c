@@ -15,9 +15,13 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_foreign_table.h"
+#include "commands/tablecmds.h"
 #include "foreign/foreign.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -25,6 +29,7 @@
 #include "catalog/catalog.h"
 #include "compat.h"
 #include "ddl/handlers.h"
+#include "decode/format.h"
 #include "monitor/slots.h"
 #include "source/local/local.h"
 #include "source/stream.h"
@@ -33,6 +38,13 @@ static bool is_local(Oid stream);
 static void check_changes(Oid stream, const AlterTableStmt *stmt);
 static void refuse_change(Oid stream, const char *what);
 static void check_table_options(Oid stream, List *options);
+static void carry_name(const CqStream *before, AttrNumber attnum, const char *old_name,
+					   const char *new_name);
+static bool read_by_name(const CqStream *stream, AttrNumber attnum);
+static char *path_of(const char *key);
+static char *names_of(Oid stream, List *attnums);
+static DefElem *set_option(const char *name, char *value);
+static AlterTableCmd *alter_command(AlterTableType type, const char *column, List *options);
 static void tell_views(Oid stream);
 static void tell_views_of_server(const char *server_name);
 
@@ -148,16 +160,119 @@ refuse_change(Oid stream, const char *what)
 			errhint("Create another foreign table for the new definition, and a view on it."));
 }
 
-/* Options name columns, and hidden tables have columns of the same names. */
+/* Options name columns; and the documents of a topic know nothing of the new name. */
 void
 cq_rename_stream_column(CqUtility *utility, Oid stream)
 {
+	RenameStmt *stmt = (RenameStmt *) utility->pstmt->utilityStmt;
+	AttrNumber attnum = get_attnum(stream, stmt->subname);
+	char *old_name = pstrdup(stmt->subname);
+	char *new_name = pstrdup(stmt->newname);
+	CqStream *before = attnum > 0 ? cq_stream_load(stream) : NULL;
+
 	cq_utility_next(utility);
 	CommandCounterIncrement();
+	if (before)
+		carry_name(before, attnum, old_name, new_name);
 	if (is_local(stream))
 		cq_local_stream_altered(stream);
 	(void) cq_stream_load(stream);
 	tell_views(stream);
+}
+
+static void
+carry_name(const CqStream *before, AttrNumber attnum, const char *old_name, const char *new_name)
+{
+	List *options = NIL;
+	List *commands = NIL;
+
+	if (before->event_time == attnum)
+		options = lappend(options, set_option("event_time", pstrdup(new_name)));
+	if (list_member_int(before->primary_key, attnum))
+		options = lappend(options,
+						  set_option("primary_key", names_of(before->relid, before->primary_key)));
+	if (list_member_int(before->partition_key, attnum))
+		options =
+			lappend(options,
+					set_option("partition_key", names_of(before->relid, before->partition_key)));
+	if (options != NIL)
+		commands = lappend(commands, alter_command(AT_GenericOptions, NULL, options));
+	if (read_by_name(before, attnum))
+	{
+		DefElem *field = makeDefElem(pstrdup("field"), (Node *) makeString(path_of(old_name)), -1);
+
+		commands =
+			lappend(commands,
+					alter_command(AT_AlterColumnGenericOptions, new_name, list_make1(field)));
+	}
+	if (commands == NIL)
+		return;
+	AlterTableInternal(before->relid, commands, false);
+	CommandCounterIncrement();
+}
+
+/* Is the column's value the one that stands under the column's name in a document? */
+static bool
+read_by_name(const CqStream *stream, AttrNumber attnum)
+{
+	ListCell *lc;
+
+	if (stream->kind != CQ_STREAM_KAFKA || stream->format != CQ_FORMAT_JSON ||
+		!cq_column_in_payload(&stream->columns[attnum - 1]))
+		return false;
+	foreach (lc, GetForeignColumnOptions(stream->relid, attnum))
+		if (strcmp(lfirst_node(DefElem, lc)->defname, "field") == 0)
+			return false;
+	return true;
+}
+
+/* A key as the option "field" wants it written. */
+static char *
+path_of(const char *key)
+{
+	StringInfoData path;
+
+	initStringInfo(&path);
+	for (; *key != '\0'; key++)
+	{
+		if (*key == '.' || *key == '\\')
+			appendStringInfoChar(&path, '\\');
+		appendStringInfoChar(&path, *key);
+	}
+	return path.data;
+}
+
+/* Columns as the options "primary_key" and "partition_key" want them written. */
+static char *
+names_of(Oid stream, List *attnums)
+{
+	StringInfoData names;
+	ListCell *lc;
+
+	initStringInfo(&names);
+	foreach (lc, attnums)
+		appendStringInfo(&names,
+						 "%s%s",
+						 names.len > 0 ? ", " : "",
+						 quote_identifier(get_attname(stream, (AttrNumber) lfirst_int(lc), false)));
+	return names.data;
+}
+
+static DefElem *
+set_option(const char *name, char *value)
+{
+	return makeDefElemExtended(NULL, pstrdup(name), (Node *) makeString(value), DEFELEM_SET, -1);
+}
+
+static AlterTableCmd *
+alter_command(AlterTableType type, const char *column, List *options)
+{
+	AlterTableCmd *command = makeNode(AlterTableCmd);
+
+	command->subtype = type;
+	command->name = column ? pstrdup(column) : NULL;
+	command->def = (Node *) options;
+	return command;
 }
 
 static void

@@ -291,6 +291,20 @@ cq_compat_rte_permissions(Query *query, RangeTblEntry *rte)
 #endif
 }
 
+/* The role with whose rights an entry is read; InvalidOid = that of the session. */
+static inline Oid
+cq_compat_rte_check_as_user(Query *query, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	if (rte->perminfoindex == 0)
+		return InvalidOid;
+	return getRTEPermissionInfo(query->rteperminfos, rte)->checkAsUser;
+#else
+	(void) query;
+	return rte->checkAsUser;
+#endif
+}
+
 static inline void
 cq_compat_rte_clear_permissions(RangeTblEntry *rte)
 {

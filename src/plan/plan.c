@@ -61,6 +61,8 @@ cq_plan_query(const Query *query, int emit, const char *view_name)
 	cq_classify(path, emit, plan, &clauses);
 	sort_dropped = split(path, plan, clauses);
 	check_clock(path, plan);
+	if (plan->upper != NULL)
+		cq_refuse_lent_rights(plan->upper, view_name);
 	plan->columns = cq_path_columns(path, plan->stage, Max(path->split, 0));
 	plan->stage_has_joins = other_relation_walker((Node *) plan->stage, &plan->stream);
 	views_to_check(plan, views);

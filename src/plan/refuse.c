@@ -16,12 +16,16 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rls.h"
 
+#include "compat.h"
 #include "plan/refuse.h"
 #include "plan/window_key.h"
 
@@ -46,6 +50,8 @@ static bool facts_walker(Node *node, CqClock *clock);
 static void facts_of_var(Var *var, CqClock *clock);
 static bool clock_value_walker(Node *node, void *context);
 static bool reads_clock(Oid function, void *context);
+static bool lent_rights_walker(Node *node, const char *view_name);
+static void check_lent_rights(RangeTblEntry *rte, Oid lender, const char *view_name);
 
 void
 cq_refuse(const char *view_name, const char *what, const char *detail, const char *hint)
@@ -97,6 +103,12 @@ cq_refuse_clock_in(const CqPath *path, int level, Query *query)
 	clock_walker((Node *) query->targetList, &clock);
 	clock_walker((Node *) query->jointree, &clock);
 	clock_walker(query->havingQual, &clock);
+}
+
+void
+cq_refuse_lent_rights(Query *upper, const char *view_name)
+{
+	lent_rights_walker((Node *) upper, view_name);
 }
 
 void
@@ -334,4 +346,48 @@ reads_clock(Oid function, void *context)
 		default:
 			return false;
 	}
+}
+
+static bool
+lent_rights_walker(Node *node, const char *view_name)
+{
+	Query *query = (Query *) node;
+	ListCell *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, lent_rights_walker, (void *) view_name);
+	foreach (lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+		Oid lender;
+
+		if (rte->rtekind != RTE_RELATION || !OidIsValid(rte->relid))
+			continue;
+		lender = cq_compat_rte_check_as_user(query, rte);
+		if (OidIsValid(lender) && lender != GetUserId())
+			check_lent_rights(rte, lender, view_name);
+	}
+	return query_tree_walker(query, lent_rights_walker, (void *) view_name, 0);
+}
+
+/* A view's rule knows one role only, so what another view lends is lost in it. */
+static void
+check_lent_rights(RangeTblEntry *rte, Oid lender, const char *view_name)
+{
+	if (pg_class_aclcheck(rte->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(rte->relid, GetUserId(), true) == RLS_NONE &&
+		check_enable_rls(rte->relid, lender, true) == RLS_NONE)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			errmsg("continuous view \"%s\" cannot read relation \"%s\" with the rights of a view "
+				   "in between",
+				   view_name,
+				   get_rel_name(rte->relid)),
+			errdetail("What stands above the groups of a view without windows is read with the "
+					  "rights of the continuous view's owner."),
+			errhint("Grant SELECT on the relation to the owner, or join it when reading the "
+					"continuous view."));
 }

@@ -28,6 +28,12 @@ extern void cq_refuse_clock(const CqPath *path, int first, int last);
 /* The same for one query that stands for the given level. */
 extern void cq_refuse_clock_in(const CqPath *path, int level, Query *query);
 
+/*
+ * Refuse relations that an upper query reads through a view of another owner if
+ * the continuous view's owner, as whom it will be read, would see something else.
+ */
+extern void cq_refuse_lent_rights(Query *upper, const char *view_name);
+
 /* Refuse LIMIT and OFFSET on the levels from first downwards. */
 extern void cq_refuse_limit(const CqPath *path, int first);
 

@@ -79,6 +79,8 @@ cq_checkpoint_run(CqRun *run, bool advance)
 		return why_not;
 	dirty = batches_run(run, &drained);
 	commit_began_us = now_us();
+	if (drained && cq_watermark_all_idle(run->source))
+		cq_watermark_advance(&run->watermark, run->clock_to);
 	if (drained && advance)
 	{
 		TimestampTz before = run->watermark.view;

@@ -52,7 +52,11 @@ cq_intake(CqRun *run, int max)
 		at = decode_until_error(run, at, n, now);
 	cq_run_as_system(saved);
 	for (i = 0; i < n; i++)
+	{
 		run->checkpoint.counters.bytes_in += source->records[i].payload_len;
+		/* a partition that has records, good or bad, is not on its way to being idle */
+		source->partitions[source->records[i].partition].caught_up_since_us = 0;
+	}
 	run->checkpoint.counters.events_in += n;
 	return n;
 }

@@ -71,6 +71,7 @@ cq_run_begin(int64 id, int64 owner_epoch, CqSource *source, MemoryContext source
 	cq_run_as_system(saved);
 	run_open_source(run, source_context);
 	cq_watermark_init(&run->watermark, run->stream, run->checkpoint.closed_to);
+	run->clock_to = DT_NOBEGIN;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -80,6 +80,8 @@ typedef struct CqRun
 	int64 lost_counted; /* of what the source has given up */
 	CqPhase phase;
 	CqBatch batch;
+	TimestampTz clock_to; /* how far the clock may move the watermark if there is no event left;
+						   * DT_NOBEGIN = not at all */
 
 	/* of the checkpoint under way */
 	CqStage *stage;

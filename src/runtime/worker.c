@@ -312,7 +312,8 @@ idle_clock_advance(Worker *worker, bool unreachable)
 /*
  * With everything idle the watermark follows the clock as far as the open
  * windows: each closes when the clock has passed its end and the bound on
- * disorder.
+ * disorder.  The checkpoint moves it, after it has looked for events: what came
+ * while this worker slept, or waited for a lock, is not late.
  */
 static bool
 idle_close_due(Worker *worker, long *wait_ms)
@@ -321,6 +322,7 @@ idle_close_due(Worker *worker, long *wait_ms)
 	TimestampTz deadline;
 	TimestampTz now;
 
+	run->clock_to = DT_NOBEGIN;
 	if (run->op == NULL || run->plan->window.kind == CQ_WINDOW_NONE ||
 		!cq_watermark_all_idle(run->source))
 		return false;
@@ -334,9 +336,7 @@ idle_close_due(Worker *worker, long *wait_ms)
 		*wait_ms = Min(*wait_ms, (deadline - now) / 1000 + 1);
 		return false;
 	}
-	cq_watermark_advance(&run->watermark,
-						 Min(now - run->stream->out_of_orderness_us,
-							 cq_operator_last_end(run->op)));
+	run->clock_to = Min(now - run->stream->out_of_orderness_us, cq_operator_last_end(run->op));
 	return true;
 }
 

@@ -125,7 +125,8 @@ cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreacha
 		else if (next_us < 0 || p->caught_up_since_us + timeout_us < next_us)
 			next_us = p->caught_up_since_us + timeout_us;
 	}
-	if (changed)
+	/* one that was behind may have caught up meanwhile, and holds the others no longer */
+	if (changed || source->npartitions > 1)
 		cq_watermark_refresh(wm, source);
 	return next_us;
 }

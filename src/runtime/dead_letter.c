@@ -30,6 +30,9 @@
 
 #define DEAD_LETTER_COLUMNS 10
 
+/* Columns of a late table besides the stream's. */
+#define LATE_COLUMNS 5
+
 static const char *keep_bytes(const char *bytes, Size *len);
 static void keep_row(CqRun *run, const CqRecord *record, CqDeadLetter *letter);
 static Datum bytes_datum(const char *bytes, Size len);
@@ -102,8 +105,10 @@ keep_row(CqRun *run, const CqRecord *record, CqDeadLetter *letter)
 	Datum json =
 		DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(tuple, RelationGetDescr(rel)));
 
-	letter->payload = VARDATA_ANY(DatumGetPointer(json));
 	letter->payload_len = VARSIZE_ANY_EXHDR(DatumGetPointer(json));
+	letter->payload = keep_bytes(VARDATA_ANY(DatumGetPointer(json)), &letter->payload_len);
+	pfree(DatumGetPointer(json));
+	heap_freetuple(tuple);
 	table_close(rel, NoLock);
 }
 
@@ -153,6 +158,37 @@ cq_dead_letters_write(CqRun *run)
 	run->dead_letters = NIL;
 }
 
+void
+cq_late_check(CqRun *run)
+{
+	Relation rel;
+	int column = -1;
+	int n = 0;
+	bool fits = true;
+
+	if (!OidIsValid(run->view.late) || !run->view.options.store_late)
+		return;
+	rel = table_open(run->view.late, AccessShareLock);
+	while ((column = bms_next_member(run->columns, column)) >= 0 && fits)
+	{
+		fits = n < RelationGetNumberOfAttributes(rel) &&
+			   TupleDescAttr(RelationGetDescr(rel), n)->atttypid ==
+				   run->stream->columns[column - 1].type;
+		n++;
+	}
+	fits = fits && n + LATE_COLUMNS == RelationGetNumberOfAttributes(rel);
+	if (!fits)
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("table \"%s\" does not have the columns of late rows",
+					   RelationGetRelationName(rel)),
+				errdetail("The view reads other columns of stream \"%s\" than when it was created.",
+						  run->stream->name),
+				errhint("Undo the change of what the view reads, or drop the view and create it "
+						"again."));
+	table_close(rel, AccessShareLock);
+}
+
 /*
  * The late table has the stream's columns that the view reads, in their order,
  * then late_windows, arrived_at, watermark, partition, offset.
@@ -187,12 +223,7 @@ cq_late_event(CqRun *run, int ordinal, TimestampTz window_start, TimestampTz win
 	values[n++] = TimestampTzGetDatum(event->watermark);
 	values[n++] = Int32GetDatum(run->source->partitions[event->partition].id);
 	values[n++] = Int64GetDatum(event->offset);
-	if (n != RelationGetNumberOfAttributes(run->late_rel))
-		ereport(ERROR,
-				errcode(CQ_ERRCODE_STOP),
-				errmsg("table \"%s\" does not have the columns of late rows",
-					   RelationGetRelationName(run->late_rel)),
-				errhint("Somebody altered the table. Drop the view and create it again."));
+	Assert(n == RelationGetNumberOfAttributes(run->late_rel));
 	cq_output_insert(run->late, values, nulls);
 	MemoryContextSwitchTo(old);
 }

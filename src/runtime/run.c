@@ -66,7 +66,9 @@ cq_run_begin(int64 id, int64 owner_epoch, CqSource *source, MemoryContext source
 	saved = cq_run_as_owner(run);
 	run_load_stream(run, source_context);
 	run_plan(run, context);
-	run->decoder = cq_decoder_create(run->stream, run->plan->columns);
+	run->columns = bms_copy(run->plan->columns);
+	run->decoder = cq_decoder_create(run->stream, run->columns);
+	cq_late_check(run);
 	run_create_operator(run);
 	cq_run_as_system(saved);
 	run_open_source(run, source_context);
@@ -202,7 +204,8 @@ cq_run_replan(CqRun *run)
 	saved = cq_run_as_owner(run);
 	run_plan(run, run->plan_context);
 	cq_run_as_system(saved);
-	same_columns = relation_natts(run->stream->relid) == run->stream->ncolumns;
+	same_columns = relation_natts(run->stream->relid) == run->stream->ncolumns &&
+				   bms_equal(run->plan->columns, run->columns);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -269,7 +272,11 @@ run_restore_positions(CqRun *run)
 		p->max_event_time = saved ? saved->max_event_time : DT_NOBEGIN;
 		p->max_disorder_us = saved ? saved->max_disorder_us : 0;
 		if (saved && saved->cursor)
+		{
+			if (p->cursor)
+				pfree(p->cursor);
 			p->cursor = MemoryContextStrdup(source->context, saved->cursor);
+		}
 	}
 	source->ops->seek(source);
 }

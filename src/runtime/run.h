@@ -72,7 +72,8 @@ typedef struct CqRun
 	CqPrepared *stage_prepared;
 	CqPrepared *close_prepared; /* NULL unless rows leave on window close */
 	CqDecoder *decoder;
-	CqOperator *op; /* NULL for APPEND */
+	Bitmapset *columns; /* of the stream, that the decoder fills */
+	CqOperator *op;		/* NULL for APPEND */
 	CqWatermark watermark;
 	CqCheckpoint checkpoint;
 	CqSource *source;
@@ -108,7 +109,7 @@ extern CqRun *cq_run_begin(int64 id, int64 owner_epoch, CqSource *source,
 
 /*
  * Plan again after something that the plan depends on changed; false if that
- * is not enough, because the stream has other columns now.
+ * is not enough, because the stream has other columns now or others are read.
  */
 extern bool cq_run_replan(CqRun *run);
 
@@ -155,6 +156,12 @@ extern void cq_dead_letter(CqRun *run, const CqRecord *record, int sqlstate, con
 
 /* Write the dead letters of this checkpoint. */
 extern void cq_dead_letters_write(CqRun *run);
+
+/*
+ * Stop unless the late table has the columns that the view reads: an ordinary
+ * view between it and the stream may have been replaced.
+ */
+extern void cq_late_check(CqRun *run);
 
 /* Keep or count a late event. */
 extern void cq_late_event(CqRun *run, int ordinal, TimestampTz window_start,

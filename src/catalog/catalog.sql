@@ -78,9 +78,10 @@ CREATE TABLE pipeline_data.dead_letters (
   sqlstate text NOT NULL,
   message text NOT NULL,
   key bytea,
-  payload bytea,
-  PRIMARY KEY (view, stream, partition, "offset")
+  payload bytea
 );
+-- Not unique: offsets come again when a topic was recreated and its loss accepted.
+CREATE INDEX dead_letters_record ON pipeline_data.dead_letters (view, stream, partition, "offset");
 
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.views', '');

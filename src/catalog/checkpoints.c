@@ -24,6 +24,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "libpq/pqformat.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -61,6 +62,7 @@ enum
 
 PG_FUNCTION_INFO_V1(cq_partitions);
 
+static bool row_is_ours(Relation rel, const CqCheckpoint *checkpoint);
 static HeapTuple checkpoint_form(Relation rel, const CqCheckpoint *checkpoint);
 static void checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint);
 static bytea *partitions_pack(const CqPartition *partitions, int npartitions);
@@ -101,6 +103,13 @@ cq_checkpoint_lock(CqCheckpoint *checkpoint)
 	TM_Result result;
 	bool isnull;
 
+	if (!row_is_ours(rel, checkpoint))
+	{
+		HeapTuple row = cq_table_find(rel, COL_TASK, Int64GetDatum(checkpoint->task));
+
+		if (HeapTupleIsValid(row))
+			checkpoint->tid = row->t_self;
+	}
 	result = table_tuple_lock(rel,
 							  &checkpoint->tid,
 							  GetActiveSnapshot(),
@@ -119,6 +128,27 @@ cq_checkpoint_lock(CqCheckpoint *checkpoint)
 					   (long long) checkpoint->task));
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
+}
+
+/*
+ * Is the row still at its place?  VACUUM FULL moves it, and then there may be
+ * nothing at all where it was.
+ */
+static bool
+row_is_ours(Relation rel, const CqCheckpoint *checkpoint)
+{
+	ItemPointerData tid = checkpoint->tid;
+	TupleTableSlot *slot;
+	bool ours;
+	bool isnull;
+
+	if (ItemPointerGetBlockNumber(&tid) >= RelationGetNumberOfBlocks(rel))
+		return false;
+	slot = table_slot_create(rel, NULL);
+	ours = table_tuple_fetch_row_version(rel, &tid, GetActiveSnapshot(), slot) &&
+		   DatumGetInt64(slot_getattr(slot, COL_TASK, &isnull)) == checkpoint->task;
+	ExecDropSingleTupleTableSlot(slot);
+	return ours;
 }
 
 void

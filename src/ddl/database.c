@@ -4,8 +4,8 @@
  *
  * CREATE DATABASE ... TEMPLATE, DROP DATABASE, RENAME and SET TABLESPACE fail
  * when anybody is connected to the database, and a worker is somebody.  So
- * workers are sent away before and may come back after, whatever happens in
- * between.  None of this needs the extension in the database where the
+ * workers are sent away before and may come back when the transaction has ended,
+ * however it ends: before, they would not see what the statement has done.  None of this needs the extension in the database where the
  * statement is given.
  *
  * A session without the right to do it must not stop workers by trying, so
@@ -28,7 +28,6 @@
 #include "monitor/slots.h"
 
 static void run_without_workers(CqUtility *utility, Oid database, bool dropping);
-static void release(int code, Datum database);
 static Oid owned_database(const char *name);
 static Oid copyable_database(const char *name);
 static bool may_create_databases(void);
@@ -95,22 +94,10 @@ run_without_workers(CqUtility *utility, Oid database, bool dropping)
 		return;
 	}
 
-	/* A session may also end in here, by pg_terminate_backend: PG_TRY would miss that. */
-	PG_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(database));
-	{
-		cq_database_hold(database);
-		cq_utility_next(utility);
-		if (dropping)
-			cq_slots_remove_database(database);
-	}
-	PG_END_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(database));
-	cq_database_release(database);
-}
-
-static void
-release(int code, Datum database)
-{
-	cq_database_release(DatumGetObjectId(database));
+	cq_database_hold(database);
+	cq_utility_next(utility);
+	if (dropping)
+		cq_slots_remove_database(database);
 }
 
 /*

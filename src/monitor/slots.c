@@ -44,20 +44,31 @@ typedef struct PendingAction
 	struct PendingAction *next;
 } PendingAction;
 
+/* A hold of this transaction; in its own memory. */
+typedef struct Hold
+{
+	Oid database;
+	struct Hold *next;
+} Hold;
+
 CqShared *cq_shared = NULL;
 
 static shmem_request_hook_type previous_shmem_request_hook = NULL;
 static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
 static PendingAction *pending_actions = NULL;
+static Hold *holds = NULL;
 static bool callbacks_registered = false;
 
 static void request_shmem(void);
 static void startup_shmem(void);
 static Size shared_size(void);
+static void register_callbacks(void);
 static void xact_callback(XactEvent event, void *arg);
 static void subxact_callback(SubXactEvent event, SubTransactionId subxact, SubTransactionId parent,
 							 void *arg);
+static void actions_run(PendingAction *list);
 static void action_run(const PendingAction *pending);
+static void holds_release(void);
 static CqDatabaseSlot *database_slot(Oid database, bool create);
 static void slot_stop_worker(CqTaskSlot *slot);
 static void slot_free(int index);
@@ -241,7 +252,6 @@ cq_slot_changed(Oid database, int64 task)
 void
 cq_slots_remove_database(Oid database)
 {
-	CqDatabaseSlot *db;
 	int i;
 
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
@@ -251,9 +261,6 @@ cq_slots_remove_database(Oid database)
 			slot_stop_worker(&cq_shared->tasks[i]);
 			slot_free(i);
 		}
-	db = database_slot(database, false);
-	if (db)
-		db->probed = false;
 	LWLockRelease(cq_shared->lock);
 }
 
@@ -300,12 +307,7 @@ cq_slots_at_commit(CqSlotAction action, int64 task)
 
 	if (cq_shared == NULL)
 		return;
-	if (!callbacks_registered)
-	{
-		RegisterXactCallback(xact_callback, NULL);
-		RegisterSubXactCallback(subxact_callback, NULL);
-		callbacks_registered = true;
-	}
+	register_callbacks();
 	pending = MemoryContextAllocZero(TopTransactionContext, sizeof(PendingAction));
 	pending->action = action;
 	pending->database = MyDatabaseId;
@@ -315,21 +317,39 @@ cq_slots_at_commit(CqSlotAction action, int64 task)
 	pending_actions = pending;
 }
 
+static void
+register_callbacks(void)
+{
+	if (callbacks_registered)
+		return;
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+	callbacks_registered = true;
+}
+
 /*
- * The list is in the transaction's own memory, newest first.  A prepared
- * transaction's actions are lost here and found again by the next probe.
+ * The lists are in the transaction's own memory.  A prepared transaction's
+ * actions are lost here and found again by the next probe.
  */
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	PendingAction *list = pending_actions;
-	PendingAction *oldest_first = NULL;
+	PendingAction *actions = pending_actions;
 
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 	pending_actions = NULL;
-	if (event != XACT_EVENT_COMMIT)
-		return;
+	if (event == XACT_EVENT_COMMIT)
+		actions_run(actions);
+	holds_release();
+}
+
+/* The list is newest first. */
+static void
+actions_run(PendingAction *list)
+{
+	PendingAction *oldest_first = NULL;
+
 	while (list)
 	{
 		PendingAction *next = list->next;
@@ -395,7 +415,11 @@ action_run(const PendingAction *pending)
 	}
 }
 
-/* Caller must hold the lock (exclusively to create); NULL if there is none or no room. */
+/*
+ * Caller must hold the lock (exclusively to create); NULL if there is none or
+ * no room.  A slot that is neither held nor waits for a probe says nothing, so
+ * it can be had for another database; this one's may be gone by now.
+ */
 static CqDatabaseSlot *
 database_slot(Oid database, bool create)
 {
@@ -408,13 +432,14 @@ database_slot(Oid database, bool create)
 
 		if (db->database == database)
 			return db;
-		if (!OidIsValid(db->database) && free_slot == NULL)
+		if ((!OidIsValid(db->database) || (db->holds == 0 && db->probed)) && free_slot == NULL)
 			free_slot = db;
 	}
 	if (create && free_slot)
 	{
 		memset(free_slot, 0, sizeof(CqDatabaseSlot));
 		free_slot->database = database;
+		free_slot->probed = true;
 		return free_slot;
 	}
 	return NULL;
@@ -423,13 +448,20 @@ database_slot(Oid database, bool create)
 void
 cq_database_hold(Oid database)
 {
+	Hold *hold = MemoryContextAlloc(TopTransactionContext, sizeof(Hold));
 	TimestampTz give_up;
 	CqDatabaseSlot *db;
 
+	register_callbacks();
+	hold->database = database;
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
 	db = database_slot(database, true);
 	if (db)
+	{
 		db->holds++;
+		hold->next = holds;
+		holds = hold;
+	}
 	LWLockRelease(cq_shared->lock);
 
 	give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOLD_WAIT_MS);
@@ -461,15 +493,22 @@ cq_database_hold(Oid database)
 	}
 }
 
-void
-cq_database_release(Oid database)
+static void
+holds_release(void)
 {
-	CqDatabaseSlot *db;
+	Hold *released = holds;
 
+	if (released == NULL)
+		return;
+	holds = NULL;
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
-	db = database_slot(database, false);
-	if (db && db->holds > 0)
-		db->holds--;
+	for (; released; released = released->next)
+	{
+		CqDatabaseSlot *db = database_slot(released->database, false);
+
+		if (db && db->holds > 0)
+			db->holds--;
+	}
 	LWLockRelease(cq_shared->lock);
 	cq_launcher_wake();
 }

@@ -136,11 +136,10 @@ typedef enum CqSlotAction
 extern void cq_slots_at_commit(CqSlotAction action, int64 task);
 
 /*
- * Keep workers out of a database: terminate those there and wait until they
- * are gone (at most 5 s).  Balanced by release, which the caller guarantees.
+ * Keep workers out of a database until the current transaction ends: terminate
+ * those there and wait until they are gone (at most 5 s).
  */
 extern void cq_database_hold(Oid database);
-extern void cq_database_release(Oid database);
 
 /* Find a task's slot; caller must hold cq_shared->lock.  -1 if none. */
 extern int cq_slot_find(Oid database, int64 task);

@@ -61,7 +61,8 @@ static void launcher_attach(void);
 static void launcher_detach(int code, Datum arg);
 static void databases_list(void);
 static bool database_next_to_probe(Oid *database);
-static void database_probe(Oid database);
+static bool database_probe(Oid database);
+static void database_probe_again(Oid database);
 static void worker_init(BackgroundWorker *worker, const char *function, const char *name);
 static long workers_start(void);
 static bool worker_start(int index);
@@ -105,6 +106,7 @@ cq_launcher_main(Datum arg)
 	{
 		Oid database;
 		long nap_ms;
+		bool no_slot;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -118,10 +120,12 @@ cq_launcher_main(Datum arg)
 			cq_shared->probe_all = false;
 			databases_list();
 		}
-		while (database_next_to_probe(&database))
-			database_probe(database);
+		while ((no_slot = database_next_to_probe(&database)) && database_probe(database))
+			;
 		handles_check();
 		nap_ms = workers_start();
+		if (no_slot)
+			nap_ms = Min(nap_ms, NO_SLOT_RETRY_MS);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 nap_ms,
@@ -180,10 +184,12 @@ databases_list(void)
 			if (cq_shared->databases[i].database == db->oid)
 				slot = &cq_shared->databases[i];
 		for (i = 0; i < CQ_MAX_DATABASES && slot == NULL; i++)
-			if (!OidIsValid(cq_shared->databases[i].database))
+			if (!OidIsValid(cq_shared->databases[i].database) ||
+				(cq_shared->databases[i].holds == 0 && cq_shared->databases[i].probed))
 			{
 				slot = &cq_shared->databases[i];
 				slot->database = db->oid;
+				slot->holds = 0;
 			}
 		if (slot)
 			slot->probed = false;
@@ -215,10 +221,14 @@ database_next_to_probe(Oid *database)
 	return found;
 }
 
-/* Run one probe to its end.  It does no more than read three small tables. */
-static void
+/*
+ * Run one probe to its end.  It does no more than read three small tables.
+ * False if there is no worker slot for it; it is tried again then.
+ */
+static bool
 database_probe(Oid database)
 {
+	static bool reported = false;
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 
@@ -227,14 +237,32 @@ database_probe(Oid database)
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
-		ereport(LOG,
-				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				errmsg("could not look for continuous views: no background worker slot is free"),
-				errhint("Increase max_worker_processes."));
-		return;
+		if (!reported)
+			ereport(LOG,
+					errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					errmsg(
+						"could not look for continuous views: no background worker slot is free"),
+					errhint("Increase max_worker_processes."));
+		reported = true;
+		database_probe_again(database);
+		return false;
 	}
+	reported = false;
 	(void) WaitForBackgroundWorkerShutdown(handle);
 	pfree(handle);
+	return true;
+}
+
+static void
+database_probe_again(Oid database)
+{
+	int i;
+
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < CQ_MAX_DATABASES; i++)
+		if (cq_shared->databases[i].database == database)
+			cq_shared->databases[i].probed = false;
+	LWLockRelease(cq_shared->lock);
 }
 
 /* Probe: put the tasks of one database into slots. */

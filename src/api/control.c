@@ -134,7 +134,7 @@ advance_view(int64 id, TimestampTz to)
 
 	if (!cq_task_load(id, &task) || (task.has_advance && task.advance_to >= to))
 		return;
-	cq_task_set_advance(id, true, to);
+	cq_task_set_advance(id, to);
 	cq_slots_at_commit(CQ_SLOT_CHANGED, id);
 }
 

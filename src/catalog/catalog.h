@@ -112,7 +112,10 @@ extern bool cq_task_load(int64 id, CqTask *task);
 extern bool
 cq_task_is_ours(const CqTask *task); /* created or adopted here, not restored from elsewhere */
 extern void cq_task_set_state(int64 id, CqTaskState state, const char *reason);
-extern void cq_task_set_advance(int64 id, bool pending, TimestampTz advance_to);
+extern void cq_task_set_advance(int64 id, TimestampTz advance_to);
+
+/* Forget a pending advance, unless another one has been asked for meanwhile. */
+extern void cq_task_clear_advance(int64 id, TimestampTz applied);
 extern void cq_task_set_accept_loss(int64 id, bool accept_loss);
 extern void cq_tasks_adopt(void);	 /* give all tasks this database's identity */
 extern List *cq_tasks_running(void); /* of int64 *: ids of tasks in state running that are ours */

@@ -148,11 +148,25 @@ cq_task_set_state(int64 id, CqTaskState state, const char *reason)
 }
 
 void
-cq_task_set_advance(int64 id, bool pending, TimestampTz advance_to)
+cq_task_set_advance(int64 id, TimestampTz advance_to)
 {
 	Relation rel = cq_table_open("tasks", RowExclusiveLock);
 
-	cq_table_set(rel, task_row(rel, id), COL_ADVANCE_TO, TimestampTzGetDatum(advance_to), !pending);
+	cq_table_set(rel, task_row(rel, id), COL_ADVANCE_TO, TimestampTzGetDatum(advance_to), false);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+cq_task_clear_advance(int64 id, TimestampTz applied)
+{
+	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+	HeapTuple row = task_row(rel, id);
+	CqTask task;
+
+	task_from_row(rel, row, &task);
+	if (task.has_advance && task.advance_to == applied)
+		cq_table_set(rel, row, COL_ADVANCE_TO, (Datum) 0, true);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }

@@ -265,7 +265,7 @@ advance_apply(CqRun *run)
 	if (TIMESTAMP_IS_NOEND(to))
 		to = run->op ? cq_operator_last_end(run->op) : DT_NOBEGIN;
 	cq_watermark_advance(&run->watermark, to);
-	cq_task_set_advance(run->id, false, 0);
+	cq_task_clear_advance(run->id, run->task.advance_to);
 }
 
 static bool

@@ -226,8 +226,10 @@ cq_publish_wishes(void)
 void
 cq_publish_wait_done(uint64 ticket)
 {
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
 	if (slot_is_mine())
 		my_slot->wait_done = ticket;
+	LWLockRelease(cq_shared->lock);
 }
 
 void
@@ -237,10 +239,10 @@ cq_publish_restart_after(int delay_ms)
 }
 
 void
-cq_publish_disable(CqActivity activity)
+cq_publish_disable(CqActivity activity, uint64 change)
 {
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
-	if (slot_is_mine())
+	if (slot_is_mine() && my_slot->change == change)
 	{
 		my_slot->enabled = false;
 		my_slot->activity = activity;

@@ -39,5 +39,9 @@ extern void cq_publish_wait_done(uint64 ticket);
 /* This worker leaves and should come again, not before then. */
 extern void cq_publish_restart_after(int delay_ms);
 
-/* This worker leaves and must not come again until it is enabled (stopped, paused). */
-extern void cq_publish_disable(CqActivity activity);
+/*
+ * This worker leaves and must not come again until it is enabled (stopped,
+ * paused).  Nothing is done if the slot has changed since: somebody may just
+ * have enabled it.
+ */
+extern void cq_publish_disable(CqActivity activity, uint64 change);

@@ -86,6 +86,9 @@ run_load_catalog(CqRun *run)
 	if (!cq_extension_exists() || !cq_view_load(run->id, &run->view) ||
 		!cq_task_load(run->id, &run->task) || !cq_checkpoint_load(run->id, &run->checkpoint))
 		return false;
+	/* the slot may say otherwise for a moment: a probe read the row before it was changed */
+	if (run->task.state != CQ_TASK_RUNNING || !cq_task_is_ours(&run->task))
+		return false;
 	run->owner = relation_owner(run->view.view);
 	return OidIsValid(run->owner);
 }

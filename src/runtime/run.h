@@ -101,7 +101,7 @@ typedef struct CqRun
 /*
  * Build a run from the catalog, in a transaction of its own, with all its
  * memory in context, which the caller deletes to end it.  NULL if the task is
- * gone.  source is the worker's, NULL if none is open: one is opened in
+ * gone or should not run.  source is the worker's, NULL if none is open: one is opened in
  * source_context.
  */
 extern CqRun *cq_run_begin(int64 id, int64 owner_epoch, CqSource *source,

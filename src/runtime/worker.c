@@ -50,6 +50,7 @@
 
 #define BACKOFF_FIRST_MS   200
 #define BACKOFF_LONGEST_MS 60000
+#define BACKOFF_FATAL_MS   5000
 #define LOCKED_RETRY_MS	   20
 #define LONGEST_WAIT_MS	   1000
 #define TRIM_INTERVAL_US   INT64CONST(5000000)
@@ -122,7 +123,10 @@ cq_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	if (!cq_publish_attach(&worker->args))
 		proc_exit(0);
+	/* whoever fails here, or while handling an error, must not be started again at once */
+	cq_publish_restart_after(BACKOFF_FATAL_MS);
 	BackgroundWorkerInitializeConnectionByOid(worker->args.database, InvalidOid, 0);
+	cq_publish_restart_after(0);
 	before_shmem_exit(source_close_at_exit, PointerGetDatum(worker));
 	settings_pin();
 	worker->source_context =
@@ -201,7 +205,7 @@ run_prepare(Worker *worker)
 							   &worker->care);
 	if (worker->run == NULL)
 	{
-		cq_publish_disable(CQ_ACTIVITY_NOT_STARTED);
+		cq_publish_disable(CQ_ACTIVITY_NOT_STARTED, worker->seen_change);
 		proc_exit(0);
 	}
 	worker->source = worker->run->source;
@@ -412,6 +416,7 @@ static void
 care_relax(Worker *worker)
 {
 	CqCare *care = &worker->care;
+	ListCell *lc;
 
 	if (!care->careful)
 		return;
@@ -421,7 +426,9 @@ care_relax(Worker *worker)
 	else if (care->max_events == cq_batch_size)
 	{
 		care->careful = false;
-		list_free(care->condemned);
+		foreach (lc, care->condemned)
+			pfree(((CqCondemned *) lfirst(lc))->message);
+		list_free_deep(care->condemned);
 		care->condemned = NIL;
 	}
 }
@@ -477,6 +484,7 @@ error_handle(Worker *worker)
 	bool given_way;
 
 	HOLD_INTERRUPTS();
+	cq_publish_restart_after(BACKOFF_FATAL_MS);
 	MemoryContextSwitchTo(TopMemoryContext);
 	error = CopyErrorData();
 	blamed = record_blamed(worker, error);
@@ -512,6 +520,7 @@ error_handle(Worker *worker)
 				Min((int64) BACKOFF_FIRST_MS << Min(failures - 1, 9), BACKOFF_LONGEST_MS);
 	}
 	FreeErrorData(error);
+	cq_publish_restart_after(0);
 }
 
 /*
@@ -563,6 +572,10 @@ run_discard(Worker *worker, bool keep_source)
 		return;
 	worker->source_committed = false;
 	worker->source = NULL;
+	/* the next source's descriptor may have the same number and yet be another one */
+	if (worker->events)
+		FreeWaitEventSet(worker->events);
+	worker->events = NULL;
 	if (source)
 		source->ops->close(source);
 	MemoryContextReset(worker->source_context);
@@ -572,6 +585,7 @@ run_discard(Worker *worker, bool keep_source)
 static void
 task_stop(Worker *worker, const ErrorData *error)
 {
+	uint64 change = cq_publish_wishes().change;
 	CqTask task;
 	char *reason = error->message;
 
@@ -588,7 +602,7 @@ task_stop(Worker *worker, const ErrorData *error)
 		cq_task_set_state(worker->args.task, CQ_TASK_STOPPED, reason);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	cq_publish_disable(CQ_ACTIVITY_STOPPED);
+	cq_publish_disable(CQ_ACTIVITY_STOPPED, change);
 	proc_exit(0);
 }
 

@@ -19,3 +19,6 @@
 
 /* The source cannot be read now (broker unreachable, ...); try again later. */
 #define CQ_ERRCODE_SOURCE_UNAVAILABLE MAKE_SQLSTATE('P', 'L', '0', '0', '3')
+
+/* Abort and run the checkpoint again at once, as run->care says by now. */
+#define CQ_ERRCODE_AGAIN MAKE_SQLSTATE('P', 'L', '0', '0', '4')

@@ -28,6 +28,7 @@
 
 #include "catalog/catalog.h"
 #include "compat.h"
+#include "decode/decoder.h"
 #include "ddl/handlers.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
@@ -108,6 +109,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	query = analyse_query(utility, stmt);
 	plan = cq_plan_query(query, view.options.emit, name);
 	cq_operator_check(plan);
+	(void) cq_decoder_create(cq_stream_load(plan->stream), plan->columns);
 	cq_identity_check_rights(query, utility->query_string);
 	check_tablespace();
 

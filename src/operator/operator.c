@@ -343,7 +343,7 @@ check_memory(CqOperator *operator)
 	operator->unchecked = 0;
 	if (bytes > (Size) cq_state_memory_kb * 1024)
 		ereport(ERROR,
-				errcode(ERRCODE_OUT_OF_MEMORY),
+				errcode(CQ_ERRCODE_STOP),
 				errmsg("operator state does not fit into memory"),
 				errdetail("The state of " INT64_FORMAT " groups in %d panes takes %zu kB; "
 						  "the limit is %d kB.",

@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -133,6 +134,7 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	run->result_rel = run->late_rel = run->chunks_rel = NULL;
 	run->dead_letters = NIL;
 	run->set_aside_bytes = 0;
+	run->batches = 0;
 	run->locked = false;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -228,6 +230,7 @@ batches_run(CqRun *run, bool *drained)
 		}
 		cq_evaluate(run);
 		run->source->ops->advance(run->source, n);
+		run->batches++;
 		any = true;
 		if (run->care->careful || now_us() >= stop_at_us || run->set_aside_bytes > SET_ASIDE_LIMIT)
 			return any;
@@ -328,6 +331,7 @@ state_save(CqRun *run)
 	saved = cq_run_as_owner(run);
 	cq_operator_save(run->op, run->chunks_rel);
 	cq_run_as_system(saved);
+	run->chunk_blocks = RelationGetNumberOfBlocks(run->chunks_rel);
 }
 
 /* Index expressions of the user's are evaluated here, hence as the owner. */

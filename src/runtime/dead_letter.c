@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -24,15 +25,21 @@
 #include "compat.h"
 #include "errors.h"
 #include "runtime/run.h"
+#include "settings.h"
 
 /* More of a record than this is not kept. */
 #define KEEP_BYTES (256 * 1024)
+
+/* Messages of input functions quote what they were given, however long. */
+#define KEEP_MESSAGE 1000
 
 #define DEAD_LETTER_COLUMNS 10
 
 /* Columns of a late table besides the stream's. */
 #define LATE_COLUMNS 5
 
+static void stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate)
+	pg_attribute_noreturn();
 static const char *keep_bytes(const char *bytes, Size *len);
 static void keep_row(CqRun *run, const CqRecord *record, CqDeadLetter *letter);
 static Datum bytes_datum(const char *bytes, Size len);
@@ -51,16 +58,7 @@ cq_dead_letter(CqRun *run, const CqRecord *record, int sqlstate, const char *mes
 			run->checkpoint.counters.skipped++;
 			return;
 		case CQ_ON_ERROR_STOP:
-			ereport(
-				ERROR,
-				errcode(CQ_ERRCODE_STOP),
-				errmsg("record at partition %d, offset %lld of stream \"%s\" cannot be processed",
-					   partition,
-					   (long long) record->offset,
-					   run->stream->name),
-				errdetail("SQLSTATE %s.", unpack_sql_state(sqlstate)),
-				errhint(
-					"Set the stream's option on_error to dead_letter or skip, then run pipeline.resume()."));
+			stop_at(run, record, partition, sqlstate);
 		case CQ_ON_ERROR_DEAD_LETTER:
 			break;
 	}
@@ -70,7 +68,7 @@ cq_dead_letter(CqRun *run, const CqRecord *record, int sqlstate, const char *mes
 	letter->offset = record->offset;
 	letter->broker_time = record->timestamp;
 	letter->sqlstate = sqlstate;
-	letter->message = pstrdup(message);
+	letter->message = pnstrdup(message, pg_mbcliplen(message, strlen(message), KEEP_MESSAGE));
 	letter->key_len = record->key_len;
 	letter->key = keep_bytes(record->key, &letter->key_len);
 	letter->payload_len = record->payload_len;
@@ -81,6 +79,35 @@ cq_dead_letter(CqRun *run, const CqRecord *record, int sqlstate, const char *mes
 	run->set_aside_bytes += sizeof(CqDeadLetter) + letter->key_len + letter->payload_len;
 	run->checkpoint.counters.dead_letters++;
 	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Stop in front of a record.  What came before it counts: unless it is the
+ * first of its checkpoint, the checkpoint is run again with only the records
+ * before it, and this one begins the next.
+ */
+static void
+stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate)
+{
+	int before = (int) (record - run->source->records);
+
+	if (before > 0 || run->batches > 0)
+	{
+		run->care->careful = true;
+		run->care->max_events = before > 0 ? before : cq_batch_size;
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_AGAIN),
+				errmsg_internal("checkpoint ends before a record that stops the view"));
+	}
+	ereport(ERROR,
+			errcode(CQ_ERRCODE_STOP),
+			errmsg("record at partition %d, offset %lld of stream \"%s\" cannot be processed",
+				   partition,
+				   (long long) record->offset,
+				   run->stream->name),
+			errdetail("SQLSTATE %s.", unpack_sql_state(sqlstate)),
+			errhint("Set the stream's option on_error to dead_letter or skip, then run "
+					"pipeline.resume()."));
 }
 
 static const char *

@@ -78,7 +78,8 @@ typedef struct CqRun
 	CqCheckpoint checkpoint;
 	CqSource *source;
 	CqCare *care;
-	int64 lost_counted; /* of what the source has given up */
+	BlockNumber chunk_blocks; /* size of the chunk table after the last checkpoint */
+	int64 lost_counted;		  /* of what the source has given up */
 	CqPhase phase;
 	CqBatch batch;
 	TimestampTz clock_to; /* how far the clock may move the watermark if there is no event left;
@@ -94,6 +95,7 @@ typedef struct CqRun
 	List *dead_letters;	   /* of CqDeadLetter * */
 	int last_late_ordinal; /* an event is late for a window once, however many rows it gave */
 	int last_untimed_ordinal;
+	int batches;		  /* taken over so far */
 	Size set_aside_bytes; /* of dead letters, in memory until written */
 	bool locked;		  /* position row taken */
 } CqRun;

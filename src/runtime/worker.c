@@ -44,6 +44,7 @@
 #include "monitor/wait_event.h"
 #include "runtime/publish.h"
 #include "runtime/run.h"
+#include "runtime/vacuum.h"
 #include "runtime/worker.h"
 #include "settings.h"
 #include "source/local/local.h"
@@ -81,6 +82,7 @@ typedef struct Worker
 	int64 paced_until_us; /* do not begin another small checkpoint before */
 	int64 trimmed_at_us;
 	int64 last_checkpoint_us;
+	BlockNumber vacuumed_blocks; /* size of the chunk table at its last vacuum */
 	WaitEventSet *events;
 	int events_fd;
 	bool waiting_for_lock;
@@ -102,6 +104,7 @@ static void wait_check(Worker *worker);
 static void worker_wait(Worker *worker, long wait_ms);
 static void care_relax(Worker *worker);
 static void trim_when_due(Worker *worker);
+static void vacuum_when_due(Worker *worker);
 static void error_handle(Worker *worker);
 static bool record_blamed(Worker *worker, const ErrorData *error);
 static void run_discard(Worker *worker, bool keep_source);
@@ -241,6 +244,7 @@ worker_step(Worker *worker)
 		return false;
 	wait_check(worker);
 	trim_when_due(worker);
+	vacuum_when_due(worker);
 	if (wait_ms > 0)
 		worker_wait(worker, wait_ms);
 	return true;
@@ -460,6 +464,22 @@ worker_wait(Worker *worker, long wait_ms)
 		ResetLatch(MyLatch);
 }
 
+static void
+vacuum_when_due(Worker *worker)
+{
+	CqRun *run = worker->run;
+	CqOperatorStats stats;
+
+	if (run->op == NULL)
+		return;
+	worker->vacuumed_blocks = Min(worker->vacuumed_blocks, run->chunk_blocks);
+	cq_operator_stats(run->op, &stats);
+	if (!cq_vacuum_due(run->chunk_blocks, worker->vacuumed_blocks, stats.chunk_bytes))
+		return;
+	cq_vacuum(run->view.chunks);
+	worker->vacuumed_blocks = run->chunk_blocks;
+}
+
 /* Drop what all readers of a local stream have read. */
 static void
 trim_when_due(Worker *worker)
@@ -487,7 +507,7 @@ error_handle(Worker *worker)
 	cq_publish_restart_after(BACKOFF_FATAL_MS);
 	MemoryContextSwitchTo(TopMemoryContext);
 	error = CopyErrorData();
-	blamed = record_blamed(worker, error);
+	blamed = error->sqlerrcode == CQ_ERRCODE_AGAIN || record_blamed(worker, error);
 	given_way = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	if (!blamed && !given_way)
 		EmitErrorReport();

@@ -7,7 +7,7 @@
  * a view, and short-lived probes, one per database, after a start, a promotion
  * or a reload of the configuration.
  *
- *	  probe_all ──► list pg_database ──► probe each ──► slots ──► a worker each
+ *	  probe_all -> list pg_database -> probe each -> slots -> a worker each
  *
  * Workers are never restarted by the postmaster but by the launcher, not before
  * slot->start_after, which the worker sets when it leaves after an error.  A

@@ -2,8 +2,7 @@
  * worker.c
  *	  The process that runs one task: wait, checkpoint, recover.
  *
- *	  ┌─► interrupts ─► wishes ─► source upkeep ─► checkpoint? ─► wait ─┐
- *	  └───────────────────────────────────────────────────────────────┘
+ *	  interrupts -> wishes -> source upkeep -> checkpoint? -> wait, and again
  *
  * Errors come to one place, error_handle().  It aborts the transaction,
  * throws the run away and decides by the SQLSTATE:

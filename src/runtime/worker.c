@@ -498,14 +498,18 @@ trim_when_due(Worker *worker)
 static void
 error_handle(Worker *worker)
 {
+	MemoryContext context;
 	ErrorData *error;
 	bool blamed;
 	bool given_way;
 
 	HOLD_INTERRUPTS();
 	cq_publish_restart_after(BACKOFF_FATAL_MS);
-	MemoryContextSwitchTo(TopMemoryContext);
+	/* FreeErrorData() leaves some of a copy behind */
+	context = AllocSetContextCreate(TopMemoryContext, "pipeline error", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
+	MemoryContextSwitchTo(TopMemoryContext);
 	blamed = error->sqlerrcode == CQ_ERRCODE_AGAIN || record_blamed(worker, error);
 	given_way = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	if (!blamed && !given_way)
@@ -538,7 +542,7 @@ error_handle(Worker *worker)
 			worker->retry_ms =
 				Min((int64) BACKOFF_FIRST_MS << Min(failures - 1, 9), BACKOFF_LONGEST_MS);
 	}
-	FreeErrorData(error);
+	MemoryContextDelete(context);
 	cq_publish_restart_after(0);
 }
 

@@ -4,9 +4,10 @@
  *
  * CREATE DATABASE ... TEMPLATE, DROP DATABASE, RENAME and SET TABLESPACE fail
  * when anybody is connected to the database, and a worker is somebody.  So
- * workers are sent away before and may come back when the transaction has ended,
- * however it ends: before, they would not see what the statement has done.  None of this needs the extension in the database where the
- * statement is given.
+ * workers are sent away before and may come back when the transaction has
+ * ended, however it ends: before, they would not see what the statement has
+ * done.  None of this needs the extension in the database where the statement
+ * is given.
  *
  * A session without the right to do it must not stop workers by trying, so
  * the right is checked before; the statement itself checks it again.

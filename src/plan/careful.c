@@ -93,7 +93,7 @@ run_range(CqCareful *careful, int first, int count)
 	FreeErrorData(error);
 }
 
-/* Run a part in a subtransaction; the error, if there is one, is returned in the caller's context. */
+/* Run a part in a subtransaction; an error is returned in the caller's context. */
 static ErrorData *
 try_range(CqCareful *careful, int first, int count, CqPart *part, CqStageCounts *counts)
 {

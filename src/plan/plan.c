@@ -92,7 +92,7 @@ cq_plan_upper_query(const CqPlan *plan, Oid result_table)
 	return upper;
 }
 
-/* What concerns the query as a whole, after rewriting: views of tables and row security included. */
+/* What concerns the whole query, after rewriting: views of tables and row security too. */
 static void
 check_whole(Query *tree, const char *view_name, List *views, CqPlan *plan)
 {

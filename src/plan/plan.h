@@ -72,7 +72,7 @@ typedef struct CqKey
 
 typedef struct CqAggregate
 {
-	Aggref *aggref;	  /* arguments rewritten to Vars of OUTER_VAR = stage columns (1-based attno) */
+	Aggref *aggref;	  /* arguments are Vars of OUTER_VAR: stage columns, 1-based */
 	int nargs;		  /* direct, transition arguments */
 	int *arg_columns; /* 0-based stage columns */
 	int filter_column; /* 0-based boolean stage column; -1 = none */
@@ -84,7 +84,7 @@ typedef struct CqPlan
 	CqEmit emit;
 	Oid stream; /* foreign table */
 	Bitmapset
-		*columns;	 /* attribute numbers of the stream that the query reads, with its event time */
+		*columns;	 /* attribute numbers read of the stream, event time included */
 	CqWindow window; /* kind NONE for unwindowed and append */
 
 	/*
@@ -118,7 +118,7 @@ typedef struct CqPlan
 	 */
 	Query *upper;
 
-	/* What the plan depends on besides: to be watched and locked by all that is prepared from it. */
+	/* What the plan depends on besides: watched and locked by all prepared from it. */
 	List *relations;   /* of Oid: everything the whole query reads, expanded views included */
 	List *inval_items; /* of PlanInvalItem *: its functions and types */
 
@@ -141,5 +141,5 @@ extern Query *cq_plan_stored_query(Oid query_view);
 /* CHANGES: the upper query reading the result table, for the definition of the user's view. */
 extern Query *cq_plan_upper_query(const CqPlan *plan, Oid result_table);
 
-/* A readable tree of stage, operator and close query, with PostgreSQL's plans; for pipeline.explain(). */
+/* Stage, operator and close query as a readable tree, for pipeline.explain(). */
 extern char *cq_plan_explain(const CqPlan *plan);

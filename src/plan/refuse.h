@@ -16,7 +16,7 @@
 extern void cq_refuse(const char *view_name, const char *what, const char *detail, const char *hint)
 	pg_attribute_noreturn();
 
-/* Refuse what is not supported wherever it stands: locks, samples, changes of data, other windows. */
+/* Refuse what is not supported anywhere: locks, samples, changes of data, other windows. */
 extern void cq_refuse_unsupported(Query *tree, const char *view_name);
 
 /* Refuse volatile functions; rewritten is the whole query after rewriting. */

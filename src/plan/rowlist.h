@@ -18,7 +18,7 @@ extern CqRowList *cq_row_list_create(TupleDesc desc);
 
 extern void cq_row_list_add(CqRowList *list, int ordinal, TupleTableSlot *row);
 
-/* Give out all rows, in the order of their ordinals; those of one event in the order they came in. */
+/* Give out all rows in the order of their ordinals; those of one event as they came in. */
 extern void cq_row_list_give(CqRowList *list, CqRowConsumer consume, void *arg);
 
 /* Number of different ordinals, after giving. */

@@ -134,7 +134,7 @@ cq_launcher_main(Datum arg)
 	}
 }
 
-/* After a restart of the launcher alone, workers that were just starting have no handle any more. */
+/* After a restart of the launcher alone, starting workers have no handle any more. */
 static void
 launcher_attach(void)
 {

@@ -22,7 +22,7 @@ extern void cq_publish_activity(const char *view_name, CqActivity activity);
 /* Watermark, state and partitions after a checkpoint or a change of the source. */
 extern void cq_publish_progress(const CqRun *run, int64 checkpoint_us);
 
-/* Note an error; retry_ms is when the next attempt will be.  failures counts on until cq_publish_success(). */
+/* Note an error; returns how many there were in a row, until cq_publish_success(). */
 extern int cq_publish_error(int sqlstate, const char *message);
 extern void cq_publish_success(void);
 

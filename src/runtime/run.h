@@ -61,7 +61,7 @@ typedef struct CqDeadLetter
 typedef struct CqRun
 {
 	MemoryContext context;			  /* of the run */
-	MemoryContext plan_context;		  /* of plan, stage and close; replaced when they are stale */
+	MemoryContext plan_context;		  /* of plan, stage, close; replaced when stale */
 	MemoryContext checkpoint_context; /* reset after each checkpoint */
 	int64 id;
 	Oid owner;

@@ -37,7 +37,7 @@ typedef struct CqPartition
 	int64 max_disorder_us;		/* furthest that an event was behind max_event_time */
 
 	/* known to this worker only */
-	int64 end_offset;			/* log's end (high watermark), CQ_OFFSET_UNKNOWN if not known yet */
+	int64 end_offset;			/* log's end (high watermark) or CQ_OFFSET_UNKNOWN */
 	bool caught_up;				/* the last answer put the log's end at our position */
 	bool idle;					/* caught up for idle_timeout */
 	int64 caught_up_since_us;	/* monotonic; when the present spell of being caught up began */

@@ -69,7 +69,7 @@ typedef struct CqStreamColumn
 	Oid type;
 	int32 typmod;
 	Oid collation;
-	List *path; /* of char *: keys from the document's root to the value; one member unless nested */
+	List *path; /* of char *: keys from the document's root to the value */
 	CqMetadata metadata;
 	CqTimeFormat time_format;
 	Node *generation; /* expression of a generated column (Vars of varno 1), else NULL */

@@ -36,7 +36,7 @@ cq_watermark_init(CqWatermark *wm, const CqStream *stream, TimestampTz closed_to
 	wm->stream_mark = DT_NOBEGIN;
 }
 
-/* Event times are finite, so subtracting the bound stays above DT_NOBEGIN's neighbourhood or stops there. */
+/* Event times are finite; what would fall below the range of timestamps counts as none. */
 static TimestampTz
 partition_mark(const CqWatermark *wm, const CqPartition *partition)
 {

@@ -116,7 +116,7 @@ typedef struct CqKafkaSource
 	int topic_partitions; /* -1 = not known */
 	bool first_start;	  /* positions are still to be found as the "start" option says */
 	bool read_before;	  /* so the topic did exist */
-	bool doubt;			  /* brokers said that there is no such topic; verify when there is again */
+	bool doubt;			  /* brokers said there is no such topic; verify later */
 	int missing_answers;
 	int shrunk_answers;
 	bool accept_loss;

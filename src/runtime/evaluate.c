@@ -82,13 +82,22 @@ row_append(CqRun *run, TupleTableSlot *row)
 static void
 event_untimed(CqRun *run, int ordinal)
 {
+	const CqEvent *event = &run->batch.events[ordinal];
+	const CqRecord *record = &run->source->records[event->record];
+
 	if (run->last_untimed_ordinal == ordinal)
 		return;
 	run->last_untimed_ordinal = ordinal;
-	cq_dead_letter(run,
-				   &run->source->records[run->batch.events[ordinal].record],
-				   ERRCODE_NULL_VALUE_NOT_ALLOWED,
-				   "event time is null or infinite");
+	if (event->has_time)
+		cq_dead_letter(run,
+					   record,
+					   ERRCODE_DATETIME_VALUE_OUT_OF_RANGE,
+					   "the window of the event is out of range");
+	else
+		cq_dead_letter(run,
+					   record,
+					   ERRCODE_NULL_VALUE_NOT_ALLOWED,
+					   "event time is null or infinite");
 }
 
 static void

@@ -50,3 +50,19 @@ SELECT pipeline.wait_for('q_cte');
 SELECT * FROM q_cte ORDER BY minute, n, label;
 DROP FOREIGN TABLE q_events CASCADE;
 DROP TABLE q_labels;
+
+-- an error over the groups of a window fails for ever and is no record's: the view stops, others go on
+CREATE FOREIGN TABLE c_ratio (at timestamptz, k text, v int) SERVER pipeline_local
+  OPTIONS (event_time 'at', out_of_orderness '0');
+CREATE VIEW c_divides WITH (pipeline.continuous) AS
+SELECT k, pipeline.tumble(at, '1 minute') AS w, sum(v) / (count(*) - 3) AS q FROM c_ratio GROUP BY k, w;
+CREATE VIEW c_counts WITH (pipeline.continuous) AS
+SELECT k, pipeline.tumble(at, '1 minute') AS w, count(*) AS n FROM c_ratio GROUP BY k, w;
+INSERT INTO c_ratio SELECT timestamptz '2024-01-01 00:00:00Z' + g * interval '1 second', 'a', g FROM generate_series(1, 3) g;
+INSERT INTO c_ratio VALUES ('2024-01-01 00:02:00Z', 'b', 1);
+SELECT pipeline.wait_for('c_counts', '30 seconds');
+SELECT k, lower(w) AT TIME ZONE 'UTC' AS minute, n FROM c_counts;
+SELECT pipeline.wait_for('c_divides', '30 seconds');
+SELECT state, reason FROM pipeline.views WHERE view = 'c_divides'::regclass;
+SELECT count(*) FROM pipeline.dead_letters WHERE view = 'c_divides'::regclass;
+DROP FOREIGN TABLE c_ratio CASCADE;

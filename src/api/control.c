@@ -44,6 +44,7 @@ cq_pause(PG_FUNCTION_ARGS)
 	CqView view;
 	CqTask task;
 
+	PreventCommandIfReadOnly("pipeline.pause()");
 	cq_api_own_view(PG_GETARG_OID(0), &view, &task);
 	if (task.state == CQ_TASK_STOPPED)
 		ereport(ERROR,
@@ -64,6 +65,7 @@ cq_resume(PG_FUNCTION_ARGS)
 	CqView view;
 	CqTask task;
 
+	PreventCommandIfReadOnly("pipeline.resume()");
 	cq_api_own_view(PG_GETARG_OID(0), &view, &task);
 	if (!cq_task_is_ours(&task))
 		ereport(ERROR,
@@ -92,6 +94,7 @@ cq_advance_watermark(PG_FUNCTION_ARGS)
 	List *views;
 	ListCell *lc;
 
+	PreventCommandIfReadOnly("pipeline.advance_watermark()");
 	cq_require_preload();
 	check_stream(stream);
 	if (TIMESTAMP_IS_NOBEGIN(to))
@@ -147,6 +150,7 @@ cq_adopt(PG_FUNCTION_ARGS)
 {
 	ListCell *lc;
 
+	PreventCommandIfReadOnly("pipeline.adopt()");
 	cq_require_preload();
 	if (!superuser())
 		ereport(ERROR,

@@ -189,12 +189,15 @@ cq_slot_add(Oid database, int64 task)
 		}
 		slot->change++;
 	}
+	else
+		cq_shared->shortage = true;
 	LWLockRelease(cq_shared->lock);
 	if (index < 0)
 		ereport(WARNING,
 				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				errmsg("no slot is free for continuous view number %lld", (long long) task),
-				errhint("Increase pipeline.max_tasks and restart the server."));
+				errhint("It starts when another view is dropped, or when pipeline.max_tasks is "
+						"increased and the server restarted."));
 	cq_launcher_wake();
 }
 
@@ -289,6 +292,13 @@ slot_free(int index)
 			cq_shared->partitions[i].in_use = false;
 	cq_shared->tasks[index].in_use = false;
 	cq_shared->tasks[index].generation++;
+	if (cq_shared->shortage)
+	{
+		cq_shared->shortage = false;
+		cq_shared->probe_all = true;
+		if (cq_shared->launcher_latch)
+			SetLatch(cq_shared->launcher_latch);
+	}
 }
 
 void

@@ -97,6 +97,7 @@ typedef struct CqShared
 	LWLock *lock;
 	Latch *launcher_latch;
 	pid_t launcher_pid;
+	bool shortage;	/* a task found no slot: look for it when one is freed */
 	bool probe_all; /* launcher: look into every database again */
 	CqDatabaseSlot databases[CQ_MAX_DATABASES];
 	int ntasks; /* array sizes */

@@ -90,6 +90,7 @@ cq_checkpoint_run(CqRun *run, bool advance)
 		dirty = dirty || run->task.has_advance || run->watermark.view != before;
 	}
 	dirty = dirty || cq_checkpoint_due(run);
+	run->phase = CQ_PHASE_FINISH;
 	dirty = windows_close(run) || dirty;
 	if (dirty)
 	{
@@ -99,6 +100,7 @@ cq_checkpoint_run(CqRun *run, bool advance)
 		changes_write(run);
 		state_save(run);
 		outputs_end(run);
+		run->phase = CQ_PHASE_OTHER;
 		cq_dead_letters_write(run);
 		position_write(run, commit_began_us);
 	}
@@ -134,6 +136,7 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	run->result_rel = run->late_rel = run->chunks_rel = NULL;
 	run->dead_letters = NIL;
 	run->set_aside_bytes = 0;
+	run->phase = CQ_PHASE_OTHER;
 	run->batches = 0;
 	run->locked = false;
 	SetCurrentStatementStartTimestamp();

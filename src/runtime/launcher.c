@@ -281,7 +281,14 @@ cq_probe_main(Datum arg)
 		ListCell *lc;
 
 		foreach (lc, cq_tasks_running())
-			cq_slot_add(database, *(int64 *) lfirst(lc));
+		{
+			int64 task = *(int64 *) lfirst(lc);
+			CqTaskSlot slot;
+
+			/* one that is there need not be told anything */
+			if (!cq_slot_read(database, task, &slot) || !slot.enabled)
+				cq_slot_add(database, task);
+		}
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();

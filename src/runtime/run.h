@@ -24,7 +24,8 @@
 typedef enum CqPhase
 {
 	CQ_PHASE_OTHER,
-	CQ_PHASE_EVALUATE /* stage plan or transition functions over the current batch */
+	CQ_PHASE_EVALUATE, /* stage plan or transition functions over the current batch */
+	CQ_PHASE_FINISH	   /* from state to the view's rows */
 } CqPhase;
 
 /* A record that failed where it cannot be singled out in flight; known before the next attempt. */

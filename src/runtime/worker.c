@@ -105,6 +105,7 @@ static void care_relax(Worker *worker);
 static void trim_when_due(Worker *worker);
 static void vacuum_when_due(Worker *worker);
 static void error_handle(Worker *worker);
+static bool rows_impossible(Worker *worker, const ErrorData *error);
 static bool record_blamed(Worker *worker, const ErrorData *error);
 static void run_discard(Worker *worker, bool keep_source);
 static void task_stop(Worker *worker, const ErrorData *error);
@@ -515,6 +516,12 @@ error_handle(Worker *worker)
 	if (!blamed && !given_way)
 		EmitErrorReport();
 	FlushErrorState();
+	if (rows_impossible(worker, error))
+	{
+		error->sqlerrcode = CQ_ERRCODE_STOP;
+		error->detail = error->message;
+		error->message = "the rows of the view cannot be computed";
+	}
 	AbortOutOfAnyTransaction();
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -544,6 +551,17 @@ error_handle(Worker *worker)
 	}
 	MemoryContextDelete(context);
 	cq_publish_restart_after(0);
+}
+
+/*
+ * Does the close query, a final function or an index expression fail on the
+ * data?  It would do so for ever, and no single record can be blamed.
+ */
+static bool
+rows_impossible(Worker *worker, const ErrorData *error)
+{
+	return worker->run && worker->run->phase == CQ_PHASE_FINISH &&
+		   cq_error_is_of_record(error->sqlerrcode);
 }
 
 /*

@@ -44,10 +44,14 @@ sub run_sql
 # Disorder up to 2 s within the bound of 5 s; one event in 500 is ten minutes
 # late, one record in 2000 damaged.
 $broker->create_topic('orders', 2);
-$broker->produce(
-	topic => 'orders', partitions => 2, count => $events, csv => $csv, seed => $seed, size => 160,
-	step => '10ms', disorder => '2s', late_share => 0.002, late_by => '10min', bad_share => 0.0005, bad_kind => 'mixed');
-is_deeply([ $broker->end_offsets('orders') ], [ $events / 2, $events / 2 ], 'all events are in the topic');
+my %spec = (
+	partitions => 2, seed => $seed, size => 160, step => '10ms', disorder => '2s', late_share => 0.002,
+	late_by => '10min', bad_share => 0.0005, bad_kind => 'mixed');
+
+# A part is there beforehand, the rest comes while the views read and are killed.
+my $ahead = 2 * int($events / 5);
+KafkaBroker::events_csv($csv, %spec, count => $events);
+$broker->produce(topic => 'orders', %spec, count => $ahead);
 
 run_sql(qq{
 CREATE TABLE archive ("partition" int, "offset" bigint, seq bigint, key bigint, customer_id bigint, amount numeric, ordered_at timestamptz, country text, bad boolean);
@@ -149,7 +153,10 @@ sub read_with_kills
 }
 
 my $begin = time;
+my $producer = $broker->produce_start(topic => 'orders', %spec, first => $ahead, count => $events - $ahead, rate => int($events / 40));
 is(read_with_kills(), $kills, 'every kill came while events were being read');
+$broker->produce_finish($producer);
+is_deeply([ $broker->end_offsets('orders') ], [ $events / 2, $events / 2 ], 'all events are in the topic');
 $node->until_true("SELECT bool_and(pipeline.wait_for(view, '120 seconds')) FROM pipeline.views", 180);
 take_snapshot();
 run_sql(q{SELECT pipeline.advance_watermark('orders', 'infinity')});

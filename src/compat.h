@@ -124,11 +124,28 @@ static inline ObjectAddress
 cq_compat_define_index(Oid relid, IndexStmt *stmt, bool check_rights)
 {
 #if PG_VERSION_NUM >= 160000
-	return DefineIndex(relid, stmt, InvalidOid, InvalidOid, InvalidOid, -1, false, check_rights, true,
-					   false, false);
+	return DefineIndex(relid,
+					   stmt,
+					   InvalidOid,
+					   InvalidOid,
+					   InvalidOid,
+					   -1,
+					   false,
+					   check_rights,
+					   true,
+					   false,
+					   false);
 #else
-	return DefineIndex(relid, stmt, InvalidOid, InvalidOid, InvalidOid, false, check_rights, true,
-					   false, false);
+	return DefineIndex(relid,
+					   stmt,
+					   InvalidOid,
+					   InvalidOid,
+					   InvalidOid,
+					   false,
+					   check_rights,
+					   true,
+					   false,
+					   false);
 #endif
 }
 
@@ -191,14 +208,41 @@ static inline ForeignPath *
 cq_compat_foreign_path(PlannerInfo *root, RelOptInfo *rel, Cost startup, Cost total)
 {
 #if PG_VERSION_NUM >= 180000
-	return create_foreignscan_path(root, rel, NULL, rel->rows, 0, startup, total, NIL,
-								   rel->lateral_relids, NULL, NIL, NIL);
+	return create_foreignscan_path(root,
+								   rel,
+								   NULL,
+								   rel->rows,
+								   0,
+								   startup,
+								   total,
+								   NIL,
+								   rel->lateral_relids,
+								   NULL,
+								   NIL,
+								   NIL);
 #elif PG_VERSION_NUM >= 170000
-	return create_foreignscan_path(root, rel, NULL, rel->rows, startup, total, NIL,
-								   rel->lateral_relids, NULL, NIL, NIL);
+	return create_foreignscan_path(root,
+								   rel,
+								   NULL,
+								   rel->rows,
+								   startup,
+								   total,
+								   NIL,
+								   rel->lateral_relids,
+								   NULL,
+								   NIL,
+								   NIL);
 #else
-	return create_foreignscan_path(root, rel, NULL, rel->rows, startup, total, NIL,
-								   rel->lateral_relids, NULL, NIL);
+	return create_foreignscan_path(root,
+								   rel,
+								   NULL,
+								   rel->rows,
+								   startup,
+								   total,
+								   NIL,
+								   rel->lateral_relids,
+								   NULL,
+								   NIL);
 #endif
 }
 
@@ -238,10 +282,10 @@ cq_compat_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
  * are kept apart from the range table from 16 on; grouping expressions have a
  * range table entry of their own from 18 on.
  */
+#include "access/sysattr.h"
 #include "nodes/parsenodes.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_relation.h"
-#include "access/sysattr.h"
 
 #if PG_VERSION_NUM >= 160000
 #define CQ_COMPAT_RULE_ENTRIES 0
@@ -377,7 +421,8 @@ cq_compat_rte_set_relid(Query *query, RangeTblEntry *rte)
 {
 #if PG_VERSION_NUM >= 160000
 	if (rte->perminfoindex != 0)
-		((RTEPermissionInfo *) list_nth(query->rteperminfos, rte->perminfoindex - 1))->relid = rte->relid;
+		((RTEPermissionInfo *) list_nth(query->rteperminfos, rte->perminfoindex - 1))->relid =
+			rte->relid;
 #else
 	(void) query;
 	(void) rte;

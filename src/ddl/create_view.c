@@ -28,11 +28,11 @@
 
 #include "catalog/catalog.h"
 #include "compat.h"
-#include "decode/decoder.h"
 #include "ddl/handlers.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
 #include "ddl/view_options.h"
+#include "decode/decoder.h"
 #include "monitor/slots.h"
 #include "operator/operator.h"
 #include "plan/plan.h"

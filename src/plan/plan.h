@@ -72,9 +72,9 @@ typedef struct CqKey
 
 typedef struct CqAggregate
 {
-	Aggref *aggref;	  /* arguments are Vars of OUTER_VAR: stage columns, 1-based */
-	int nargs;		  /* direct, transition arguments */
-	int *arg_columns; /* 0-based stage columns */
+	Aggref *aggref;	   /* arguments are Vars of OUTER_VAR: stage columns, 1-based */
+	int nargs;		   /* direct, transition arguments */
+	int *arg_columns;  /* 0-based stage columns */
 	int filter_column; /* 0-based boolean stage column; -1 = none */
 } CqAggregate;
 
@@ -82,10 +82,9 @@ typedef struct CqPlan
 {
 	CqShape shape;
 	CqEmit emit;
-	Oid stream; /* foreign table */
-	Bitmapset
-		*columns;	 /* attribute numbers read of the stream, event time included */
-	CqWindow window; /* kind NONE for unwindowed and append */
+	Oid stream;			/* foreign table */
+	Bitmapset *columns; /* attribute numbers read of the stream, event time included */
+	CqWindow window;	/* kind NONE for unwindowed and append */
 
 	/*
 	 * The stage query.  Its first output column is the stream row's ctid (the

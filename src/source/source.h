@@ -37,10 +37,10 @@ typedef struct CqPartition
 	int64 max_disorder_us;		/* furthest that an event was behind max_event_time */
 
 	/* known to this worker only */
-	int64 end_offset;			/* log's end (high watermark) or CQ_OFFSET_UNKNOWN */
-	bool caught_up;				/* the last answer put the log's end at our position */
-	bool idle;					/* caught up for idle_timeout */
-	int64 caught_up_since_us;	/* monotonic; when the present spell of being caught up began */
+	int64 end_offset;		  /* log's end (high watermark) or CQ_OFFSET_UNKNOWN */
+	bool caught_up;			  /* the last answer put the log's end at our position */
+	bool idle;				  /* caught up for idle_timeout */
+	int64 caught_up_since_us; /* monotonic; when the present spell of being caught up began */
 	void *source_private;
 } CqPartition;
 
@@ -52,10 +52,10 @@ typedef struct CqRecord
 	TimestampTz timestamp; /* broker's, or the local row's insertion; DT_NOBEGIN if none */
 	const char *payload;   /* NULL = no value (tombstone); not terminated */
 	Size payload_len;
-	const char *key;	   /* NULL = no key */
+	const char *key; /* NULL = no key */
 	Size key_len;
-	void *native;		   /* Kafka: rd_kafka_message_t *, for headers.  Local: unused */
-	Datum *values;		   /* local: the row, natts of the stream; else NULL */
+	void *native;  /* Kafka: rd_kafka_message_t *, for headers.  Local: unused */
+	Datum *values; /* local: the row, natts of the stream; else NULL */
 	bool *nulls;
 } CqRecord;
 
@@ -68,7 +68,7 @@ typedef struct CqSourceOps
 	 * how many.  Called inside a transaction with an active snapshot.  The
 	 * same records come again after cq_source_seek() to the old positions.
 	 */
-	int (*poll) (struct CqSource *source, int max);
+	int (*poll)(struct CqSource *source, int max);
 
 	/*
 	 * After records [0, n) of the last poll were taken over: move the
@@ -76,16 +76,16 @@ typedef struct CqSourceOps
 	 * them.  n may be less than polled; the others come again with the next
 	 * poll.
 	 */
-	void (*advance) (struct CqSource *source, int n);
+	void (*advance)(struct CqSource *source, int n);
 
 	/* Go back to the positions now in source->partitions, after an abort. */
-	void (*seek) (struct CqSource *source);
+	void (*seek)(struct CqSource *source);
 
 	/*
 	 * Is there, as far as is known without asking, something to poll?
 	 * Outside of transactions.
 	 */
-	bool (*ready) (struct CqSource *source);
+	bool (*ready)(struct CqSource *source);
 
 	/*
 	 * Housekeeping outside of transactions: take in answers about partitions
@@ -93,21 +93,21 @@ typedef struct CqSourceOps
 	 * for a retention gap, a deleted or recreated topic).  Returns true if
 	 * source->partitions changed (a partition was found).
 	 */
-	bool (*maintain) (struct CqSource *source);
+	bool (*maintain)(struct CqSource *source);
 
 	/*
 	 * Begin to find out where the logs end now; reached() tells for the same
 	 * ticket, later, whether all records up to there have been handed out and
 	 * taken over by advance().
 	 */
-	int64 (*mark_end) (struct CqSource *source);
-	bool (*reached) (struct CqSource *source, int64 ticket);
+	int64 (*mark_end)(struct CqSource *source);
+	bool (*reached)(struct CqSource *source, int64 ticket);
 
 	/* Is the source out of reach now (time that must not count as idle)? */
-	bool (*unreachable) (struct CqSource *source);
+	bool (*unreachable)(struct CqSource *source);
 
 	/* Give up everything; safe on a half-opened source and inside proc_exit. */
-	void (*close) (struct CqSource *source);
+	void (*close)(struct CqSource *source);
 } CqSourceOps;
 
 typedef struct CqSource
@@ -126,10 +126,12 @@ typedef struct CqSource
  * start, as the stream's "start" option says).  owner is the view's owner,
  * whose user mapping is used.  Called inside a transaction; does not wait.
  */
-extern CqSource *cq_kafka_source_open(const CqStream *stream, Oid owner, const CqPartition *partitions,
-									  int npartitions, MemoryContext context);
-extern CqSource *cq_local_source_open(const CqStream *stream, Oid owner, const CqPartition *partitions,
-									  int npartitions, MemoryContext context);
+extern CqSource *cq_kafka_source_open(const CqStream *stream, Oid owner,
+									  const CqPartition *partitions, int npartitions,
+									  MemoryContext context);
+extern CqSource *cq_local_source_open(const CqStream *stream, Oid owner,
+									  const CqPartition *partitions, int npartitions,
+									  MemoryContext context);
 
 /*
  * A Kafka record's headers, in order; a name may come more than once.  Returns
@@ -137,8 +139,8 @@ extern CqSource *cq_local_source_open(const CqStream *stream, Oid owner, const C
  * names and values belong to the record; a value may be NULL and is not
  * terminated.
  */
-extern int cq_kafka_record_headers(const CqRecord *record, const char ***names, const char ***values,
-								   Size **value_lens);
+extern int cq_kafka_record_headers(const CqRecord *record, const char ***names,
+								   const char ***values, Size **value_lens);
 
 /* Kafka's number of a Kafka record's partition. */
 extern int32 cq_kafka_record_partition(const CqRecord *record);

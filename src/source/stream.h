@@ -85,10 +85,10 @@ typedef struct CqStream
 	int ncolumns;			 /* natts of the foreign table, dropped ones included */
 	CqStreamColumn *columns; /* columns[attnum - 1] */
 
-	AttrNumber event_time;		/* 0 = processing time */
+	AttrNumber event_time; /* 0 = processing time */
 	int64 out_of_orderness_us;
-	int64 idle_timeout_us;		/* -1 = off */
-	int64 max_ahead_us;			/* -1 = off */
+	int64 idle_timeout_us; /* -1 = off */
+	int64 max_ahead_us;	   /* -1 = off */
 	int64 max_skew_us;
 	CqOnError on_error;
 	List *primary_key;	 /* of AttrNumber (integer list) */

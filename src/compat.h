@@ -13,6 +13,9 @@
 #error "pipeline_ext supports PostgreSQL 15 to 18"
 #endif
 
+/* pg_attribute_noreturn() behind a declarator became pg_noreturn in front of it in 18. */
+#define CQ_NORETURN __attribute__((noreturn))
+
 /* Named wait events of extensions: new in 17. */
 static inline uint32
 cq_compat_wait_event(const char *name)

@@ -14,6 +14,7 @@
 #include "utils/varlena.h"
 
 #include "catalog/catalog.h"
+#include "compat.h"
 #include "plan/plan.h"
 
 typedef void (*OptionHandler)(const char *name, const char *value, const char *view_name,
@@ -45,8 +46,8 @@ static void take_late_table(const char *name, const char *value, const char *vie
 							CqViewOptions *options);
 static void refuse(const char *name, const char *value, const char *view_name,
 				   CqViewOptions *options);
-static void bad_value(const char *name, const char *value, const char *view_name, const char *hint)
-	pg_attribute_noreturn();
+static void bad_value(const char *name, const char *value, const char *view_name,
+					  const char *hint) CQ_NORETURN;
 static int64 interval_us(const char *name, const char *value, const char *view_name);
 
 /* Sorted by name; the hint on unknown names lists them. */

@@ -32,13 +32,13 @@
 #include "plan/window_key.h"
 
 static bool window_find(const CqPath *path, CqPlan *plan, const List *clauses);
-static void refuse_two_windows(const CqPath *path, const CqWindow *a, const CqWindow *b)
-	pg_attribute_noreturn();
+static void refuse_two_windows(const CqPath *path, const CqWindow *a,
+							   const CqWindow *b) CQ_NORETURN;
 static List *raw_clauses(const Query *level);
 static void classify_emit(const CqPath *path, int emit, bool windowed, CqPlan *plan);
 static void classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan);
 static char *why_not_incremental(const Query *level);
-static void refuse_raw(const CqPath *path) pg_attribute_noreturn();
+static void refuse_raw(const CqPath *path) CQ_NORETURN;
 static void check_local(const CqPath *path, const CqPlan *plan, bool distinct_is_split);
 static void check_grouping_sets(const CqPath *path, const CqPlan *plan, int level);
 static void require_window(const CqPath *path, const CqPlan *plan, int level, const List *clauses,

@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "compat.h"
 #include "plan/path.h"
 
 /*
@@ -13,8 +14,8 @@
  * "continuous view cannot use ..."; detail says why (may be NULL), hint what to
  * do instead.
  */
-extern void cq_refuse(const char *view_name, const char *what, const char *detail, const char *hint)
-	pg_attribute_noreturn();
+extern void cq_refuse(const char *view_name, const char *what, const char *detail,
+					  const char *hint) CQ_NORETURN;
 
 /* Refuse what is not supported anywhere: locks, samples, changes of data, other windows. */
 extern void cq_refuse_unsupported(Query *tree, const char *view_name);

@@ -24,6 +24,7 @@
 #include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
 
+#include "compat.h"
 #include "plan/refuse.h"
 #include "plan/split.h"
 #include "plan/surgery.h"
@@ -56,7 +57,7 @@ static Query *finish_build(const CqPath *path, CqPlan *plan, List *keys, List *a
 static Node *replace_mutator(Node *node, CqReplace *replace);
 static Node *replacement(Node *node, CqReplace *replace);
 static bool equal_below(Node *node, const void *ours, int depth);
-static void refuse_dependent_column(Var *var, CqReplace *replace) pg_attribute_noreturn();
+static void refuse_dependent_column(Var *var, CqReplace *replace) CQ_NORETURN;
 static bool collect_walker(Node *node, CqCollect *collect);
 
 bool

@@ -38,8 +38,7 @@
 /* Columns of a late table besides the stream's. */
 #define LATE_COLUMNS 5
 
-static void stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate)
-	pg_attribute_noreturn();
+static void stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate) CQ_NORETURN;
 static const char *keep_bytes(const char *bytes, Size *len);
 static void keep_row(CqRun *run, const CqRecord *record, CqDeadLetter *letter);
 static Datum bytes_datum(const char *bytes, Size len);

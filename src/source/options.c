@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#include "compat.h"
 #include "source/options.h"
 
 #define MAX_LENGTH_US	 (INT64CONST(365) * USECS_PER_DAY)
@@ -66,7 +67,7 @@ static void unknown_option(const OptionRule *rules, const char *name, CqStreamKi
 static const char *nearest_name(const OptionRule *rules, const char *name, int where);
 static char *list_names(const OptionRule *rules, int where);
 static int parse_word(const char *name, const char *value, const char *const *words);
-static void bad_value(const char *name, const char *hint) pg_attribute_noreturn();
+static void bad_value(const char *name, const char *hint) CQ_NORETURN;
 static List *parse_names(const char *name, const char *value);
 static int64 interval_length(const char *name, const Interval *interval);
 static const char *describe_length(int64 length_us);

@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 
+#include "compat.h"
 #include "source/kafka/properties.h"
 #include "source/options.h"
 
@@ -31,7 +32,7 @@ static void validate_server(List *defs, CqStreamKind kind);
 static void validate_user_mapping(List *defs, CqStreamKind kind);
 static void refuse_all(List *defs, const char *object);
 static void check_bootstrap_servers(char *value);
-static void bad_brokers(const char *hint) pg_attribute_noreturn();
+static void bad_brokers(const char *hint) CQ_NORETURN;
 static bool is_broker(const char *broker);
 
 PG_FUNCTION_INFO_V1(cq_kafka_validator);

@@ -10,6 +10,8 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 
+#include "compat.h"
+
 typedef enum CqCodecMethod
 {
 	CQ_CODEC_BY_VALUE, /* the type's bytes as they are */
@@ -58,4 +60,4 @@ extern void cq_codec_get_row(CqCodec *codecs, int n, CqReader *reader, Datum *va
 extern void *cq_reader_take(CqReader *reader, Size n);
 
 /* Error: these bytes are not what was written. */
-extern void cq_reader_damaged(void) pg_attribute_noreturn();
+extern void cq_reader_damaged(void) CQ_NORETURN;

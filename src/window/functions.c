@@ -46,7 +46,7 @@ static Datum tumble(FunctionCallInfo fcinfo, Oid range_type);
 static Datum hop(FunctionCallInfo fcinfo, Oid range_type);
 static Datum cumulate(FunctionCallInfo fcinfo, Oid range_type);
 static void check_time(int64 time, const char *function);
-static void out_of_range(void) pg_attribute_noreturn();
+static void out_of_range(void) CQ_NORETURN;
 static void shorter_than(int64 part_us, int64 size_us, const Interval *part, const Interval *size,
 						 const char *function, const char *argument);
 static const char *usage(const char *function);

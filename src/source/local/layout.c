@@ -40,6 +40,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "monitor/slots.h"
 #include "source/local/layout.h"
 #include "source/options.h"
@@ -48,7 +49,7 @@ static bool layout_find(Oid relid, Oid owner, CqLocalLayout *layout);
 static Oid hidden_relation(Oid namespace, const char *backing, const char *suffix, Oid owner);
 static Oid relation_owner(Oid relid);
 static void columns_match(Relation stream, Relation hidden, CqLocalColumns *columns);
-static void out_of_step(Relation stream) pg_attribute_noreturn();
+static void out_of_step(Relation stream) CQ_NORETURN;
 
 void
 cq_local_layout_load(Oid relid, CqLocalLayout *layout)

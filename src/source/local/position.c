@@ -18,6 +18,7 @@
 #include "lib/stringinfo.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "source/local/position.h"
 
 static uint64 widen(TransactionId xid, FullTransactionId next);
@@ -26,7 +27,7 @@ static void snapshot_format(StringInfo text, const CqXidSnapshot *xids);
 static void snapshot_parse(const char **text, CqXidSnapshot *xids);
 static uint64 parse_number(const char **text);
 static void expect(const char **text, char c);
-static void malformed(void) pg_attribute_noreturn();
+static void malformed(void) CQ_NORETURN;
 static bool ended_between(const CqLocalPosition *position, uint64 xid);
 
 void

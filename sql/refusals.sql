@@ -92,7 +92,7 @@ CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT k FROM ref_table t WHERE EXISTS (SELECT FROM ref_events e WHERE e.k = t.k);
 CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT k, row_number() OVER (PARTITION BY k ORDER BY at) AS r FROM ref_events;
-CREATE VIEW r WITH (pipeline.continuous) AS SELECT k, array_agg(n) AS all_n FROM ref_events GROUP BY k;
+CREATE VIEW r WITH (pipeline.continuous) AS SELECT k, json_agg(n) AS all_n FROM ref_events GROUP BY k;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT DISTINCT ON (k) k, n FROM ref_events ORDER BY k, at;
 
 -- none of these has left anything behind

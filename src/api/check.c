@@ -30,7 +30,11 @@ cq_api_view(Oid relid, CqView *view, CqTask *task)
 				errmsg("\"%s\" is not a continuous view", name),
 				errhint("All continuous views are listed in pipeline.views."));
 	if (!cq_task_load(view->id, task))
-		elog(ERROR, "continuous view \"%s\" has no task", name);
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("continuous view \"%s\" has no task", name),
+				errhint(
+					"It was dropped meanwhile, or somebody changed the tables of pipeline_data."));
 }
 
 void

@@ -125,7 +125,11 @@ task_row(Relation rel, int64 id)
 	HeapTuple row = cq_table_find(rel, COL_ID, Int64GetDatum(id));
 
 	if (!HeapTupleIsValid(row))
-		elog(ERROR, "task %lld is not in the catalog", (long long) id);
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("task %lld does not exist", (long long) id),
+				errhint(
+					"It was dropped meanwhile, or somebody changed the tables of pipeline_data."));
 	return row;
 }
 

@@ -175,7 +175,11 @@ cq_view_set_options(int64 id, List *given)
 	HeapTuple row = cq_table_find(rel, COL_ID, Int64GetDatum(id));
 
 	if (!HeapTupleIsValid(row))
-		elog(ERROR, "continuous view %lld is not in the catalog", (long long) id);
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("continuous view number %lld does not exist", (long long) id),
+				errhint(
+					"It was dropped meanwhile, or somebody changed the tables of pipeline_data."));
 	cq_table_set(rel, row, COL_OPTIONS, strings_to_array(given), false);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();

@@ -524,6 +524,18 @@ holds_release(void)
 }
 
 bool
+cq_database_is_held(Oid database)
+{
+	int i;
+
+	Assert(LWLockHeldByMe(cq_shared->lock));
+	for (i = 0; i < CQ_MAX_DATABASES; i++)
+		if (cq_shared->databases[i].database == database)
+			return cq_shared->databases[i].holds > 0;
+	return false;
+}
+
+bool
 cq_slot_read(Oid database, int64 task, CqTaskSlot *copy)
 {
 	int index;

@@ -142,6 +142,9 @@ extern void cq_slots_at_commit(CqSlotAction action, int64 task);
  */
 extern void cq_database_hold(Oid database);
 
+/* Must workers stay out of this database now?  Caller must hold cq_shared->lock. */
+extern bool cq_database_is_held(Oid database);
+
 /* Find a task's slot; caller must hold cq_shared->lock.  -1 if none. */
 extern int cq_slot_find(Oid database, int64 task);
 

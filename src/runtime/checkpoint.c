@@ -30,7 +30,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
@@ -40,6 +39,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "clock.h"
 #include "errors.h"
 #include "runtime/run.h"
 #include "settings.h"
@@ -66,7 +66,6 @@ static void outputs_end(CqRun *run);
 static void relations_close(CqRun *run);
 static void position_write(CqRun *run, int64 began_us);
 static void loss_count(CqRun *run);
-static int64 now_us(void);
 
 CqProgress
 cq_checkpoint_run(CqRun *run, bool advance)
@@ -79,7 +78,7 @@ cq_checkpoint_run(CqRun *run, bool advance)
 	if (!transaction_begin(run, &why_not))
 		return why_not;
 	dirty = batches_run(run, &drained);
-	commit_began_us = now_us();
+	commit_began_us = cq_clock_us();
 	if (drained && cq_watermark_all_idle(run->source))
 		cq_watermark_advance(&run->watermark, run->clock_to);
 	if (drained && advance)
@@ -209,7 +208,7 @@ batches_run(CqRun *run, bool *drained)
 	int interval_ms = run->view.options.checkpoint_interval_ms > 0
 						  ? run->view.options.checkpoint_interval_ms
 						  : cq_checkpoint_interval_ms;
-	int64 stop_at_us = now_us() + (int64) interval_ms * 1000;
+	int64 stop_at_us = cq_clock_us() + (int64) interval_ms * 1000;
 	bool any = false;
 
 	for (;;)
@@ -235,7 +234,8 @@ batches_run(CqRun *run, bool *drained)
 		run->source->ops->advance(run->source, n);
 		run->batches++;
 		any = true;
-		if (run->care->careful || now_us() >= stop_at_us || run->set_aside_bytes > SET_ASIDE_LIMIT)
+		if (run->care->careful || cq_clock_us() >= stop_at_us ||
+			run->set_aside_bytes > SET_ASIDE_LIMIT)
 			return any;
 	}
 }
@@ -369,7 +369,7 @@ position_write(CqRun *run, int64 began_us)
 	cp->npartitions = run->source->npartitions;
 	cp->partitions = run->source->partitions;
 	loss_count(run);
-	cp->counters.checkpoint_us += now_us() - began_us;
+	cp->counters.checkpoint_us += cq_clock_us() - began_us;
 	cq_checkpoint_write(cp);
 }
 
@@ -389,14 +389,4 @@ loss_count(CqRun *run)
 	run->lost_counted = lost;
 	if (run->task.accept_loss && run->stage)
 		cq_task_set_accept_loss(run->id, false);
-}
-
-/* Monotonic clock, in microseconds. */
-static int64
-now_us(void)
-{
-	instr_time now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
 }

@@ -67,7 +67,6 @@ static void worker_init(BackgroundWorker *worker, const char *function, const ch
 static long workers_start(void);
 static bool worker_start(int index);
 static void handles_check(void);
-static bool database_is_held(Oid database);
 
 void
 cq_launcher_register(void)
@@ -295,18 +294,6 @@ cq_probe_main(Datum arg)
 	proc_exit(0);
 }
 
-/* Caller must hold the lock. */
-static bool
-database_is_held(Oid database)
-{
-	int i;
-
-	for (i = 0; i < CQ_MAX_DATABASES; i++)
-		if (cq_shared->databases[i].database == database)
-			return cq_shared->databases[i].holds > 0;
-	return false;
-}
-
 /* Start what should run and does not; returns how long to nap until the next one is due. */
 static long
 workers_start(void)
@@ -322,7 +309,7 @@ workers_start(void)
 
 		LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
 		if (slot->in_use && slot->enabled && slot->pid == 0 && !slot->starting &&
-			!database_is_held(slot->database))
+			!cq_database_is_held(slot->database))
 		{
 			due = slot->start_after <= now;
 			if (!due)

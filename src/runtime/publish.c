@@ -20,7 +20,6 @@ static int restart_delay_ms = 0;
 
 static void detach(int code, Datum arg);
 static bool slot_is_mine(void);
-static bool database_held(Oid database);
 static CqPartitionSlot *partition_slot(int32 partition);
 
 bool
@@ -32,7 +31,7 @@ cq_publish_attach(const CqWorkerArgs *args)
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
 	if (slot->in_use && slot->generation == args->generation)
 	{
-		attached = slot->enabled && slot->pid == 0 && !database_held(args->database);
+		attached = slot->enabled && slot->pid == 0 && !cq_database_is_held(args->database);
 		if (slot->pid == 0)
 			slot->starting = false;
 		if (attached)
@@ -51,18 +50,6 @@ cq_publish_attach(const CqWorkerArgs *args)
 	my_generation = args->generation;
 	before_shmem_exit(detach, (Datum) 0);
 	return true;
-}
-
-/* Caller must hold the lock. */
-static bool
-database_held(Oid database)
-{
-	int i;
-
-	for (i = 0; i < CQ_MAX_DATABASES; i++)
-		if (cq_shared->databases[i].database == database)
-			return cq_shared->databases[i].holds > 0;
-	return false;
 }
 
 /*

@@ -26,7 +26,6 @@
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -38,6 +37,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "errors.h"
 #include "monitor/wait_event.h"
@@ -111,7 +111,6 @@ static void run_discard(Worker *worker, bool keep_source);
 static void task_stop(Worker *worker, const ErrorData *error);
 static void back_off(Worker *worker);
 static void source_close_at_exit(int code, Datum arg);
-static int64 now_us(void);
 
 void
 cq_worker_main(Datum arg)
@@ -218,7 +217,7 @@ run_prepare(Worker *worker)
 	CommitTransactionCommand();
 	worker->task_changed = true;
 	worker->wait_ticket = 0;
-	worker->idle_clock_read_us = now_us();
+	worker->idle_clock_read_us = cq_clock_us();
 	worker->next_idle_us = -1;
 	cq_publish_progress(worker->run, 0);
 }
@@ -309,7 +308,7 @@ source_maintain(Worker *worker)
 static void
 idle_clock_advance(Worker *worker, bool unreachable)
 {
-	int64 now = now_us();
+	int64 now = cq_clock_us();
 	int64 step = Min(now - worker->idle_clock_read_us, IDLE_STEP_LIMIT_US);
 
 	worker->idle_clock_read_us = now;
@@ -352,7 +351,7 @@ static bool
 checkpoint_wanted(Worker *worker, long *wait_ms)
 {
 	CqRun *run = worker->run;
-	int64 now = now_us();
+	int64 now = cq_clock_us();
 	bool wanted;
 
 	if (worker->next_idle_us >= 0)
@@ -373,7 +372,7 @@ static bool
 checkpoint_step(Worker *worker, long *wait_ms)
 {
 	CqRun *run = worker->run;
-	int64 began = now_us();
+	int64 began = cq_clock_us();
 	CqProgress progress;
 
 	if (!worker->waiting_for_lock)
@@ -394,12 +393,12 @@ checkpoint_step(Worker *worker, long *wait_ms)
 			break;
 		case CQ_PROGRESS_DRAINED:
 			worker->task_changed = false;
-			worker->last_checkpoint_us = now_us() - began;
+			worker->last_checkpoint_us = cq_clock_us() - began;
 			worker->paced_until_us =
-				now_us() + Min(PACE_FACTOR * worker->last_checkpoint_us, PACE_LONGEST_US);
+				cq_clock_us() + Min(PACE_FACTOR * worker->last_checkpoint_us, PACE_LONGEST_US);
 			break;
 		case CQ_PROGRESS_MORE:
-			worker->last_checkpoint_us = now_us() - began;
+			worker->last_checkpoint_us = cq_clock_us() - began;
 			*wait_ms = 0;
 			break;
 	}
@@ -484,7 +483,7 @@ vacuum_when_due(Worker *worker)
 static void
 trim_when_due(Worker *worker)
 {
-	int64 now = now_us();
+	int64 now = cq_clock_us();
 
 	if (worker->run->stream->kind != CQ_STREAM_LOCAL ||
 		now - worker->trimmed_at_us < TRIM_INTERVAL_US)
@@ -650,7 +649,7 @@ task_stop(Worker *worker, const ErrorData *error)
 static void
 back_off(Worker *worker)
 {
-	int64 until = now_us() + (int64) worker->retry_ms * 1000;
+	int64 until = cq_clock_us() + (int64) worker->retry_ms * 1000;
 	uint64 change = cq_publish_wishes().change;
 
 	cq_publish_activity(worker->view_name,
@@ -660,7 +659,7 @@ back_off(Worker *worker)
 	for (;;)
 	{
 		CqWishes wishes = cq_publish_wishes();
-		int64 left_us = until - now_us();
+		int64 left_us = until - cq_clock_us();
 
 		if (left_us <= 0 || !wishes.enabled || wishes.change != change)
 			break;
@@ -687,14 +686,4 @@ source_close_at_exit(int code, Datum arg)
 	worker->source = NULL;
 	if (source)
 		source->ops->close(source);
-}
-
-/* Monotonic clock, in microseconds. */
-static int64
-now_us(void)
-{
-	instr_time now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
 }

@@ -42,7 +42,6 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/lwlock.h"
@@ -52,6 +51,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "source/local/layout.h"
 #include "source/local/merge.h"
@@ -124,7 +124,6 @@ static void values_take(const CqStream *stream, PollTables *tables, const CqLoca
 						CqRecord *record);
 static void look_outside(LocalSource *source);
 static bool writer_exists(Oid relid);
-static int64 now_us(void);
 
 static const CqSourceOps local_ops = {
 	.poll = local_poll,
@@ -494,7 +493,7 @@ local_maintain(CqSource *base)
 {
 	LocalSource *source = (LocalSource *) base;
 	CqPartition *p = &source->partition;
-	int64 now = now_us();
+	int64 now = cq_clock_us();
 
 	look_outside(source);
 	if (base->stream->idle_timeout_us < 0 || !(p->caught_up || source->writer_open) ||
@@ -536,15 +535,6 @@ writer_exists(Oid relid)
 		LWLockRelease(ProcArrayLock);
 	}
 	return n > 0;
-}
-
-static int64
-now_us(void)
-{
-	instr_time now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
 }
 
 static int64

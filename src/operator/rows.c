@@ -28,6 +28,8 @@ static void rows_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows
 static void rows_save(CqOperator *operator, CqPane * pane);
 static CqLoaded rows_load(CqOperator *operator, CqPane * pane, CqReader *reader);
 static CqStoredRow *row_store(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
+static bool row_matters(CqOperator *operator, CqPane * pane, const Datum *values,
+						const bool *nulls);
 
 const CqShapeOps cq_shape_rows = {
 	.newest_first = false,
@@ -61,6 +63,12 @@ rows_create(CqOperator *operator, const CqPlan * plan)
 	operator->values = palloc0(Max(desc->natts, 1) * sizeof(Datum));
 	operator->nulls = palloc0(Max(desc->natts, 1) * sizeof(bool));
 	operator->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	if (plan->top)
+	{
+		operator->top = cq_top_create(plan->top, operator->context);
+		operator->top_values = palloc0((desc->natts + 1) * sizeof(Datum));
+		operator->top_nulls = palloc0((desc->natts + 1) * sizeof(bool));
+	}
 }
 
 static void
@@ -71,6 +79,8 @@ rows_init_pane(CqOperator *operator, CqPane * pane)
 static void
 rows_free_pane(CqPane *pane)
 {
+	if (pane->top)
+		cq_top_seen_free(pane->top);
 }
 
 /* Column 0 of a stage row is the ordinal, which means nothing later. */
@@ -81,6 +91,8 @@ rows_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 	CqStoredRow *row;
 	int i;
 
+	if (operator->top && !row_matters(operator, pane, values, nulls))
+		return;
 	for (i = 0; i < desc->natts; i++)
 	{
 		Datum value = values[i + 1];
@@ -95,6 +107,32 @@ rows_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 	row = row_store(operator, pane, operator->values, operator->nulls);
 	if (pane->unsaved == NULL)
 		pane->unsaved = row;
+}
+
+/* May the close query's answer depend on this stage row? */
+static bool
+row_matters(CqOperator *operator, CqPane * pane, const Datum *values, const bool *nulls)
+{
+	CqStoredRow *row;
+
+	if (pane->top == NULL)
+	{
+		pane->top = cq_top_seen_create(operator->context);
+		for (row = pane->first; row; row = row->next)
+		{
+			Size natts = operator->closed_desc->natts;
+
+			CHECK_FOR_INTERRUPTS();
+			ExecStoreMinimalTuple(row_tuple(row), operator->slot, false);
+			slot_getallattrs(operator->slot);
+			memcpy(operator->top_values + 1, operator->slot->tts_values, natts * sizeof(Datum));
+			memcpy(operator->top_nulls + 1, operator->slot->tts_isnull, natts * sizeof(bool));
+			(void)
+				cq_top_admits(operator->top, pane->top, operator->top_values, operator->top_nulls);
+		}
+		ExecClearTuple(operator->slot);
+	}
+	return cq_top_admits(operator->top, pane->top, values, nulls);
 }
 
 static CqStoredRow *

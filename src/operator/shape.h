@@ -12,6 +12,7 @@
 
 #include "operator/aggregate.h"
 #include "operator/operator.h"
+#include "operator/top.h"
 #include "state/chunklog.h"
 #include "state/key.h"
 
@@ -46,6 +47,7 @@ typedef struct CqPane
 	struct CqStoredRow *first;
 	struct CqStoredRow *last;
 	struct CqStoredRow *unsaved;
+	CqTopSeen *top; /* the best of them; NULL = not looked at yet */
 } CqPane;
 
 /* What is kept in a pane. */
@@ -109,6 +111,9 @@ struct CqOperator
 	/* ROWS */
 	CqCodec *codecs;
 	TupleTableSlot *slot;
+	CqTopRanker *top;  /* NULL = every row counts */
+	Datum *top_values; /* a row of the pane as a stage row */
+	bool *top_nulls;
 };
 
 extern const CqShapeOps cq_shape_aggregate;

@@ -35,6 +35,7 @@
 static void explain_stream(StringInfo text, const CqPlan *plan);
 static void explain_stage(StringInfo text, const CqPlan *plan);
 static void explain_operator(StringInfo text, const CqPlan *plan);
+static void explain_top(StringInfo text, const CqPlan *plan);
 static void explain_aggregate(StringInfo text, const CqPlan *plan, int i);
 static void explain_finish(StringInfo text, const CqPlan *plan);
 static void explain_prepared(StringInfo text, CqPrepared *prepared, Tuplestorestate *rows);
@@ -108,6 +109,8 @@ explain_operator(StringInfo text, const CqPlan *plan)
 					 plan->window.kind == CQ_WINDOW_NONE ? "" : cq_window_describe(&plan->window));
 	if (plan->shape == CQ_SHAPE_ROWS)
 		appendStringInfo(text, "  Reason: %s cannot be kept incrementally\n", plan->rows_why);
+	if (plan->top != NULL)
+		explain_top(text, plan);
 	for (i = 0; i < plan->nkeys; i++)
 	{
 		static const char *const roles[] = {"",
@@ -122,6 +125,26 @@ explain_operator(StringInfo text, const CqPlan *plan)
 	}
 	for (i = 0; i < plan->naggregates; i++)
 		explain_aggregate(text, plan, i);
+}
+
+static void
+explain_top(StringInfo text, const CqPlan *plan)
+{
+	const CqTop *top = plan->top;
+	int i;
+
+	appendStringInfo(text, "  Only rows that may be among the first " INT64_FORMAT, top->limit);
+	for (i = 0; i < top->npartition; i++)
+		appendStringInfo(text,
+						 "%s%s",
+						 i == 0 ? " per " : ", ",
+						 stage_column_name(plan, top->partition[i].stage_column));
+	for (i = 0; i < top->nsort; i++)
+		appendStringInfo(text,
+						 "%s%s",
+						 i == 0 ? " by " : ", ",
+						 stage_column_name(plan, top->sort[i].stage_column));
+	appendStringInfoChar(text, '\n');
 }
 
 static void

@@ -78,6 +78,29 @@ typedef struct CqAggregate
 	int filter_column; /* 0-based boolean stage column; -1 = none */
 } CqAggregate;
 
+/* One expression that ranks rows. */
+typedef struct CqTopKey
+{
+	int stage_column; /* 0-based; column 0 is the ordinal */
+	Oid sort_operator;
+	Oid collation;
+	bool nulls_first;
+} CqTopKey;
+
+/*
+ * ROWS: of the rows of a window that agree in the partition's columns, only
+ * those matter that may be among the first "limit" by the sort keys.
+ */
+typedef struct CqTop
+{
+	int64 limit;
+	bool ties; /* rank(): a row equal to the last one counts as well */
+	int npartition;
+	CqKey *partition; /* stage columns besides the window */
+	int nsort;
+	CqTopKey *sort;
+} CqTop;
+
 typedef struct CqPlan
 {
 	CqShape shape;
@@ -109,6 +132,7 @@ typedef struct CqPlan
 	Query *close; /* WINDOW_CLOSE: reads CQ_CLOSED_ROWS; its columns are the view's */
 
 	const char *rows_why; /* ROWS: what it is that cannot be kept incrementally */
+	CqTop *top;			  /* ROWS: which rows may be forgotten at once; NULL = none */
 
 	/*
 	 * CHANGES: the user's view over the result table, whose columns are those

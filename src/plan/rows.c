@@ -15,6 +15,7 @@
 #include "plan/refuse.h"
 #include "plan/split.h"
 #include "plan/surgery.h"
+#include "plan/top.h"
 
 typedef struct CqColumns
 {
@@ -61,6 +62,7 @@ cq_split_rows(const CqPath *path, CqPlan *plan)
 	level = cq_path_descend(path, plan->close, 0, path->split);
 	level->targetList = (List *) columns_mutator((Node *) level->targetList, &columns);
 	level->havingQual = columns_mutator(level->havingQual, &columns);
+	plan->top = cq_top_recognise(path, plan);
 	plan->closed_desc = cq_surgery_stage_desc(plan->stage);
 	cq_surgery_read_closed(level, plan->closed_desc, CQ_EMIT_WINDOW_CLOSE, NULL);
 	return sort_dropped;

@@ -30,6 +30,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "parser/parse_agg.h"
 #include "parser/parse_coerce.h"
 #include "utils/builtins.h"
@@ -59,6 +60,7 @@ typedef struct Lookup
 	Oid transtype;
 } Lookup;
 
+static bool distinct_is_incremental(const Aggref *aggref);
 static HeapTuple fetch_aggregate(const Aggref *aggref, Lookup *lookup);
 static void describe_one(const CqAggregate *aggregate, StringInfo out);
 static void setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned,
@@ -94,7 +96,7 @@ cq_aggregate_is_incremental(const Aggref *aggref, const char **why)
 	int i;
 
 	*why = NULL;
-	if (aggref->aggdistinct != NIL)
+	if (aggref->aggdistinct != NIL && !distinct_is_incremental(aggref))
 		*why = "it has DISTINCT";
 	else if (aggref->aggorder != NIL && aggref->aggkind == AGGKIND_NORMAL)
 		*why = "it has ORDER BY";
@@ -124,6 +126,33 @@ cq_aggregate_is_incremental(const Aggref *aggref, const char **why)
 			return false;
 		}
 	return true;
+}
+
+/*
+ * The result may not depend on the order in which values come, nor on which of
+ * several equal ones is taken.
+ */
+static bool
+distinct_is_incremental(const Aggref *aggref)
+{
+	const char *why;
+	Oid type;
+	int width;
+
+	if (list_length(aggref->args) != 1 || list_length(aggref->aggdistinct) != 1)
+		return false;
+	type = exprType((Node *) linitial_node(TargetEntry, aggref->args)->expr);
+	switch (cq_fast_kind(aggref->aggfnoid, &width))
+	{
+		case CQ_FAST_NONE:
+		case CQ_FAST_COUNT_ROWS:
+		case CQ_FAST_SUM_FLOAT4:
+		case CQ_FAST_SUM_FLOAT8:
+			return false;
+		default:
+			return cq_codec_supports(type, &why) &&
+				   op_hashjoinable(linitial_node(SortGroupClause, aggref->aggdistinct)->eqop, type);
+	}
 }
 
 /* Fill in what pg_aggregate and pg_proc say; the caller releases the tuple of the former. */
@@ -180,7 +209,10 @@ describe_one(const CqAggregate *aggregate, StringInfo out)
 		appendStringInfo(out,
 						 "%s,",
 						 format_type_extended(lookup.inputs[i], -1, FORMAT_TYPE_FORCE_QUALIFY));
-	appendStringInfoString(out, ");");
+	appendStringInfoString(out, ")");
+	if (aggregate->set >= 0)
+		appendStringInfo(out, "set %d bit %d", aggregate->set, aggregate->set_bit);
+	appendStringInfoChar(out, ';');
 }
 
 /* ------------------------------------------------------------------------
@@ -237,6 +269,8 @@ setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned
 	if (planned->nargs > 0)
 		memcpy(running->arg_columns, planned->arg_columns, planned->nargs * sizeof(int));
 	running->filter_column = planned->filter_column;
+	running->set = planned->set;
+	running->set_bit = planned->set >= 0 ? UINT64CONST(1) << planned->set_bit : 0;
 	running->kind = cq_fast_kind(planned->aggref->aggfnoid, &running->width);
 	running->offset = all->states_size;
 	running->size = running->kind != CQ_FAST_NONE ? cq_fast_size(running->kind) : sizeof(SlowState);
@@ -482,7 +516,7 @@ cq_aggregates_advance(CqAggregates *all, char *states, const Datum *values, cons
 	{
 		int column = running->filter_column;
 
-		if (column >= 0 && (nulls[column] || !DatumGetBool(values[column])))
+		if (running->set >= 0 || (column >= 0 && (nulls[column] || !DatumGetBool(values[column]))))
 			continue;
 		if (running->kind == CQ_FAST_COUNT_ROWS)
 			++*(int64 *) (states + running->offset);
@@ -502,6 +536,43 @@ cq_aggregates_advance(CqAggregates *all, char *states, const Datum *values, cons
 						   values,
 						   nulls,
 						   memory);
+	}
+}
+
+uint64
+cq_aggregates_set_mask(const CqAggregates *all, int set, const Datum *values, const bool *nulls)
+{
+	uint64 mask = 0;
+	int i;
+
+	for (i = 0; i < all->n; i++)
+	{
+		const CqRunningAggregate *running = &all->aggregates[i];
+		int column = running->filter_column;
+
+		if (running->set != set || nulls[running->arg_columns[0]])
+			continue;
+		if (column < 0 || (!nulls[column] && DatumGetBool(values[column])))
+			mask |= running->set_bit;
+	}
+	return mask;
+}
+
+void
+cq_aggregates_advance_set(CqAggregates *all, int set, uint64 mask, char *states,
+						  const Datum *values)
+{
+	int i;
+
+	for (i = 0; i < all->n; i++)
+	{
+		CqRunningAggregate *running = &all->aggregates[i];
+
+		if (running->set == set && (mask & running->set_bit) != 0)
+			cq_fast_advance(running->kind,
+							running->width,
+							states + running->offset,
+							values[running->arg_columns[0]]);
 	}
 }
 

@@ -27,6 +27,8 @@ typedef struct CqRunningAggregate
 	int nargs;
 	int *arg_columns;  /* in the stage rows */
 	int filter_column; /* -1 = none */
+	int set;		   /* of the values it has taken, -1 = no DISTINCT */
+	uint64 set_bit;
 
 	/* not fast: */
 	AggStatePerTrans trans;
@@ -70,6 +72,15 @@ extern void cq_aggregates_init(CqAggregates *aggregates, char *states, ExprConte
 /* Take one row into the states. */
 extern void cq_aggregates_advance(CqAggregates *aggregates, char *states, const Datum *values,
 								  const bool *nulls, ExprContext *memory);
+
+/*
+ * Aggregates with DISTINCT are not advanced by that.  Which of a set's would
+ * take this row's value, as a mask of their bits; and advance those of a mask.
+ */
+extern uint64 cq_aggregates_set_mask(const CqAggregates *aggregates, int set, const Datum *values,
+									 const bool *nulls);
+extern void cq_aggregates_advance_set(CqAggregates *aggregates, int set, uint64 mask, char *states,
+									  const Datum *values);
 
 /*
  * The aggregates' results; what is not by value points into the states or into

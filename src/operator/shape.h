@@ -50,6 +50,18 @@ typedef struct CqPane
 	CqTopSeen *top; /* the best of them; NULL = not looked at yet */
 } CqPane;
 
+/*
+ * AGGREGATE: what a pane's hash table holds.  Kind 0 are the groups.  Kind i > 0
+ * are the members of plan->sets[i - 1], the values that aggregates with DISTINCT
+ * have taken: the key is the group's and the value, the state a mask of those
+ * aggregates.
+ */
+typedef struct CqEntryKind
+{
+	CqKeyCodec *codec;
+	Size states_size;
+} CqEntryKind;
+
 /* What is kept in a pane. */
 typedef struct CqShapeOps
 {
@@ -102,7 +114,8 @@ struct CqOperator
 	/* AGGREGATE */
 	int nkeys;
 	CqKey *keys;
-	CqKeyCodec *key_codec;
+	int nkinds;
+	CqEntryKind *kinds;
 	CqAggregates *aggregates;
 	Datum *values; /* of a closed row */
 	bool *nulls;

@@ -2,6 +2,11 @@
  * window_agg.c
  *	  AGGREGATE: groups with transition values, in panes.
  *
+ * Aggregates with DISTINCT need to know which values they have taken.  Those
+ * are entries of the same table, of other kinds: saved, loaded and forgotten as
+ * groups are.  All aggregates over the same argument share its members, so a
+ * row costs one look-up per argument however many aggregates there are.
+ *
  * A group is one piece of its pane's memory: a head, the aggregates' states,
  * the packed key.  A pane's hash table maps hashes to groups; groups with the
  * same 32-bit hash are chained, so the table itself needs no key comparison
@@ -27,6 +32,7 @@ typedef struct CqGroup
 	bool has_row;		 /* likewise: the result table has a row */
 	struct CqGroup *next_same_hash;
 	uint32 key_size;
+	uint8 kind;	  /* index into the operator's kinds: 0 = a group */
 	bool changed; /* since the last save */
 	bool dirty;	  /* in the pane's list: changed, or to be saved again anyway */
 } CqGroup;
@@ -59,9 +65,14 @@ static void agg_free_pane(CqPane *pane);
 static void agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
 static void agg_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows);
 static void agg_save(CqOperator *operator, CqPane * pane);
+static void entry_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo bytes);
 static void agg_rewrite(CqPane *pane, CqEntry *entry);
 static CqLoaded agg_load(CqOperator *operator, CqPane * pane, CqReader *reader);
-static CqGroup *group_find(CqOperator *operator, CqPane * pane, bool *is_new);
+static CqKeyCodec *set_codec_create(CqOperator *operator, const CqPlan * plan,
+									const CqDistinctSet *set);
+static void sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *values,
+						 const bool *nulls);
+static CqGroup *group_find(CqOperator *operator, CqPane * pane, int kind, bool *is_new);
 static inline void group_touch(CqPane *pane, CqGroup *group);
 static void window_values(CqOperator *operator, CqPane * pane);
 static void group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep);
@@ -87,7 +98,7 @@ group_states(CqGroup *group)
 static inline char *
 group_key(const CqOperator *operator, CqGroup * group)
 {
-	return group_states(group) + operator->aggregates->states_size;
+	return group_states(group) + operator->kinds[group->kind].states_size;
 }
 
 static void
@@ -112,8 +123,16 @@ agg_create(CqOperator *operator, const CqPlan * plan)
 							   key->equality_operator,
 							   operator->context);
 	}
-	operator->key_codec = cq_key_create(columns, ncolumns, operator->context);
 	operator->aggregates = cq_aggregates_create(plan, operator->context);
+	operator->nkinds = 1 + plan->nsets;
+	operator->kinds = palloc(operator->nkinds * sizeof(CqEntryKind));
+	operator->kinds[0].codec = cq_key_create(columns, ncolumns, operator->context);
+	operator->kinds[0].states_size = operator->aggregates->states_size;
+	for (i = 0; i < plan->nsets; i++)
+	{
+		operator->kinds[i + 1].codec = set_codec_create(operator, plan, &plan->sets[i]);
+		operator->kinds[i + 1].states_size = sizeof(uint64);
+	}
 
 	/* rows, aggregate functions and keys share one scratch context */
 	MemoryContextDelete(operator->scratch);
@@ -121,6 +140,31 @@ agg_create(CqOperator *operator, const CqPlan * plan)
 
 	operator->values = palloc0((plan->nkeys + plan->naggregates + 1) * sizeof(Datum));
 	operator->nulls = palloc0((plan->nkeys + plan->naggregates + 1) * sizeof(bool));
+}
+
+/* Keys of members: the group's columns and the value. */
+static CqKeyCodec *
+set_codec_create(CqOperator *operator, const CqPlan * plan, const CqDistinctSet *set)
+{
+	CqKeyColumn *columns = palloc0((plan->nkeys + 1) * sizeof(CqKeyColumn));
+	int ncolumns = 0;
+	int i;
+
+	for (i = 0; i < plan->nkeys; i++)
+		if (plan->keys[i].role == CQ_KEY_VALUE)
+			cq_key_column_init(&columns[ncolumns++],
+							   plan->keys[i].stage_column,
+							   plan->keys[i].type,
+							   plan->keys[i].collation,
+							   plan->keys[i].equality_operator,
+							   operator->context);
+	cq_key_column_init(&columns[ncolumns++],
+					   set->stage_column,
+					   set->type,
+					   set->collation,
+					   set->equality_operator,
+					   operator->context);
+	return cq_key_create(columns, ncolumns, operator->context);
 }
 
 static void
@@ -147,20 +191,55 @@ agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 	CqGroup *group;
 	bool is_new;
 
-	cq_key_pack(operator->key_codec, values, nulls);
-	group = group_find(operator, pane, &is_new);
+	cq_key_pack(operator->kinds[0].codec, values, nulls);
+	group = group_find(operator, pane, 0, &is_new);
 	if (is_new)
 		cq_aggregates_init(operator->aggregates, group_states(group), pane->memory);
 	group->changed = true;
 	group_touch(pane, group);
 	cq_aggregates_advance(operator->aggregates, group_states(group), values, nulls, pane->memory);
+	if (operator->nkinds> 1)
+		sets_advance(operator, pane, group, values, nulls);
 }
 
-/* The group of the key packed last; a new one has zeroed states. */
-static inline CqGroup *
-group_find(CqOperator *operator, CqPane * pane, bool *is_new)
+/* Give the row's values to those aggregates with DISTINCT that have not taken them yet. */
+static void
+sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *values,
+			 const bool *nulls)
 {
-	CqKeyCodec *codec = operator->key_codec;
+	int kind;
+
+	for (kind = 1; kind < operator->nkinds; kind++)
+	{
+		uint64 mask = cq_aggregates_set_mask(operator->aggregates, kind - 1, values, nulls);
+		CqGroup *member;
+		uint64 *taken;
+		bool is_new;
+
+		if (mask == 0)
+			continue;
+		cq_key_pack(operator->kinds[kind].codec, values, nulls);
+		member = group_find(operator, pane, kind, &is_new);
+		taken = (uint64 *) group_states(member);
+		mask &= ~*taken;
+		if (mask == 0)
+			continue;
+		*taken |= mask;
+		member->changed = true;
+		group_touch(pane, member);
+		cq_aggregates_advance_set(operator->aggregates,
+								  kind - 1,
+								  mask,
+								  group_states(group),
+								  values);
+	}
+}
+
+/* The entry of the key packed last by the kind's codec; a new one has zeroed states. */
+static inline CqGroup *
+group_find(CqOperator *operator, CqPane * pane, int kind, bool *is_new)
+{
+	CqKeyCodec *codec = operator->kinds[kind].codec;
 	bool found;
 	GroupSlot *slot = cq_groups_insert_hash(pane->groups, codec->hash, codec->hash, &found);
 	CqGroup *group;
@@ -169,21 +248,23 @@ group_find(CqOperator *operator, CqPane * pane, bool *is_new)
 	if (!found)
 		slot->group = NULL;
 	for (group = slot->group; group; group = group->next_same_hash)
-		if (cq_key_equals(codec, group_key(operator, group), group->key_size))
+		if (group->kind == kind &&
+			cq_key_equals(codec, group_key(operator, group), group->key_size))
 		{
 			*is_new = false;
 			return group;
 		}
 
-	head = MAXALIGN(sizeof(CqGroup)) + operator->aggregates->states_size;
+	head = MAXALIGN(sizeof(CqGroup)) + operator->kinds[kind].states_size;
 	group = cq_pane_alloc(operator, pane, head + codec->size);
 	memset(group, 0, head);
 	ItemPointerSetInvalid(&group->tid);
 	group->key_size = (uint32) codec->size;
+	group->kind = (uint8) kind;
 	memcpy(group_key(operator, group), codec->bytes, codec->size);
 	group->next_same_hash = slot->group;
 	slot->group = group;
-	if (operator->changes)
+	if (operator->changes && kind == 0)
 		group->gid = operator->next_gid++;
 	pane->ngroups++;
 	operator->groups++;
@@ -221,6 +302,8 @@ agg_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows)
 		CHECK_FOR_INTERRUPTS();
 		for (group = slot->group; group; group = group->next_same_hash)
 		{
+			if (group->kind != 0)
+				continue;
 			group_values(operator, pane, group, false);
 			tuplestore_putvalues(rows, operator->closed_desc, operator->values, operator->nulls);
 			MemoryContextReset(operator->scratch);
@@ -262,7 +345,7 @@ window_values(CqOperator *operator, CqPane * pane)
 static void
 group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep)
 {
-	CqKeyCodec *codec = operator->key_codec;
+	CqKeyCodec *codec = operator->kinds[0].codec;
 	int column = 0;
 	int i;
 
@@ -292,8 +375,8 @@ cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg)
 	if (operator->nkeys == 0 && pane->ngroups == 0)
 	{
 		/* without GROUP BY there is a row even when there is nothing to aggregate */
-		cq_key_pack(operator->key_codec, NULL, NULL);
-		group = group_find(operator, pane, &is_new);
+		cq_key_pack(operator->kinds[0].codec, NULL, NULL);
+		group = group_find(operator, pane, 0, &is_new);
 		cq_aggregates_init(operator->aggregates, group_states(group), pane->memory);
 		group->changed = true;
 		group_touch(pane, group);
@@ -301,7 +384,7 @@ cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg)
 	for (group = pane->dirty; group; group = group->next_dirty)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!group->changed)
+		if (!group->changed || group->kind != 0)
 			continue;
 		group_values(operator, pane, group, true);
 		upsert(arg, group->gid, !group->has_row, &group->tid, operator->values, operator->nulls);
@@ -332,10 +415,7 @@ agg_save(CqOperator *operator, CqPane * pane)
 
 		CHECK_FOR_INTERRUPTS();
 		resetStringInfo(&bytes);
-		if (operator->changes)
-			appendBinaryStringInfo(&bytes, (char *) &group->gid, sizeof(group->gid));
-		cq_key_put(operator->key_codec, &bytes, group_key(operator, group));
-		cq_aggregates_put(operator->aggregates, group_states(group), pane->memory, &bytes);
+		entry_put(operator, pane, group, &bytes);
 		MemoryContextSwitchTo(old);
 		cq_chunklog_append(operator->log,
 						   &pane->chunks,
@@ -354,6 +434,20 @@ agg_save(CqOperator *operator, CqPane * pane)
 }
 
 static void
+entry_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo bytes)
+{
+	if (operator->nkinds> 1)
+		appendStringInfoChar(bytes, (char) group->kind);
+	if (operator->changes && group->kind == 0)
+		appendBinaryStringInfo(bytes, (char *) &group->gid, sizeof(group->gid));
+	cq_key_put(operator->kinds[group->kind].codec, bytes, group_key(operator, group));
+	if (group->kind == 0)
+		cq_aggregates_put(operator->aggregates, group_states(group), pane->memory, bytes);
+	else
+		appendBinaryStringInfo(bytes, group_states(group), sizeof(uint64));
+}
+
+static void
 agg_rewrite(CqPane *pane, CqEntry *entry)
 {
 	group_touch(pane, (CqGroup *) entry);
@@ -366,20 +460,28 @@ agg_load(CqOperator *operator, CqPane * pane, CqReader *reader)
 	CqGroup *group;
 	bool is_new;
 	int64 gid = 0;
+	uint8 kind = 0;
 
-	if (operator->changes)
+	if (operator->nkinds> 1)
+		kind = *(uint8 *) cq_reader_take(reader, sizeof(kind));
+	if (kind >= operator->nkinds)
+		cq_reader_damaged();
+	if (operator->changes && kind == 0)
 		memcpy(&gid, cq_reader_take(reader, sizeof(gid)), sizeof(gid));
-	cq_key_get(operator->key_codec, reader);
-	group = group_find(operator, pane, &is_new);
+	cq_key_get(operator->kinds[kind].codec, reader);
+	group = group_find(operator, pane, kind, &is_new);
 	if (!is_new)
 	{
 		/* an older version of a group that was loaded already */
 		reader->at = reader->end;
 		return loaded;
 	}
-	cq_aggregates_get(operator->aggregates, group_states(group), pane->memory, reader);
+	if (kind == 0)
+		cq_aggregates_get(operator->aggregates, group_states(group), pane->memory, reader);
+	else
+		memcpy(group_states(group), cq_reader_take(reader, sizeof(uint64)), sizeof(uint64));
 	group->gid = gid;
-	group->has_row = operator->changes;
+	group->has_row = operator->changes && kind == 0;
 	operator->next_gid = Max(operator->next_gid, gid + 1);
 	loaded.live = true;
 	loaded.owner = &group->entry;

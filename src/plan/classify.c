@@ -199,7 +199,7 @@ why_not_incremental(const Query *level)
 
 		if (AGGKIND_IS_ORDERED_SET(aggref->aggkind))
 			return psprintf("aggregate %s() WITHIN GROUP", name);
-		if (aggref->aggdistinct != NIL)
+		if (aggref->aggdistinct != NIL && !cq_aggregate_is_incremental(aggref, &why))
 			return psprintf("aggregate %s(DISTINCT ...)", name);
 		if (aggref->aggorder != NIL)
 			return psprintf("aggregate %s(... ORDER BY ...)", name);

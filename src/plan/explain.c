@@ -153,7 +153,10 @@ explain_aggregate(StringInfo text, const CqPlan *plan, int i)
 	const CqAggregate *aggregate = &plan->aggregates[i];
 	int arg;
 
-	appendStringInfo(text, "  Aggregate %s(", get_func_name(aggregate->aggref->aggfnoid));
+	appendStringInfo(text,
+					 "  Aggregate %s(%s",
+					 get_func_name(aggregate->aggref->aggfnoid),
+					 aggregate->set >= 0 ? "DISTINCT " : "");
 	if (aggregate->aggref->aggstar)
 		appendStringInfoChar(text, '*');
 	for (arg = 0; arg < aggregate->nargs; arg++)
@@ -166,7 +169,10 @@ explain_aggregate(StringInfo text, const CqPlan *plan, int i)
 		appendStringInfo(text,
 						 " FILTER (WHERE %s)",
 						 stage_column_name(plan, aggregate->filter_column));
-	appendStringInfoString(text, ", kept incrementally\n");
+	appendStringInfoString(text,
+						   aggregate->set >= 0
+							   ? ", kept incrementally, with the values that were seen\n"
+							   : ", kept incrementally\n");
 }
 
 /* What is done with closed rows, or with the result table's. */

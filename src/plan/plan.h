@@ -76,7 +76,21 @@ typedef struct CqAggregate
 	int nargs;		   /* direct, transition arguments */
 	int *arg_columns;  /* 0-based stage columns */
 	int filter_column; /* 0-based boolean stage column; -1 = none */
+	int set;		   /* DISTINCT: number of the set of values that it shares; else -1 */
+	int set_bit;	   /* which of the aggregates over that set */
 } CqAggregate;
+
+/* Values that aggregates with DISTINCT have taken; one set for all with the same argument. */
+typedef struct CqDistinctSet
+{
+	int stage_column;
+	Oid type;
+	Oid collation;
+	Oid equality_operator;
+	int naggregates; /* at most CQ_SET_AGGREGATES */
+} CqDistinctSet;
+
+#define CQ_SET_AGGREGATES 64 /* a value's mark is a word with a bit for each */
 
 /* One expression that ranks rows. */
 typedef struct CqTopKey
@@ -123,6 +137,8 @@ typedef struct CqPlan
 	CqKey *keys;
 	int naggregates;
 	CqAggregate *aggregates;
+	int nsets;
+	CqDistinctSet *sets;
 
 	/*
 	 * Columns of the closed rows: AGGREGATE: keys then aggregates' results;

@@ -50,6 +50,7 @@ typedef struct CqCollect
 static void keys_build(const CqPath *path, CqPlan *plan, List *clauses, List *keys);
 static void aggregates_build(const CqPath *path, CqPlan *plan, List *aggregates);
 static Aggref *aggregate_over_stage(const CqPath *path, CqPlan *plan, CqAggregate *aggregate);
+static void set_join(CqPlan *plan, CqAggregate *aggregate);
 static Node *stage_var(const CqPath *path, Query *stage, Node *expr, const char *what, int *column);
 static TupleDesc closed_desc_build(const CqPath *path, const CqPlan *plan, List *keys,
 								   List *aggregates);
@@ -127,13 +128,46 @@ aggregates_build(const CqPath *path, CqPlan *plan, List *aggregates)
 	ListCell *lc;
 
 	plan->aggregates = palloc0(sizeof(CqAggregate) * (list_length(aggregates) + 1));
+	plan->sets = palloc0(sizeof(CqDistinctSet) * (list_length(aggregates) + 1));
 	foreach (lc, aggregates)
 	{
 		CqAggregate *aggregate = &plan->aggregates[plan->naggregates++];
 
 		aggregate->aggref = copyObject(lfirst_node(Aggref, lc));
 		aggregate->aggref = aggregate_over_stage(path, plan, aggregate);
+		aggregate->set = -1;
+		if (aggregate->aggref->aggdistinct != NIL)
+			set_join(plan, aggregate);
 	}
+}
+
+/* Have an aggregate with DISTINCT share the set of its argument's values. */
+static void
+set_join(CqPlan *plan, CqAggregate *aggregate)
+{
+	Aggref *aggref = aggregate->aggref;
+	Oid equality = linitial_node(SortGroupClause, aggref->aggdistinct)->eqop;
+	CqDistinctSet *set;
+	int i;
+
+	for (i = 0; i < plan->nsets; i++)
+	{
+		set = &plan->sets[i];
+		if (set->stage_column == aggregate->arg_columns[0] && set->equality_operator == equality &&
+			set->collation == aggref->inputcollid && set->naggregates < CQ_SET_AGGREGATES)
+			break;
+	}
+	set = &plan->sets[i];
+	if (i == plan->nsets)
+	{
+		set->stage_column = aggregate->arg_columns[0];
+		set->type = exprType((Node *) linitial_node(TargetEntry, aggref->args)->expr);
+		set->collation = aggref->inputcollid;
+		set->equality_operator = equality;
+		plan->nsets++;
+	}
+	aggregate->set = i;
+	aggregate->set_bit = set->naggregates++;
 }
 
 /* Have the stage compute an aggregate's arguments and filter, and read them from there. */

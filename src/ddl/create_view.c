@@ -36,6 +36,7 @@
 #include "monitor/slots.h"
 #include "operator/operator.h"
 #include "plan/plan.h"
+#include "plan/stage.h"
 
 static void create_plain_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
 static void create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
@@ -46,6 +47,7 @@ static void name_columns(Query *query, List *aliases, const char *view_name);
 static void check_tablespace(void);
 static Oid create_as_user(CqUtility *utility, const ViewStmt *stmt, List *others);
 static void say_what_was_understood(const CqPlan *plan);
+static void warn_of_whole_tables(const CqPlan *plan, const char *name);
 static void warn_of_few_workers(void);
 
 void
@@ -130,6 +132,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_checkpoint_insert(view.id);
 	cq_slots_at_commit(CQ_SLOT_ADD, view.id);
 	say_what_was_understood(plan);
+	warn_of_whole_tables(plan, name);
 	warn_of_few_workers();
 }
 
@@ -283,6 +286,23 @@ say_what_was_understood(const CqPlan *plan)
 	ereport(NOTICE,
 			errmsg_internal("%s", (char *) linitial(plan->notices)),
 			rest.len > 0 ? errdetail_internal("%s", rest.data) : 0);
+}
+
+/* A join without an index reads its table for every few events that come. */
+static void
+warn_of_whole_tables(const CqPlan *plan, const char *name)
+{
+	CqPrepared *prepared = cq_stage_prepare(plan, CurrentMemoryContext);
+	ListCell *lc;
+
+	foreach (lc, cq_stage_whole_tables(prepared))
+		ereport(WARNING,
+				errmsg("continuous view \"%s\" reads table \"%s\" as a whole whenever events come",
+					   name,
+					   get_rel_name(lfirst_oid(lc))),
+				errdetail("No index serves the join with it."),
+				errhint("Create an index on the columns that the join compares."));
+	cq_prepared_free(prepared);
 }
 
 /* Ours need one worker each and one for the launcher; PostgreSQL's own launcher takes one. */

@@ -21,7 +21,6 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -86,10 +85,18 @@ static void
 explain_stage(StringInfo text, const CqPlan *plan)
 {
 	CqPrepared *prepared = cq_stage_prepare(plan, CurrentMemoryContext);
+	StringInfoData bulk;
+	StringInfoData drip;
 
-	appendStringInfoString(text, "Stage, for each batch of events:\n");
-	explain_prepared(text, prepared, NULL);
-	MemoryContextDelete(prepared->context);
+	initStringInfo(&bulk);
+	initStringInfo(&drip);
+	explain_prepared(&bulk, prepared, NULL);
+	appendStringInfo(text, "Stage, for each batch of events:\n%s", bulk.data);
+	if (prepared->drip != NULL)
+		explain_prepared(&drip, prepared->drip, NULL);
+	if (drip.len > 0 && strcmp(bulk.data, drip.data) != 0)
+		appendStringInfo(text, "Stage, for a few events:\n%s", drip.data);
+	cq_prepared_free(prepared);
 }
 
 static void
@@ -195,7 +202,7 @@ explain_finish(StringInfo text, const CqPlan *plan)
 	no_rows = tuplestore_begin_heap(false, false, work_mem);
 	prepared = cq_close_prepare(plan, CurrentMemoryContext);
 	explain_prepared(text, prepared, no_rows);
-	MemoryContextDelete(prepared->context);
+	cq_prepared_free(prepared);
 	tuplestore_end(no_rows);
 }
 

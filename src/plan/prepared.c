@@ -75,6 +75,12 @@ cq_prepared_create(const CqPlan *plan, const Query *query, bool hash_joins, Memo
 	return prepared;
 }
 
+void
+cq_prepared_free(CqPrepared *prepared)
+{
+	MemoryContextDelete(prepared->context);
+}
+
 bool
 cq_prepared_is_stale(CqPrepared *prepared)
 {

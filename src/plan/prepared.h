@@ -25,9 +25,10 @@ struct CqPrepared
 	/* stage queries */
 	Oid stream;
 	bool has_joins;
-	bool has_scan;	  /* the planner may find that there can be no rows at all */
-	int rescan_param; /* stands for "another batch" among the plan's parameters */
-	bool keeps_order; /* rows come in the order of events, unless a hash join spills */
+	bool has_scan;			 /* the planner may find that there can be no rows at all */
+	int rescan_param;		 /* stands for "another batch" among the plan's parameters */
+	bool keeps_order;		 /* rows come in the order of events, unless a hash join spills */
+	struct CqPrepared *drip; /* for a few events at a time; NULL = the same plan */
 
 	/* close queries */
 	TupleDesc closed_desc;

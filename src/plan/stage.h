@@ -38,6 +38,14 @@ typedef struct CqStage CqStage;
  */
 extern CqPrepared *cq_stage_prepare(const CqPlan *plan, MemoryContext context);
 
+extern void cq_prepared_free(CqPrepared *prepared);
+
+/*
+ * Large tables (of Oid) that are read as a whole in each checkpoint, even for a
+ * single event, because no index serves the join.
+ */
+extern List *cq_stage_whole_tables(const CqPrepared *prepared);
+
 /*
  * Has anything that the plan depends on changed since?  Then the whole CqPlan
  * must be rebuilt from the stored query.  Call after the relations were locked.
@@ -50,7 +58,10 @@ extern bool cq_prepared_is_stale(CqPrepared *prepared);
  */
 extern bool cq_prepared_lock(CqPrepared *prepared);
 
-/* Open for one checkpoint under the active snapshot.  Everything in the current memory context. */
+/*
+ * Open for one checkpoint.  What its runs open is under the snapshot that is
+ * active then, and in the memory context that is current now.
+ */
 extern CqStage *cq_stage_begin(CqPrepared *prepared);
 
 /*

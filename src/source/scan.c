@@ -35,11 +35,8 @@
 #include "source/scan.h"
 #include "source/stream.h"
 
-/*
- * Events that a plan made for a worker is to expect per scan: enough that
- * joined tables are hashed, once per checkpoint, and not the stream.
- */
-#define BATCH_ROWS 10000
+/* What a plan that is not made for a worker takes a Kafka stream to have. */
+#define STREAM_ROWS 10000
 
 typedef struct StreamScan
 {
@@ -50,6 +47,7 @@ typedef struct StreamScan
 
 static Oid bound_relid = InvalidOid;
 static const CqBatch **bound_batch = NULL;
+static double bound_rows = 0;
 
 static FdwRoutine *make_routine(void);
 static CqStreamKind stream_kind(Oid relid);
@@ -83,10 +81,17 @@ PG_FUNCTION_INFO_V1(cq_kafka_handler);
 PG_FUNCTION_INFO_V1(cq_local_handler);
 
 void
-cq_scan_bind(Oid relid, const CqBatch **batch)
+cq_scan_bind(Oid relid, const CqBatch **batch, double rows)
 {
 	bound_relid = relid;
 	bound_batch = batch;
+	bound_rows = rows;
+}
+
+void
+cq_scan_unbind(void)
+{
+	cq_scan_bind(InvalidOid, NULL, 0);
 }
 
 Datum
@@ -160,9 +165,9 @@ get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid relid)
 			rows * clauselist_selectivity(root, rel->baserestrictinfo, 0, JOIN_INNER, NULL));
 		return;
 	}
-	/* filters do not count: see BATCH_ROWS */
-	rel->tuples = BATCH_ROWS;
-	rel->rows = BATCH_ROWS;
+	/* filters do not count: what passes them decides how often joined tables are looked into */
+	rel->tuples = relid == bound_relid ? bound_rows : STREAM_ROWS;
+	rel->rows = rel->tuples;
 }
 
 static void

@@ -3,14 +3,15 @@
  *	  One transaction: events in, state and results out, positions forward.
  *
  * Order inside the transaction
- *	1. locks on the relations of the plan, without waiting: a session that has
- *	   one of them delays this view and nothing else;
- *	2. the position row is taken, as it was when this worker wrote it last: a
- *	   worker that lost its task fails here, before it touches anything;
- *	3. batches: intake, evaluation, position forward in memory;
- *	4. windows that are complete are closed and their rows go out;
+ *	1. locks on the relations of all plans, without waiting: a session that has
+ *	   one of them delays this task and nothing else;
+ *	2. the views' position rows are taken, as they were when this worker wrote
+ *	   them last: a worker that lost its task fails here, before it touches
+ *	   anything;
+ *	3. batches: intake, evaluation by each view, position forward in memory;
+ *	4. for each view, windows that are complete are closed and their rows go out;
  *	5. changed groups, state chunks, late rows, dead letters;
- *	6. the new position row.
+ *	6. the new position rows.  What is done for one view is in view_checkpoint.c.
  *
  * Nothing is held while waiting for events: a transaction is opened only when
  * the source may have some, and committed at once when it has no more, or
@@ -19,25 +20,17 @@
  * read again.
  *
  * Invariant
- *	R1. run->checkpoint, the operator and the source's positions change in
+ *	R1. The views' checkpoints and operators, and the source's positions, change in
  *		memory before the commit; when anything throws, the worker discards all
  *		three and rebuilds them from what is committed.
  */
 #include "postgres.h"
 
-#include "access/relation.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/bufmgr.h"
-#include "storage/lmgr.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 #include "clock.h"
 #include "errors.h"
@@ -49,23 +42,21 @@
 #define SET_ASIDE_LIMIT (16 * 1024 * 1024)
 
 static bool transaction_begin(CqRun *run, CqProgress *why_not);
-static bool relations_open(CqRun *run);
-static bool relation_lock(Oid relid, LOCKMODE mode, Relation *rel);
-static void outputs_open(CqRun *run);
+static bool relations_lock(CqRun *run);
+static bool plans_are_stale(const CqRun *run);
+static void views_open(CqRun *run);
 static bool batches_run(CqRun *run, bool *drained);
-static void position_take(CqRun *run);
+static int interval_ms(const CqRun *run);
+static void positions_take(CqRun *run);
+static void batch_evaluate(CqRun *run);
 static int batch_limit(const CqRun *run);
-static void advance_apply(CqRun *run);
+static bool clocks_apply(CqRun *run);
+static bool advances_apply(CqRun *run);
+static void advance_apply(CqRun *run, CqViewRun *view);
 static bool windows_close(CqRun *run);
-static void close_receive(void *arg, TupleTableSlot *row);
-static void changes_write(CqRun *run);
-static void change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
-						  bool *nulls);
-static void state_save(CqRun *run);
-static void outputs_end(CqRun *run);
-static void relations_close(CqRun *run);
-static void position_write(CqRun *run, int64 began_us);
-static void loss_count(CqRun *run);
+static void views_save(CqRun *run, int64 began_us);
+static int64 loss_take(CqRun *run);
+static void views_close(CqRun *run);
 
 CqProgress
 cq_checkpoint_run(CqRun *run, bool advance)
@@ -80,32 +71,17 @@ cq_checkpoint_run(CqRun *run, bool advance)
 	dirty = batches_run(run, &drained);
 	commit_began_us = cq_clock_us();
 	if (drained && cq_watermark_all_idle(run->source))
-		cq_watermark_advance(&run->watermark, run->clock_to);
+		dirty = clocks_apply(run) || dirty;
 	if (drained && advance)
-	{
-		TimestampTz before = run->watermark.view;
-
-		advance_apply(run);
-		dirty = dirty || run->task.has_advance || run->watermark.view != before;
-	}
+		dirty = advances_apply(run) || dirty;
 	dirty = dirty || cq_checkpoint_due(run);
-	run->phase = CQ_PHASE_FINISH;
 	dirty = windows_close(run) || dirty;
 	if (dirty)
 	{
-		position_take(run);
-		if (run->stage)
-			cq_stage_end(run->stage);
-		changes_write(run);
-		state_save(run);
-		outputs_end(run);
-		run->phase = CQ_PHASE_OTHER;
-		cq_dead_letters_write(run);
-		position_write(run, commit_began_us);
+		positions_take(run);
+		views_save(run, commit_began_us);
 	}
-	else
-		outputs_end(run);
-	relations_close(run);
+	views_close(run);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -117,23 +93,28 @@ cq_checkpoint_run(CqRun *run, bool advance)
 
 /*
  * Besides events: the watermark moved on its own; partitions were found, whose
- * first positions must be kept; or the view has never had a checkpoint, which
+ * first positions must be kept; or a view has never had a checkpoint, which
  * settles where it started and gives an ungrouped aggregate its row.
  */
 bool
 cq_checkpoint_due(const CqRun *run)
 {
-	return run->watermark.view > run->checkpoint.closed_to || run->checkpoint.seq == 0 ||
-		   run->source->npartitions != run->checkpoint.npartitions;
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		const CqViewRun *view = lfirst(lc);
+
+		if (cq_view_run_watermark(run, view) > view->checkpoint.closed_to ||
+			view->checkpoint.seq == 0 || view->checkpoint.npartitions != run->source->npartitions)
+			return true;
+	}
+	return false;
 }
 
 static bool
 transaction_begin(CqRun *run, CqProgress *why_not)
 {
-	run->stage = NULL;
-	run->output = run->late = NULL;
-	run->result_rel = run->late_rel = run->chunks_rel = NULL;
-	run->dead_letters = NIL;
 	run->set_aside_bytes = 0;
 	run->phase = CQ_PHASE_OTHER;
 	run->batches = 0;
@@ -141,22 +122,12 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	*why_not = CQ_PROGRESS_LOCKED;
-	if (cq_prepared_lock(run->stage_prepared) &&
-		(run->close_prepared == NULL || cq_prepared_lock(run->close_prepared)) &&
-		relations_open(run))
+	if (relations_lock(run))
 	{
 		*why_not = CQ_PROGRESS_STALE;
-		if (!cq_prepared_is_stale(run->stage_prepared) &&
-			(run->close_prepared == NULL || !cq_prepared_is_stale(run->close_prepared)))
+		if (!plans_are_stale(run))
 		{
-			/* the task's row first, then the snapshot: see advance_apply() */
-			if (!cq_task_load(run->id, &run->task))
-				ereport(ERROR,
-						errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("continuous view number %lld is gone", (long long) run->id));
-			MemoryContextSwitchTo(run->checkpoint_context);
-			PushActiveSnapshot(GetTransactionSnapshot());
-			outputs_open(run);
+			views_open(run);
 			return true;
 		}
 	}
@@ -165,50 +136,59 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	return false;
 }
 
+/* If not, run->at is the view that another session stands in the way of. */
 static bool
-relation_lock(Oid relid, LOCKMODE mode, Relation *rel)
+relations_lock(CqRun *run)
 {
-	if (!ConditionalLockRelationOid(relid, mode))
-		return false;
-	*rel = try_relation_open(relid, NoLock);
-	if (*rel == NULL)
-		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("a table of the view is gone"));
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		run->at = lfirst(lc);
+		if (!cq_view_run_lock(run->at))
+			return false;
+	}
+	run->at = NULL;
 	return true;
 }
 
 static bool
-relations_open(CqRun *run)
+plans_are_stale(const CqRun *run)
 {
-	if (!relation_lock(run->view.result, RowExclusiveLock, &run->result_rel))
-		return false;
-	if (OidIsValid(run->view.late) && run->view.options.store_late &&
-		!relation_lock(run->view.late, RowExclusiveLock, &run->late_rel))
-		return false;
-	if (OidIsValid(run->view.chunks) &&
-		!relation_lock(run->view.chunks, RowExclusiveLock, &run->chunks_rel))
-		return false;
-	return true;
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		if (cq_view_run_is_stale(lfirst(lc)))
+			return true;
+	return false;
 }
 
+/* The tasks' rows first, then the snapshot: see advance_apply(). */
 static void
-outputs_open(CqRun *run)
+views_open(CqRun *run)
 {
-	CqIdentity saved = cq_run_as_owner(run);
+	ListCell *lc;
 
-	run->output = cq_output_begin(run->result_rel);
-	if (run->late_rel)
-		run->late = cq_output_begin(run->late_rel);
-	cq_run_as_system(saved);
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		if (!cq_task_load(view->id, &view->task))
+			ereport(ERROR,
+					errcode(ERRCODE_UNDEFINED_OBJECT),
+					errmsg("continuous view number %lld is gone", (long long) view->id));
+	}
+	MemoryContextSwitchTo(run->checkpoint_context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach (lc, run->views)
+		cq_view_run_open(run, lfirst(lc));
 }
 
 /* Take in what there is, one batch at a time; returns whether there was anything. */
 static bool
 batches_run(CqRun *run, bool *drained)
 {
-	int interval_ms = run->view.options.checkpoint_interval_ms > 0
-						  ? run->view.options.checkpoint_interval_ms
-						  : cq_checkpoint_interval_ms;
-	int64 stop_at_us = cq_clock_us() + (int64) interval_ms * 1000;
+	int64 stop_at_us = cq_clock_us() + (int64) interval_ms(run) * 1000;
 	bool any = false;
 
 	for (;;)
@@ -222,15 +202,8 @@ batches_run(CqRun *run, bool *drained)
 			*drained = true;
 			return any;
 		}
-		position_take(run);
-		if (run->stage == NULL && !run->care->careful)
-		{
-			CqIdentity saved = cq_run_as_owner(run);
-
-			run->stage = cq_stage_begin(run->stage_prepared);
-			cq_run_as_system(saved);
-		}
-		cq_evaluate(run);
+		positions_take(run);
+		batch_evaluate(run);
 		run->source->ops->advance(run->source, n);
 		run->batches++;
 		any = true;
@@ -240,18 +213,84 @@ batches_run(CqRun *run, bool *drained)
 	}
 }
 
-static void
-position_take(CqRun *run)
+/* The views of a task have the same. */
+static int
+interval_ms(const CqRun *run)
 {
-	if (!run->locked)
-		cq_checkpoint_lock(&run->checkpoint);
+	const CqViewRun *view = linitial(run->views);
+
+	return view->view.options.checkpoint_interval_ms > 0 ? view->view.options.checkpoint_interval_ms
+														 : cq_checkpoint_interval_ms;
+}
+
+static void
+positions_take(CqRun *run)
+{
+	ListCell *lc;
+
+	if (run->locked)
+		return;
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		cq_checkpoint_lock(&view->checkpoint);
+	}
 	run->locked = true;
+}
+
+static void
+batch_evaluate(CqRun *run)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		run->at = lfirst(lc);
+		cq_evaluate(run, run->at);
+	}
+	run->at = NULL;
 }
 
 static int
 batch_limit(const CqRun *run)
 {
 	return run->care->careful ? run->care->max_events : cq_batch_size;
+}
+
+/* Nothing but time moves the watermark of a stream that has gone quiet. */
+static bool
+clocks_apply(CqRun *run)
+{
+	bool moved = false;
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		if (view->clock_to <= cq_view_run_watermark(run, view))
+			continue;
+		view->watermark = view->clock_to;
+		moved = true;
+	}
+	return moved;
+}
+
+static bool
+advances_apply(CqRun *run)
+{
+	bool any = false;
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		any = any || view->task.has_advance;
+		advance_apply(run, view);
+	}
+	return any;
 }
 
 /*
@@ -261,132 +300,74 @@ batch_limit(const CqRun *run)
  * end of the last open window.
  */
 static void
-advance_apply(CqRun *run)
+advance_apply(CqRun *run, CqViewRun *view)
 {
 	TimestampTz to;
 
-	if (!run->task.has_advance)
+	if (!view->task.has_advance)
 		return;
-	to = run->task.advance_to;
+	to = view->task.advance_to;
 	if (TIMESTAMP_IS_NOEND(to))
-		to = run->op ? cq_operator_last_end(run->op) : DT_NOBEGIN;
-	cq_watermark_advance(&run->watermark, to);
-	cq_task_clear_advance(run->id, run->task.advance_to);
+		to = view->op ? cq_operator_last_end(view->op) : DT_NOBEGIN;
+	view->watermark = Max(view->watermark, to);
+	cq_task_clear_advance(view->id, view->task.advance_to);
 }
 
+/* From here on errors are no record's. */
 static bool
 windows_close(CqRun *run)
 {
-	Tuplestorestate *rows;
-	CqIdentity saved;
-	int closed;
+	bool any = false;
+	ListCell *lc;
 
-	if (run->op == NULL || run->plan->window.kind == CQ_WINDOW_NONE ||
-		cq_operator_first_end(run->op) > run->watermark.view)
-		return false;
-	saved = cq_run_as_owner(run);
-	rows = tuplestore_begin_heap(false, false, work_mem);
-	closed = cq_operator_close(run->op, run->watermark.view, rows);
-	cq_close_run(run->close_prepared, rows, close_receive, run);
-	tuplestore_end(rows);
-	cq_run_as_system(saved);
-	run->checkpoint.counters.windows_closed += closed;
-	return true;
+	run->phase = CQ_PHASE_FINISH;
+	foreach (lc, run->views)
+	{
+		run->at = lfirst(lc);
+		any = cq_view_run_close_windows(run, run->at) || any;
+	}
+	run->at = NULL;
+	return any;
 }
 
 static void
-close_receive(void *arg, TupleTableSlot *row)
+views_save(CqRun *run, int64 began_us)
 {
-	CqRun *run = arg;
+	int64 lost = loss_take(run);
+	int64 took_us;
+	ListCell *lc;
 
-	slot_getallattrs(row);
-	cq_output_insert(run->output, row->tts_values, row->tts_isnull);
+	foreach (lc, run->views)
+	{
+		run->at = lfirst(lc);
+		run->phase = CQ_PHASE_FINISH;
+		cq_view_run_save(run, run->at);
+	}
+	run->at = NULL;
+	run->phase = CQ_PHASE_OTHER;
+	took_us = cq_clock_us() - began_us;
+	foreach (lc, run->views)
+		cq_view_run_write(run, lfirst(lc), lost, took_us);
 }
 
-static void
-changes_write(CqRun *run)
+/* Records given up by resume(accept_loss) since the last checkpoint. */
+static int64
+loss_take(CqRun *run)
 {
-	CqIdentity saved;
-
-	if (run->op == NULL || run->plan->emit != CQ_EMIT_CHANGES)
-		return;
-	saved = cq_run_as_owner(run);
-	cq_operator_changes(run->op, change_upsert, run);
-	cq_run_as_system(saved);
-}
-
-static void
-change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values, bool *nulls)
-{
-	CqRun *run = arg;
-
-	cq_output_upsert(run->output, gid, is_new, tid, values, nulls);
-	run->checkpoint.next_gid = Max(run->checkpoint.next_gid, gid + 1);
-}
-
-static void
-state_save(CqRun *run)
-{
-	CqIdentity saved;
-
-	if (run->op == NULL)
-		return;
-	saved = cq_run_as_owner(run);
-	cq_operator_save(run->op, run->chunks_rel);
-	cq_run_as_system(saved);
-	run->chunk_blocks = RelationGetNumberOfBlocks(run->chunks_rel);
-}
-
-/* Index expressions of the user's are evaluated here, hence as the owner. */
-static void
-outputs_end(CqRun *run)
-{
-	CqIdentity saved = cq_run_as_owner(run);
-
-	run->checkpoint.counters.rows_out += cq_output_end(run->output);
-	if (run->late)
-		(void) cq_output_end(run->late);
-	cq_run_as_system(saved);
-}
-
-static void
-relations_close(CqRun *run)
-{
-	table_close(run->result_rel, NoLock);
-	if (run->late_rel)
-		table_close(run->late_rel, NoLock);
-	if (run->chunks_rel)
-		table_close(run->chunks_rel, NoLock);
-}
-
-static void
-position_write(CqRun *run, int64 began_us)
-{
-	CqCheckpoint *cp = &run->checkpoint;
-
-	cp->closed_to = run->watermark.view;
-	cp->out_of_orderness_us = run->stream->out_of_orderness_us;
-	cp->npartitions = run->source->npartitions;
-	cp->partitions = run->source->partitions;
-	loss_count(run);
-	cp->counters.checkpoint_us += cq_clock_us() - began_us;
-	cq_checkpoint_write(cp);
-}
-
-/*
- * Records given up by resume(accept_loss).  The permission is used up by the
- * first checkpoint that has got past the gap.
- */
-static void
-loss_count(CqRun *run)
-{
-	int64 lost;
+	int64 before = run->lost_counted;
 
 	if (run->stream->kind != CQ_STREAM_KAFKA)
-		return;
-	lost = cq_kafka_source_lost(run->source);
-	run->checkpoint.counters.lost += lost - run->lost_counted;
-	run->lost_counted = lost;
-	if (run->task.accept_loss && run->stage)
-		cq_task_set_accept_loss(run->id, false);
+		return 0;
+	run->lost_counted = cq_kafka_source_lost(run->source);
+	return run->lost_counted - before;
+}
+
+static void
+views_close(CqRun *run)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		cq_view_run_close(run, lfirst(lc));
+	run->phase = CQ_PHASE_OTHER;
 }

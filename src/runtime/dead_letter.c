@@ -45,7 +45,8 @@ static Datum bytes_datum(const char *bytes, Size len);
 static Datum window_array(Oid time_type, TimestampTz start, TimestampTz end);
 
 void
-cq_dead_letter(CqRun *run, const CqRecord *record, int sqlstate, const char *message)
+cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate,
+			   const char *message)
 {
 	int32 partition = run->source->partitions[record->partition].id;
 	MemoryContext old;
@@ -54,7 +55,7 @@ cq_dead_letter(CqRun *run, const CqRecord *record, int sqlstate, const char *mes
 	switch (run->stream->on_error)
 	{
 		case CQ_ON_ERROR_SKIP:
-			run->checkpoint.counters.skipped++;
+			view->checkpoint.counters.skipped++;
 			return;
 		case CQ_ON_ERROR_STOP:
 			stop_at(run, record, partition, sqlstate);
@@ -74,9 +75,9 @@ cq_dead_letter(CqRun *run, const CqRecord *record, int sqlstate, const char *mes
 	letter->payload = keep_bytes(record->payload, &letter->payload_len);
 	if (record->values)
 		keep_row(run, record, letter);
-	run->dead_letters = lappend(run->dead_letters, letter);
+	view->dead_letters = lappend(view->dead_letters, letter);
 	run->set_aside_bytes += sizeof(CqDeadLetter) + letter->key_len + letter->payload_len;
-	run->checkpoint.counters.dead_letters++;
+	view->checkpoint.counters.dead_letters++;
 	MemoryContextSwitchTo(old);
 }
 
@@ -145,24 +146,24 @@ bytes_datum(const char *bytes, Size len)
 }
 
 void
-cq_dead_letters_write(CqRun *run)
+cq_dead_letters_write(CqRun *run, CqViewRun *view)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Relation rel;
 	CatalogIndexState indexes;
 	ListCell *lc;
 
-	if (run->dead_letters == NIL)
+	if (view->dead_letters == NIL)
 		return;
 	rel = cq_table_open("dead_letters", RowExclusiveLock);
 	indexes = CatalogOpenIndexes(rel);
-	foreach (lc, run->dead_letters)
+	foreach (lc, view->dead_letters)
 	{
 		CqDeadLetter *letter = lfirst(lc);
 		Datum values[DEAD_LETTER_COLUMNS];
 		bool nulls[DEAD_LETTER_COLUMNS] = {false};
 
-		values[0] = Int64GetDatum(run->id);
+		values[0] = Int64GetDatum(view->id);
 		values[1] = ObjectIdGetDatum(run->stream->relid);
 		values[2] = Int32GetDatum(letter->partition);
 		values[3] = Int64GetDatum(letter->offset);
@@ -181,21 +182,21 @@ cq_dead_letters_write(CqRun *run)
 	}
 	CatalogCloseIndexes(indexes);
 	table_close(rel, NoLock);
-	run->dead_letters = NIL;
+	view->dead_letters = NIL;
 }
 
 void
-cq_late_check(CqRun *run)
+cq_late_check(CqRun *run, const CqViewRun *view)
 {
 	Relation rel;
 	int column = -1;
 	int n = 0;
 	bool fits = true;
 
-	if (!OidIsValid(run->view.late) || !run->view.options.store_late)
+	if (!OidIsValid(view->view.late) || !view->view.options.store_late)
 		return;
-	rel = table_open(run->view.late, AccessShareLock);
-	while ((column = bms_next_member(run->columns, column)) >= 0 && fits)
+	rel = table_open(view->view.late, AccessShareLock);
+	while ((column = bms_next_member(view->columns, column)) >= 0 && fits)
 	{
 		fits = n < RelationGetNumberOfAttributes(rel) &&
 			   TupleDescAttr(RelationGetDescr(rel), n)->atttypid ==
@@ -220,7 +221,8 @@ cq_late_check(CqRun *run)
  * then late_windows, arrived_at, watermark, partition, offset.
  */
 void
-cq_late_event(CqRun *run, int ordinal, TimestampTz window_start, TimestampTz window_end)
+cq_late_event(CqRun *run, CqViewRun *view, int ordinal, TimestampTz window_start,
+			  TimestampTz window_end)
 {
 	const CqEvent *event = &run->batch.events[ordinal];
 	MemoryContext old;
@@ -229,28 +231,28 @@ cq_late_event(CqRun *run, int ordinal, TimestampTz window_start, TimestampTz win
 	int column = -1;
 	int n = 0;
 
-	if (run->last_late_ordinal == ordinal)
+	if (view->last_late_ordinal == ordinal)
 		return;
-	run->last_late_ordinal = ordinal;
-	run->checkpoint.counters.late++;
-	if (run->late == NULL)
+	view->last_late_ordinal = ordinal;
+	view->checkpoint.counters.late++;
+	if (view->late == NULL)
 		return;
 	old = MemoryContextSwitchTo(run->batch.context);
-	values = palloc(sizeof(Datum) * RelationGetNumberOfAttributes(run->late_rel));
-	nulls = palloc0(sizeof(bool) * RelationGetNumberOfAttributes(run->late_rel));
-	while ((column = bms_next_member(run->plan->columns, column)) >= 0)
+	values = palloc(sizeof(Datum) * RelationGetNumberOfAttributes(view->late_rel));
+	nulls = palloc0(sizeof(bool) * RelationGetNumberOfAttributes(view->late_rel));
+	while ((column = bms_next_member(view->plan->columns, column)) >= 0)
 	{
 		values[n] = run->batch.values[(Size) ordinal * run->batch.natts + column - 1];
 		nulls[n] = run->batch.nulls[(Size) ordinal * run->batch.natts + column - 1];
 		n++;
 	}
-	values[n++] = window_array(run->plan->window.time_type, window_start, window_end);
+	values[n++] = window_array(view->plan->window.time_type, window_start, window_end);
 	values[n++] = TimestampTzGetDatum(event->arrival);
 	values[n++] = TimestampTzGetDatum(event->watermark);
 	values[n++] = Int32GetDatum(run->source->partitions[event->partition].id);
 	values[n++] = Int64GetDatum(event->offset);
-	Assert(n == RelationGetNumberOfAttributes(run->late_rel));
-	cq_output_insert(run->late, values, nulls);
+	Assert(n == RelationGetNumberOfAttributes(view->late_rel));
+	cq_output_insert(view->late, values, nulls);
 	MemoryContextSwitchTo(old);
 }
 

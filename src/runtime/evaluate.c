@@ -1,6 +1,6 @@
 /*
  * evaluate.c
- *	  One batch through the stage plan into the operator or the result table.
+ *	  One batch through a view's stage plan into its operator or result table.
  */
 #include "postgres.h"
 
@@ -10,9 +10,16 @@
 
 #include "runtime/run.h"
 
+typedef struct Consumer
+{
+	CqRun *run;
+	CqViewRun *view;
+} Consumer;
+
+static void watermarks_raise(CqRun *run, const CqViewRun *view);
 static void row_consume(void *arg, int ordinal, TupleTableSlot *row);
-static void row_append(CqRun *run, TupleTableSlot *row);
-static void event_untimed(CqRun *run, int ordinal);
+static void row_append(CqViewRun *view, TupleTableSlot *row);
+static void event_untimed(CqRun *run, CqViewRun *view, int ordinal);
 static void event_failed(void *arg, int ordinal, ErrorData *error);
 
 /*
@@ -21,80 +28,104 @@ static void event_failed(void *arg, int ordinal, ErrorData *error);
  * checkpoint and the worker tries again with fewer events.
  */
 void
-cq_evaluate(CqRun *run)
+cq_evaluate(CqRun *run, CqViewRun *view)
 {
 	CqStageCounts counts = {0};
+	Consumer consumer = {run, view};
 	CqIdentity saved;
 
 	if (run->batch.nevents == 0)
 		return;
-	run->phase = CQ_PHASE_EVALUATE;
+	view->last_late_ordinal = -1;
+	view->last_untimed_ordinal = -1;
+	watermarks_raise(run, view);
 	saved = cq_run_as_owner(run);
+	if (view->stage == NULL && !run->care->careful)
+		view->stage = cq_stage_begin(view->stage_prepared);
+	run->phase = CQ_PHASE_EVALUATE;
 	if (run->care->careful)
-		cq_stage_run_carefully(run->stage_prepared,
+		cq_stage_run_carefully(view->stage_prepared,
 							   &run->batch,
 							   row_consume,
 							   event_failed,
-							   run,
+							   &consumer,
 							   &counts);
 	else
-		cq_stage_run(run->stage, &run->batch, row_consume, run, &counts);
+		cq_stage_run(view->stage, &run->batch, row_consume, &consumer, &counts);
 	cq_run_as_system(saved);
 	run->phase = CQ_PHASE_OTHER;
-	run->checkpoint.counters.filtered += counts.filtered;
-	run->checkpoint.counters.unmatched += counts.unmatched;
+	view->checkpoint.counters.filtered += counts.filtered;
+	view->checkpoint.counters.unmatched += counts.unmatched;
+}
+
+/*
+ * Intake gave events the stream's watermark before them, which never falls; for
+ * a view that is ahead of the stream its own counts until the stream is there.
+ */
+static void
+watermarks_raise(CqRun *run, const CqViewRun *view)
+{
+	CqBatch *batch = &run->batch;
+	int i;
+
+	for (i = 0; i < batch->nevents && batch->events[i].watermark < view->watermark; i++)
+		batch->events[i].watermark = view->watermark;
 }
 
 static void
 row_consume(void *arg, int ordinal, TupleTableSlot *row)
 {
-	CqRun *run = arg;
+	Consumer *consumer = arg;
+	CqRun *run = consumer->run;
+	CqViewRun *view = consumer->view;
 	TimestampTz window_start;
 	TimestampTz window_end;
 
-	if (run->op == NULL)
+	if (view->op == NULL)
 	{
-		row_append(run, row);
+		row_append(view, row);
 		return;
 	}
 	switch (
-		cq_operator_consume(run->op, row, &run->batch.events[ordinal], &window_start, &window_end))
+		cq_operator_consume(view->op, row, &run->batch.events[ordinal], &window_start, &window_end))
 	{
 		case CQ_COUNTED:
 			break;
 		case CQ_LATE:
-			cq_late_event(run, ordinal, window_start, window_end);
+			cq_late_event(run, view, ordinal, window_start, window_end);
 			break;
 		case CQ_NO_TIME:
-			event_untimed(run, ordinal);
+			event_untimed(run, view, ordinal);
 			break;
 	}
 }
 
 /* The result row is the stage row without the ordinal. */
 static void
-row_append(CqRun *run, TupleTableSlot *row)
+row_append(CqViewRun *view, TupleTableSlot *row)
 {
 	slot_getallattrs(row);
-	cq_output_insert(run->output, row->tts_values + 1, row->tts_isnull + 1);
+	cq_output_insert(view->output, row->tts_values + 1, row->tts_isnull + 1);
 }
 
 static void
-event_untimed(CqRun *run, int ordinal)
+event_untimed(CqRun *run, CqViewRun *view, int ordinal)
 {
 	const CqEvent *event = &run->batch.events[ordinal];
 	const CqRecord *record = &run->source->records[event->record];
 
-	if (run->last_untimed_ordinal == ordinal)
+	if (view->last_untimed_ordinal == ordinal)
 		return;
-	run->last_untimed_ordinal = ordinal;
+	view->last_untimed_ordinal = ordinal;
 	if (event->has_time)
 		cq_dead_letter(run,
+					   view,
 					   record,
 					   ERRCODE_DATETIME_VALUE_OUT_OF_RANGE,
 					   "the window of the event is out of range");
 	else
 		cq_dead_letter(run,
+					   view,
 					   record,
 					   ERRCODE_NULL_VALUE_NOT_ALLOWED,
 					   "event time is null or infinite");
@@ -103,10 +134,12 @@ event_untimed(CqRun *run, int ordinal)
 static void
 event_failed(void *arg, int ordinal, ErrorData *error)
 {
-	CqRun *run = arg;
+	Consumer *consumer = arg;
+	CqRun *run = consumer->run;
 
 	run->care->failed = true;
 	cq_dead_letter(run,
+				   consumer->view,
 				   &run->source->records[run->batch.events[ordinal].record],
 				   error->sqlerrcode,
 				   error->message);

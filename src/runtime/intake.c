@@ -27,10 +27,12 @@
 #define ROW_NULLS(batch, i)	 (&(batch)->nulls[(Size) (i) * (batch)->natts])
 
 static void batch_reset(CqRun *run, int capacity);
+static void records_count(CqRun *run, int n);
 static int decode_until_error(CqRun *run, int from, int to, TimestampTz now);
 static void decode_range(CqRun *run, int from, int to, TimestampTz now, volatile int *at);
 static void record_take(CqRun *run, int index, TimestampTz now);
 static bool event_settle(CqRun *run, CqEvent *event, const CqRecord *record, TimestampTz now);
+static void record_refuse(CqRun *run, const CqRecord *record, int sqlstate, const char *message);
 static const CqCondemned *record_condemned(const CqRun *run, const CqRecord *record);
 
 int
@@ -41,7 +43,6 @@ cq_intake(CqRun *run, int max)
 	CqIdentity saved;
 	int n;
 	int at = 0;
-	int i;
 
 	batch_reset(run, max);
 	n = source->ops->poll(source, max);
@@ -51,13 +52,7 @@ cq_intake(CqRun *run, int max)
 	while (at < n)
 		at = decode_until_error(run, at, n, now);
 	cq_run_as_system(saved);
-	for (i = 0; i < n; i++)
-	{
-		run->checkpoint.counters.bytes_in += source->records[i].payload_len;
-		/* a partition that has records, good or bad, is not on its way to being idle */
-		source->partitions[source->records[i].partition].caught_up_since_us = 0;
-	}
-	run->checkpoint.counters.events_in += n;
+	records_count(run, n);
 	return n;
 }
 
@@ -74,9 +69,30 @@ batch_reset(CqRun *run, int capacity)
 	batch->events = palloc(sizeof(CqEvent) * capacity);
 	batch->values = palloc(sizeof(Datum) * capacity * Max(batch->natts, 1));
 	batch->nulls = palloc(sizeof(bool) * capacity * Max(batch->natts, 1));
-	run->last_late_ordinal = -1;
-	run->last_untimed_ordinal = -1;
 	MemoryContextSwitchTo(old);
+}
+
+static void
+records_count(CqRun *run, int n)
+{
+	CqSource *source = run->source;
+	int64 bytes = 0;
+	ListCell *lc;
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		bytes += source->records[i].payload_len;
+		/* a partition that has records, good or bad, is not on its way to being idle */
+		source->partitions[source->records[i].partition].caught_up_since_us = 0;
+	}
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		view->checkpoint.counters.events_in += n;
+		view->checkpoint.counters.bytes_in += bytes;
+	}
 }
 
 /* Returns the index of the first record that was not dealt with. */
@@ -108,7 +124,7 @@ decode_until_error(CqRun *run, int from, int to, TimestampTz now)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
 		CurrentResourceOwner = old_owner;
-		cq_dead_letter(run, &run->source->records[at], error->sqlerrcode, error->message);
+		record_refuse(run, &run->source->records[at], error->sqlerrcode, error->message);
 		at++;
 	}
 	PG_END_TRY();
@@ -145,7 +161,7 @@ record_take(CqRun *run, int index, TimestampTz now)
 						   ROW_NULLS(batch, batch->nevents),
 						   &error))
 	{
-		cq_dead_letter(run, record, error.sqlstate, error.message);
+		record_refuse(run, record, error.sqlstate, error.message);
 		return;
 	}
 	event->record = index;
@@ -156,13 +172,23 @@ record_take(CqRun *run, int index, TimestampTz now)
 		return;
 	condemned = record_condemned(run, record);
 	if (condemned)
-		cq_dead_letter(run, record, condemned->sqlstate, condemned->message);
+		record_refuse(run, record, condemned->sqlstate, condemned->message);
 	else
 		batch->nevents++;
 }
 
+/* A record that is no event of any view. */
+static void
+record_refuse(CqRun *run, const CqRecord *record, int sqlstate, const char *message)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		cq_dead_letter(run, lfirst(lc), record, sqlstate, message);
+}
+
 /*
- * Give the event its time and the watermark before it, then move the
+ * Give the event its time and the stream's watermark before it, then move the
  * watermark.  False if it is from the future: set aside, not moving anything.
  */
 static bool
@@ -173,7 +199,7 @@ event_settle(CqRun *run, CqEvent *event, const CqRecord *record, TimestampTz now
 	AttrNumber column = stream->event_time;
 	TimestampTz limit = now;
 
-	event->watermark = run->watermark.view;
+	event->watermark = run->watermark.mark;
 	event->has_time = false;
 	if (column == 0)
 		return true;
@@ -187,10 +213,10 @@ event_settle(CqRun *run, CqEvent *event, const CqRecord *record, TimestampTz now
 	if (stream->max_ahead_us >= 0 && event->time > limit &&
 		event->time - limit > stream->max_ahead_us)
 	{
-		cq_dead_letter(run,
-					   record,
-					   ERRCODE_DATETIME_VALUE_OUT_OF_RANGE,
-					   "event time is too far in the future");
+		record_refuse(run,
+					  record,
+					  ERRCODE_DATETIME_VALUE_OUT_OF_RANGE,
+					  "event time is too far in the future");
 		return false;
 	}
 	event->has_time = true;

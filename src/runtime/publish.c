@@ -130,6 +130,7 @@ partition_slot(int32 partition)
 void
 cq_publish_progress(const CqRun *run, int64 checkpoint_us)
 {
+	const CqViewRun *view = linitial(run->views);
 	const CqSource *source = run->source;
 	bool unreachable = source->ops->unreachable(run->source);
 	int i;
@@ -139,14 +140,14 @@ cq_publish_progress(const CqRun *run, int64 checkpoint_us)
 	{
 		my_slot->stream = run->stream->relid;
 		my_slot->owner = run->owner;
-		my_slot->watermark = run->watermark.view;
+		my_slot->watermark = cq_view_run_watermark(run, view);
 		if (checkpoint_us > 0)
 			my_slot->last_checkpoint_us = checkpoint_us;
-		if (run->op)
+		if (view->op)
 		{
 			CqOperatorStats stats;
 
-			cq_operator_stats(run->op, &stats);
+			cq_operator_stats(view->op, &stats);
 			my_slot->state_bytes = stats.memory_bytes;
 			my_slot->groups = stats.groups;
 			my_slot->open_windows = stats.open_windows;

@@ -2,128 +2,82 @@
  * run.c
  *	  Building a task's run from the catalog, and whose rights it has.
  *
- * Memory: worker > run > plan, checkpoint > batch.  The operator keeps pointers
- * into the plan it was created with; that one therefore lives in the run's own
- * context, while plans made later, after an invalidation, come and go in
- * plan_context.
+ * What a run and each of its views consist of is in run.h; the views' part is
+ * built in view_run.c.
+ *
+ * Memory: worker > run > view > plan, and run > checkpoint, batch.
  */
 #include "postgres.h"
 
-#include "access/relation.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "errors.h"
 #include "runtime/run.h"
-#include "settings.h"
 #include "source/kafka/kafka.h"
 
-static bool run_load_catalog(CqRun *run);
-static void run_load_stream(CqRun *run, MemoryContext source_context);
-static Oid relation_owner(Oid relid);
+static CqRun *run_create(CqSource *source, MemoryContext context, CqCare *care);
+static void run_load_stream(CqRun *run, const CqView *view, MemoryContext source_context);
 static int relation_natts(Oid relid);
 static void settings_apply(List *settings);
-static void run_plan(CqRun *run, MemoryContext context);
-static void run_open_source(CqRun *run, MemoryContext source_context);
-static void run_restore_positions(CqRun *run);
-static void run_create_operator(CqRun *run);
+static void run_open_source(CqRun *run, const CqViewRun *view, MemoryContext source_context);
+static void run_restore_positions(CqRun *run, const CqCheckpoint *checkpoint);
 
 CqRun *
 cq_run_begin(int64 id, int64 owner_epoch, CqSource *source, MemoryContext source_context,
 			 MemoryContext context, CqCare *care)
 {
-	CqRun *run = MemoryContextAllocZero(context, sizeof(CqRun));
+	CqRun *run = run_create(source, context, care);
+	CqViewRun *view;
 	CqIdentity saved;
-
-	run->context = context;
-	run->id = id;
-	run->source = source;
-	run->care = care;
-	run->checkpoint_context =
-		AllocSetContextCreate(context, "pipeline checkpoint", ALLOCSET_DEFAULT_SIZES);
-	run->batch.context = AllocSetContextCreate(context, "pipeline batch", ALLOCSET_DEFAULT_SIZES);
-	run->plan_context = AllocSetContextCreate(context, "pipeline plan", ALLOCSET_DEFAULT_SIZES);
 
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
-	if (!run_load_catalog(run))
+	view = cq_view_run_load(run, id);
+	if (view == NULL)
 	{
 		CommitTransactionCommand();
 		return NULL;
 	}
-	settings_apply(run->view.settings);
+	settings_apply(view->view.settings);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	run->checkpoint.owner_epoch = Max(owner_epoch, run->checkpoint.owner_epoch);
+	view->checkpoint.owner_epoch = Max(owner_epoch, view->checkpoint.owner_epoch);
 	saved = cq_run_as_owner(run);
-	run_load_stream(run, source_context);
-	run_plan(run, context);
-	run->columns = bms_copy(run->plan->columns);
+	run_load_stream(run, &view->view, source_context);
+	cq_view_run_prepare(run, view);
+	run->views = list_make1(view);
+	run->columns = bms_copy(view->columns);
 	run->decoder = cq_decoder_create(run->stream, run->columns);
-	cq_late_check(run);
-	run_create_operator(run);
 	cq_run_as_system(saved);
-	run_open_source(run, source_context);
-	cq_watermark_init(&run->watermark, run->stream, run->checkpoint.closed_to);
-	run->clock_to = DT_NOBEGIN;
+	run_open_source(run, view, source_context);
+	cq_watermark_init(&run->watermark, run->stream);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
 	return run;
 }
 
-static bool
-run_load_catalog(CqRun *run)
+static CqRun *
+run_create(CqSource *source, MemoryContext context, CqCare *care)
 {
-	if (!cq_extension_exists() || !cq_view_load(run->id, &run->view) ||
-		!cq_task_load(run->id, &run->task) || !cq_checkpoint_load(run->id, &run->checkpoint))
-		return false;
-	/* the slot may say otherwise for a moment: a probe read the row before it was changed */
-	if (run->task.state != CQ_TASK_RUNNING || !cq_task_is_ours(&run->task))
-		return false;
-	run->owner = relation_owner(run->view.view);
-	return OidIsValid(run->owner);
-}
+	CqRun *run = MemoryContextAllocZero(context, sizeof(CqRun));
 
-static Oid
-relation_owner(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
-static int
-relation_natts(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	int natts = -1;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		natts = ((Form_pg_class) GETSTRUCT(tuple))->relnatts;
-		ReleaseSysCache(tuple);
-	}
-	return natts;
+	run->context = context;
+	run->source = source;
+	run->care = care;
+	run->checkpoint_context =
+		AllocSetContextCreate(context, "pipeline checkpoint", ALLOCSET_DEFAULT_SIZES);
+	run->batch.context = AllocSetContextCreate(context, "pipeline batch", ALLOCSET_DEFAULT_SIZES);
+	return run;
 }
 
 /* The definition of the stream lives as long as the source that was opened by it. */
 static void
-run_load_stream(CqRun *run, MemoryContext source_context)
+run_load_stream(CqRun *run, const CqView *view, MemoryContext source_context)
 {
 	MemoryContext old;
 	CqStream *stream;
@@ -134,11 +88,11 @@ run_load_stream(CqRun *run, MemoryContext source_context)
 		return;
 	}
 	old = MemoryContextSwitchTo(source_context);
-	stream = cq_stream_load(run->view.stream);
-	if (run->view.options.has_start)
+	stream = cq_stream_load(view->stream);
+	if (view->options.has_start)
 	{
-		stream->start = run->view.options.start;
-		stream->start_time = run->view.options.start_time;
+		stream->start = view->options.start;
+		stream->start_time = view->options.start_time;
 	}
 	run->stream = stream;
 	MemoryContextSwitchTo(old);
@@ -178,65 +132,56 @@ cq_run_as_system(CqIdentity saved)
 	SetUserIdAndSecContext(saved.user, saved.context);
 }
 
-static void
-run_plan(CqRun *run, MemoryContext context)
-{
-	MemoryContext old = MemoryContextSwitchTo(context);
-
-	run->plan = cq_plan_query(cq_plan_stored_query(run->view.query),
-							  run->view.options.emit,
-							  get_rel_name(run->view.view));
-	run->stage_prepared = cq_stage_prepare(run->plan, run->plan_context);
-	run->close_prepared = NULL;
-	if (run->plan->close)
-		run->close_prepared = cq_close_prepare(run->plan, run->plan_context);
-	MemoryContextSwitchTo(old);
-}
-
 bool
 cq_run_replan(CqRun *run)
 {
-	MemoryContext old_plans = run->plan_context;
 	CqIdentity saved;
-	bool same_columns;
+	bool same_columns = true;
+	ListCell *lc;
 
-	run->plan_context =
-		AllocSetContextCreate(run->context, "pipeline plan", ALLOCSET_DEFAULT_SIZES);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	saved = cq_run_as_owner(run);
-	run_plan(run, run->plan_context);
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		run->at = view;
+		if (cq_view_run_is_stale(view))
+			same_columns = cq_view_run_replan(view) && same_columns;
+	}
+	run->at = NULL;
 	cq_run_as_system(saved);
-	same_columns = relation_natts(run->stream->relid) == run->stream->ncolumns &&
-				   bms_equal(run->plan->columns, run->columns);
+	same_columns = same_columns && relation_natts(run->stream->relid) == run->stream->ncolumns;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
-	MemoryContextDelete(old_plans);
 	return same_columns;
 }
 
-static void
-run_create_operator(CqRun *run)
+static int
+relation_natts(Oid relid)
 {
-	Relation chunks;
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	int natts = -1;
 
-	if (run->plan->shape == CQ_SHAPE_APPEND)
-		return;
-	chunks = table_open(run->view.chunks, AccessShareLock);
-	run->op = cq_operator_create(run->plan, chunks, 0, run->checkpoint.closed_to, run->context);
-	table_close(chunks, AccessShareLock);
+	if (HeapTupleIsValid(tuple))
+	{
+		natts = ((Form_pg_class) GETSTRUCT(tuple))->relnatts;
+		ReleaseSysCache(tuple);
+	}
+	return natts;
 }
 
 static void
-run_open_source(CqRun *run, MemoryContext source_context)
+run_open_source(CqRun *run, const CqViewRun *view, MemoryContext source_context)
 {
-	CqCheckpoint *cp = &run->checkpoint;
+	const CqCheckpoint *cp = &view->checkpoint;
 	bool kafka = run->stream->kind == CQ_STREAM_KAFKA;
 
 	if (run->source)
 	{
-		run_restore_positions(run);
+		run_restore_positions(run, cp);
 		run->lost_counted = kafka ? cq_kafka_source_lost(run->source) : 0;
 		return;
 	}
@@ -245,7 +190,7 @@ run_open_source(CqRun *run, MemoryContext source_context)
 																		cp->partitions,
 																		cp->npartitions,
 																		source_context);
-	if (kafka && run->task.accept_loss)
+	if (kafka && view->task.accept_loss)
 		(void) cq_kafka_source_accept_loss(run->source);
 }
 
@@ -254,7 +199,7 @@ run_open_source(CqRun *run, MemoryContext source_context)
  * more partitions than that: those found since are read from where they began.
  */
 static void
-run_restore_positions(CqRun *run)
+run_restore_positions(CqRun *run, const CqCheckpoint *checkpoint)
 {
 	CqSource *source = run->source;
 	int i;
@@ -265,9 +210,9 @@ run_restore_positions(CqRun *run)
 		CqPartition *saved = NULL;
 		int j;
 
-		for (j = 0; j < run->checkpoint.npartitions; j++)
-			if (run->checkpoint.partitions[j].id == p->id)
-				saved = &run->checkpoint.partitions[j];
+		for (j = 0; j < checkpoint->npartitions; j++)
+			if (checkpoint->partitions[j].id == p->id)
+				saved = &checkpoint->partitions[j];
 		p->next_offset = saved ? saved->next_offset : p->start_offset;
 		p->leader_epoch = saved ? saved->leader_epoch : -1;
 		p->anchor_offset = saved ? saved->anchor_offset : CQ_OFFSET_UNKNOWN;

@@ -2,6 +2,11 @@
  * run.h
  *	  A task as its worker runs it: everything between (re)start and error.
  *
+ * A task is a set of views that share one position in one stream.  Its run has
+ * the part that they have in common - source, decoder, batch, the stream's
+ * watermark - and a CqViewRun for each: plan, operator, results, counters.
+ * Records are fetched and decoded once; then each view evaluates the batch.
+ *
  * A run is built from the catalog in one transaction and thrown away after any
  * error; only the source (connections, threads) outlives it, sent back to the
  * committed positions.
@@ -59,32 +64,25 @@ typedef struct CqDeadLetter
 	Size payload_len;
 } CqDeadLetter;
 
-typedef struct CqRun
+/* One view of a task. */
+typedef struct CqViewRun
 {
-	MemoryContext context;			  /* of the run */
-	MemoryContext plan_context;		  /* of plan, stage, close; replaced when stale */
-	MemoryContext checkpoint_context; /* reset after each checkpoint */
+	MemoryContext context;		/* of all this; below the run's */
+	MemoryContext plan_context; /* of plan, stage, close; replaced when stale */
 	int64 id;
-	Oid owner;
 	CqView view;
 	CqTask task;
-	const CqStream *stream; /* in the source's memory */
 	CqPlan *plan;
 	CqPrepared *stage_prepared;
 	CqPrepared *close_prepared; /* NULL unless rows leave on window close */
-	CqDecoder *decoder;
-	Bitmapset *columns; /* of the stream, that the decoder fills */
-	CqOperator *op;		/* NULL for APPEND */
-	CqWatermark watermark;
+	Bitmapset *columns;			/* of the stream, that the plan reads */
+	CqOperator *op;				/* NULL for APPEND */
 	CqCheckpoint checkpoint;
-	CqSource *source;
-	CqCare *care;
+	TimestampTz watermark;	  /* at the last checkpoint; see cq_view_run_watermark() */
+	TimestampTz clock_to;	  /* how far the clock may move the watermark if there is no event left;
+							* DT_NOBEGIN = not at all */
 	BlockNumber chunk_blocks; /* size of the chunk table after the last checkpoint */
-	int64 lost_counted;		  /* of what the source has given up */
-	CqPhase phase;
-	CqBatch batch;
-	TimestampTz clock_to; /* how far the clock may move the watermark if there is no event left;
-						   * DT_NOBEGIN = not at all */
+	BlockNumber vacuumed_blocks; /* and at its last vacuum */
 
 	/* of the checkpoint under way */
 	CqStage *stage;
@@ -96,14 +94,34 @@ typedef struct CqRun
 	List *dead_letters;	   /* of CqDeadLetter * */
 	int last_late_ordinal; /* an event is late for a window once, however many rows it gave */
 	int last_untimed_ordinal;
+} CqViewRun;
+
+typedef struct CqRun
+{
+	MemoryContext context;			  /* of the run */
+	MemoryContext checkpoint_context; /* reset after each checkpoint */
+	List *views;					  /* of CqViewRun *; at least one */
+	Oid owner;						  /* of all of them */
+	const CqStream *stream;			  /* in the source's memory */
+	CqSource *source;
+	CqDecoder *decoder;
+	Bitmapset *columns; /* that the decoder fills: those that any view reads */
+	CqWatermark watermark;
+	CqCare *care;
+	int64 lost_counted; /* of what the source has given up */
+	CqPhase phase;
+	CqViewRun *at; /* the view whose turn it is; NULL while it is the task's as a whole */
+	CqBatch batch;
+
+	/* of the checkpoint under way */
 	int batches;		  /* taken over so far */
 	Size set_aside_bytes; /* of dead letters, in memory until written */
-	bool locked;		  /* position row taken */
+	bool locked;		  /* position rows taken */
 } CqRun;
 
 /*
  * Build a run from the catalog, in a transaction of its own, with all its
- * memory in context, which the caller deletes to end it.  NULL if the task is
+ * memory in context, which the caller deletes to end it.  NULL if the view is
  * gone or should not run.  source is the worker's, NULL if none is open: one is opened in
  * source_context.
  */
@@ -111,12 +129,37 @@ extern CqRun *cq_run_begin(int64 id, int64 owner_epoch, CqSource *source,
 						   MemoryContext source_context, MemoryContext context, CqCare *care);
 
 /*
- * Plan again after something that the plan depends on changed; false if that
- * is not enough, because the stream has other columns now or others are read.
+ * Plan again those views for which something changed that their plans depend
+ * on; false if that is not enough, because the stream has other columns now or
+ * others are read.
  */
 extern bool cq_run_replan(CqRun *run);
 
-/* Act as the view's owner, restricted; returns what cq_run_as_system() needs. */
+/*
+ * A view's part of a run: read its rows of the catalog; NULL if there are none
+ * or it should not run here.  Then, as the owner and under the active snapshot,
+ * plan it and load its state.  Both in the caller's transaction.
+ */
+extern CqViewRun *cq_view_run_load(CqRun *run, int64 id);
+extern void cq_view_run_prepare(CqRun *run, CqViewRun *view);
+
+/* Plan again, in the caller's transaction as the owner; false if other columns are read now. */
+extern bool cq_view_run_replan(CqViewRun *view);
+
+/* Must it be planned again?  Call with its relations locked. */
+extern bool cq_view_run_is_stale(const CqViewRun *view);
+
+/*
+ * A view's watermark is the larger of its own last value and the stream's: it
+ * never moves back when the view comes to a task that is behind.
+ */
+static inline TimestampTz
+cq_view_run_watermark(const CqRun *run, const CqViewRun *view)
+{
+	return Max(view->watermark, run->watermark.mark);
+}
+
+/* Act as the views' owner, restricted; returns what cq_run_as_system() needs. */
 typedef struct CqIdentity
 {
 	Oid user;
@@ -136,7 +179,7 @@ typedef enum CqProgress
 
 /*
  * One checkpoint: take in what there is, for at most the checkpoint interval,
- * and make it durable.  advance: the task's row may hold a pending
+ * and make it durable.  advance: the views' rows may hold a pending
  * advance_watermark().
  */
 extern CqProgress cq_checkpoint_run(CqRun *run, bool advance);
@@ -145,27 +188,42 @@ extern CqProgress cq_checkpoint_run(CqRun *run, bool advance);
 extern bool cq_checkpoint_due(const CqRun *run);
 
 /*
- * Poll, decode and settle one batch: event times, watermarks, dead letters.
- * Returns the number of records taken from the source (to be given to
+ * Poll, decode and settle one batch: event times, the stream's watermarks, dead
+ * letters.  Returns the number of records taken from the source (to be given to
  * advance()); run->batch holds the events among them.
  */
 extern int cq_intake(CqRun *run, int max);
 
-/* Evaluate run->batch: stage plan, operator or output. */
-extern void cq_evaluate(CqRun *run);
+/* Evaluate run->batch for one view: stage plan, operator or output. */
+extern void cq_evaluate(CqRun *run, CqViewRun *view);
+
+/*
+ * What a view does in a checkpoint, in this order.  lock: take its relations
+ * without waiting; false if another session is in the way.  open and close:
+ * its results.  close_windows: those that its watermark has passed; were there
+ * any?  save: write results, state and dead letters.  write: its position row,
+ * taken by cq_checkpoint_lock() before.
+ */
+extern bool cq_view_run_lock(CqViewRun *view);
+extern void cq_view_run_open(CqRun *run, CqViewRun *view);
+extern bool cq_view_run_close_windows(CqRun *run, CqViewRun *view);
+extern void cq_view_run_save(CqRun *run, CqViewRun *view);
+extern void cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us);
+extern void cq_view_run_close(CqRun *run, CqViewRun *view);
 
 /* Set a record aside as the stream's on_error option says. */
-extern void cq_dead_letter(CqRun *run, const CqRecord *record, int sqlstate, const char *message);
+extern void cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate,
+						   const char *message);
 
 /* Write the dead letters of this checkpoint. */
-extern void cq_dead_letters_write(CqRun *run);
+extern void cq_dead_letters_write(CqRun *run, CqViewRun *view);
 
 /*
  * Stop unless the late table has the columns that the view reads: an ordinary
  * view between it and the stream may have been replaced.
  */
-extern void cq_late_check(CqRun *run);
+extern void cq_late_check(CqRun *run, const CqViewRun *view);
 
 /* Keep or count a late event. */
-extern void cq_late_event(CqRun *run, int ordinal, TimestampTz window_start,
+extern void cq_late_event(CqRun *run, CqViewRun *view, int ordinal, TimestampTz window_start,
 						  TimestampTz window_end);

@@ -81,7 +81,6 @@ typedef struct Worker
 	int64 paced_until_us; /* do not begin another small checkpoint before */
 	int64 trimmed_at_us;
 	int64 last_checkpoint_us;
-	BlockNumber vacuumed_blocks; /* size of the chunk table at its last vacuum */
 	WaitEventSet *events;
 	int events_fd;
 	bool waiting_for_lock;
@@ -96,8 +95,10 @@ static bool wishes_heed(Worker *worker);
 static void source_maintain(Worker *worker);
 static void idle_clock_advance(Worker *worker, bool unreachable);
 static bool idle_close_due(Worker *worker, long *wait_ms);
+static bool view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms);
 static bool checkpoint_wanted(Worker *worker, long *wait_ms);
 static bool checkpoint_step(Worker *worker, long *wait_ms);
+static bool accepts_loss(const CqRun *run);
 static void wait_begin(Worker *worker, uint64 requested);
 static void wait_check(Worker *worker);
 static void worker_wait(Worker *worker, long wait_ms);
@@ -212,7 +213,7 @@ run_prepare(Worker *worker)
 	}
 	worker->source = worker->run->source;
 	StartTransactionCommand();
-	name = get_rel_name(worker->run->view.view);
+	name = get_rel_name(((CqViewRun *) linitial(worker->run->views))->view.view);
 	strlcpy(worker->view_name, name ? name : "?", NAMEDATALEN);
 	CommitTransactionCommand();
 	worker->task_changed = true;
@@ -326,14 +327,27 @@ static bool
 idle_close_due(Worker *worker, long *wait_ms)
 {
 	CqRun *run = worker->run;
-	TimestampTz deadline;
+	bool all_idle = cq_watermark_all_idle(run->source);
+	bool due = false;
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		view->clock_to = DT_NOBEGIN;
+		if (all_idle && view->op && view->plan->window.kind != CQ_WINDOW_NONE)
+			due = view_idle_close_due(run, view, wait_ms) || due;
+	}
+	return due;
+}
+
+static bool
+view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms)
+{
+	TimestampTz deadline = cq_operator_first_end(view->op);
 	TimestampTz now;
 
-	run->clock_to = DT_NOBEGIN;
-	if (run->op == NULL || run->plan->window.kind == CQ_WINDOW_NONE ||
-		!cq_watermark_all_idle(run->source))
-		return false;
-	deadline = cq_operator_first_end(run->op);
 	if (TIMESTAMP_NOT_FINITE(deadline))
 		return false;
 	deadline += run->stream->out_of_orderness_us;
@@ -343,7 +357,7 @@ idle_close_due(Worker *worker, long *wait_ms)
 		*wait_ms = Min(*wait_ms, (deadline - now) / 1000 + 1);
 		return false;
 	}
-	run->clock_to = Min(now - run->stream->out_of_orderness_us, cq_operator_last_end(run->op));
+	view->clock_to = Min(now - run->stream->out_of_orderness_us, cq_operator_last_end(view->op));
 	return true;
 }
 
@@ -405,13 +419,24 @@ checkpoint_step(Worker *worker, long *wait_ms)
 	if (progress != CQ_PROGRESS_NONE)
 	{
 		/* what was lost is counted anew by a source that is opened anew */
-		worker->source_committed = !run->task.accept_loss;
+		worker->source_committed = !accepts_loss(run);
 		care_relax(worker);
 		cq_publish_success();
 		pgstat_report_stat(false);
 	}
 	cq_publish_progress(run, progress == CQ_PROGRESS_NONE ? 0 : worker->last_checkpoint_us);
 	return true;
+}
+
+static bool
+accepts_loss(const CqRun *run)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		if (((CqViewRun *) lfirst(lc))->task.accept_loss)
+			return true;
+	return false;
 }
 
 /* After a careful batch went through: larger ones, then carefree again. */
@@ -467,16 +492,22 @@ static void
 vacuum_when_due(Worker *worker)
 {
 	CqRun *run = worker->run;
-	CqOperatorStats stats;
+	ListCell *lc;
 
-	if (run->op == NULL)
-		return;
-	worker->vacuumed_blocks = Min(worker->vacuumed_blocks, run->chunk_blocks);
-	cq_operator_stats(run->op, &stats);
-	if (!cq_vacuum_due(run->chunk_blocks, worker->vacuumed_blocks, stats.chunk_bytes))
-		return;
-	cq_vacuum(run->view.chunks);
-	worker->vacuumed_blocks = run->chunk_blocks;
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+		CqOperatorStats stats;
+
+		if (view->op == NULL)
+			continue;
+		view->vacuumed_blocks = Min(view->vacuumed_blocks, view->chunk_blocks);
+		cq_operator_stats(view->op, &stats);
+		if (!cq_vacuum_due(view->chunk_blocks, view->vacuumed_blocks, stats.chunk_bytes))
+			continue;
+		cq_vacuum(view->view.chunks);
+		view->vacuumed_blocks = view->chunk_blocks;
+	}
 }
 
 /* Drop what all readers of a local stream have read. */

@@ -1,10 +1,11 @@
 /*
  * watermark.c
- *	  How far event time has advanced for one view.
+ *	  How far event time has advanced in one stream, as one task sees it.
  *
  * A partition's watermark is the highest event time seen in it minus the
  * stream's bound on disorder; a stream's is the lowest over its partitions,
- * idle ones left out; the view's is the highest value the stream's ever had.
+ * idle ones left out.  A view's, which the run keeps, is the highest value that
+ * the stream's ever had for it.
  *
  * A partition that is behind the stream's watermark - new, or woken after it
  * was idle - cannot take back what was already promised.  It holds the
@@ -12,9 +13,9 @@
  * waiting for it keeps its coming events from being late.
  *
  * Invariants
- *	W1. wm->view never moves back, not even across a restart: it is saved with
- *		the positions and given back to cq_watermark_init.
- *	W2. With one partition that never went idle, wm->view after an event is a
+ *	W1. wm->mark never moves back.  After a restart it begins anew, and may be
+ *		lower for a while; a view's does not, because that is saved.
+ *	W2. With one partition that never went idle, wm->mark after an event is a
  *		function of the records up to it alone.
  *
  * Locking: none; only the task's own worker touches this state.
@@ -29,11 +30,10 @@ static TimestampTz partition_mark(const CqWatermark *wm, const CqPartition *part
 static bool partition_holds(const CqWatermark *wm, const CqPartition *partition);
 
 void
-cq_watermark_init(CqWatermark *wm, const CqStream *stream, TimestampTz closed_to)
+cq_watermark_init(CqWatermark *wm, const CqStream *stream)
 {
 	wm->stream = stream;
-	wm->view = closed_to;
-	wm->stream_mark = DT_NOBEGIN;
+	wm->mark = DT_NOBEGIN;
 }
 
 /* Event times are finite; what would fall below the range of timestamps counts as none. */
@@ -50,7 +50,7 @@ partition_holds(const CqWatermark *wm, const CqPartition *partition)
 {
 	if (partition->idle)
 		return false;
-	return partition_mark(wm, partition) >= wm->stream_mark || !partition->caught_up;
+	return partition_mark(wm, partition) >= wm->mark || !partition->caught_up;
 }
 
 void
@@ -69,7 +69,7 @@ cq_watermark_see(CqWatermark *wm, CqSource *source, int partition, TimestampTz t
 	}
 	p->max_event_time = Max(p->max_event_time, time);
 	/* only the partition that was lowest can raise the minimum */
-	if (source->npartitions == 1 || before <= wm->stream_mark || woken)
+	if (source->npartitions == 1 || before <= wm->mark || woken)
 		cq_watermark_refresh(wm, source);
 }
 
@@ -93,8 +93,7 @@ cq_watermark_refresh(CqWatermark *wm, CqSource *source)
 		for (i = 0; i < source->npartitions; i++)
 			lowest = Max(lowest, partition_mark(wm, &source->partitions[i]));
 	}
-	wm->stream_mark = Max(wm->stream_mark, lowest);
-	cq_watermark_advance(wm, wm->stream_mark);
+	wm->mark = Max(wm->mark, lowest);
 }
 
 int64
@@ -140,10 +139,4 @@ cq_watermark_all_idle(const CqSource *source)
 		if (!source->partitions[i].idle)
 			return false;
 	return source->npartitions > 0;
-}
-
-void
-cq_watermark_advance(CqWatermark *wm, TimestampTz to)
-{
-	wm->view = Max(wm->view, to);
 }

@@ -1,6 +1,6 @@
 /*
  * watermark.h
- *	  How far event time has advanced for one view.
+ *	  How far event time has advanced in one stream, as one task sees it.
  */
 #pragma once
 
@@ -11,13 +11,12 @@
 typedef struct CqWatermark
 {
 	const CqStream *stream;
-	TimestampTz view;		 /* the view's: monotone; saved as closed_to */
-	TimestampTz stream_mark; /* lowest over the live partitions; DT_NOBEGIN if none */
+	TimestampTz mark; /* lowest over the live partitions; DT_NOBEGIN if none yet; monotone */
 } CqWatermark;
 
-extern void cq_watermark_init(CqWatermark *wm, const CqStream *stream, TimestampTz closed_to);
+extern void cq_watermark_init(CqWatermark *wm, const CqStream *stream);
 
-/* Take in one event's time; afterwards wm->view is the watermark after it. */
+/* Take in one event's time; afterwards wm->mark is the watermark after it. */
 extern void cq_watermark_see(CqWatermark *wm, CqSource *source, int partition, TimestampTz time);
 
 /* Reconsider after partitions became idle, live, or were added. */
@@ -30,8 +29,5 @@ extern void cq_watermark_refresh(CqWatermark *wm, CqSource *source);
  */
 extern int64 cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreachable);
 
-/* Is every partition idle, so that the view's watermark follows the clock? */
+/* Is every partition idle, so that the views' watermarks follow the clock? */
 extern bool cq_watermark_all_idle(const CqSource *source);
-
-/* Move the view's watermark up to a time; never back. */
-extern void cq_watermark_advance(CqWatermark *wm, TimestampTz to);

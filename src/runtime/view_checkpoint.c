@@ -1,0 +1,170 @@
+/*
+ * view_checkpoint.c
+ *	  What one view does in its task's checkpoint (checkpoint.c).
+ *
+ * All that runs code of the user's - close query, final functions, index
+ * expressions - runs as the owner.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/rel.h"
+#include "utils/tuplestore.h"
+
+#include "runtime/run.h"
+
+static bool relation_lock(Oid relid, LOCKMODE mode, Relation *rel);
+static void close_receive(void *arg, TupleTableSlot *row);
+static void change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
+						  bool *nulls);
+static void outputs_end(CqRun *run, CqViewRun *view);
+
+bool
+cq_view_run_lock(CqViewRun *view)
+{
+	const CqView *definition = &view->view;
+
+	view->result_rel = view->late_rel = view->chunks_rel = NULL;
+	return cq_prepared_lock(view->stage_prepared) &&
+		   (view->close_prepared == NULL || cq_prepared_lock(view->close_prepared)) &&
+		   relation_lock(definition->result, RowExclusiveLock, &view->result_rel) &&
+		   (!OidIsValid(definition->late) || !definition->options.store_late ||
+			relation_lock(definition->late, RowExclusiveLock, &view->late_rel)) &&
+		   (!OidIsValid(definition->chunks) ||
+			relation_lock(definition->chunks, RowExclusiveLock, &view->chunks_rel));
+}
+
+static bool
+relation_lock(Oid relid, LOCKMODE mode, Relation *rel)
+{
+	if (!ConditionalLockRelationOid(relid, mode))
+		return false;
+	*rel = try_relation_open(relid, NoLock);
+	if (*rel == NULL)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE), errmsg("a table of the view is gone"));
+	return true;
+}
+
+void
+cq_view_run_open(CqRun *run, CqViewRun *view)
+{
+	CqIdentity saved = cq_run_as_owner(run);
+
+	view->stage = NULL;
+	view->dead_letters = NIL;
+	view->output = cq_output_begin(view->result_rel);
+	view->late = view->late_rel ? cq_output_begin(view->late_rel) : NULL;
+	cq_run_as_system(saved);
+}
+
+bool
+cq_view_run_close_windows(CqRun *run, CqViewRun *view)
+{
+	TimestampTz watermark = cq_view_run_watermark(run, view);
+	Tuplestorestate *rows;
+	CqIdentity saved;
+	int closed;
+
+	if (view->op == NULL || view->plan->window.kind == CQ_WINDOW_NONE ||
+		cq_operator_first_end(view->op) > watermark)
+		return false;
+	saved = cq_run_as_owner(run);
+	rows = tuplestore_begin_heap(false, false, work_mem);
+	closed = cq_operator_close(view->op, watermark, rows);
+	cq_close_run(view->close_prepared, rows, close_receive, view);
+	tuplestore_end(rows);
+	cq_run_as_system(saved);
+	view->checkpoint.counters.windows_closed += closed;
+	return true;
+}
+
+static void
+close_receive(void *arg, TupleTableSlot *row)
+{
+	CqViewRun *view = arg;
+
+	slot_getallattrs(row);
+	cq_output_insert(view->output, row->tts_values, row->tts_isnull);
+}
+
+void
+cq_view_run_save(CqRun *run, CqViewRun *view)
+{
+	CqIdentity saved = cq_run_as_owner(run);
+
+	if (view->stage)
+		cq_stage_end(view->stage);
+	if (view->op && view->plan->emit == CQ_EMIT_CHANGES)
+		cq_operator_changes(view->op, change_upsert, view);
+	if (view->op)
+	{
+		cq_operator_save(view->op, view->chunks_rel);
+		view->chunk_blocks = RelationGetNumberOfBlocks(view->chunks_rel);
+	}
+	cq_run_as_system(saved);
+	outputs_end(run, view);
+	run->phase = CQ_PHASE_OTHER;
+	cq_dead_letters_write(run, view);
+}
+
+static void
+change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values, bool *nulls)
+{
+	CqViewRun *view = arg;
+
+	cq_output_upsert(view->output, gid, is_new, tid, values, nulls);
+	view->checkpoint.next_gid = Max(view->checkpoint.next_gid, gid + 1);
+}
+
+/* Index expressions of the user's are evaluated here. */
+static void
+outputs_end(CqRun *run, CqViewRun *view)
+{
+	CqIdentity saved;
+
+	if (view->output == NULL)
+		return;
+	saved = cq_run_as_owner(run);
+	view->checkpoint.counters.rows_out += cq_output_end(view->output);
+	view->output = NULL;
+	if (view->late)
+		(void) cq_output_end(view->late);
+	view->late = NULL;
+	cq_run_as_system(saved);
+}
+
+/*
+ * The permission to lose records is used up by the first checkpoint that has
+ * got past the gap.
+ */
+void
+cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us)
+{
+	CqCheckpoint *cp = &view->checkpoint;
+
+	view->watermark = cq_view_run_watermark(run, view);
+	cp->closed_to = view->watermark;
+	cp->out_of_orderness_us = run->stream->out_of_orderness_us;
+	cp->npartitions = run->source->npartitions;
+	cp->partitions = run->source->partitions;
+	cp->counters.lost += lost;
+	cp->counters.checkpoint_us += took_us;
+	if (view->task.accept_loss && run->batches > 0)
+		cq_task_set_accept_loss(view->id, false);
+	cq_checkpoint_write(cp);
+}
+
+void
+cq_view_run_close(CqRun *run, CqViewRun *view)
+{
+	outputs_end(run, view);
+	table_close(view->result_rel, NoLock);
+	if (view->late_rel)
+		table_close(view->late_rel, NoLock);
+	if (view->chunks_rel)
+		table_close(view->chunks_rel, NoLock);
+}

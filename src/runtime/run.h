@@ -78,10 +78,10 @@ typedef struct CqViewRun
 	Bitmapset *columns;			/* of the stream, that the plan reads */
 	CqOperator *op;				/* NULL for APPEND */
 	CqCheckpoint checkpoint;
-	TimestampTz watermark;	  /* at the last checkpoint; see cq_view_run_watermark() */
-	TimestampTz clock_to;	  /* how far the clock may move the watermark if there is no event left;
+	TimestampTz watermark;		 /* at the last checkpoint; see cq_view_run_watermark() */
+	TimestampTz clock_to;		 /* how far the clock may move the watermark with no event left;
 							* DT_NOBEGIN = not at all */
-	BlockNumber chunk_blocks; /* size of the chunk table after the last checkpoint */
+	BlockNumber chunk_blocks;	 /* size of the chunk table after the last checkpoint */
 	BlockNumber vacuumed_blocks; /* and at its last vacuum */
 
 	/* of the checkpoint under way */

@@ -313,11 +313,24 @@ static inline void
 cq_compat_flatten_groups(Query *query)
 {
 #if PG_VERSION_NUM >= 180000
+	ListCell *lc;
+
 	if (!query->hasGroupRTE)
 		return;
 	query->targetList = (List *) flatten_group_exprs(NULL, query, (Node *) query->targetList);
 	query->havingQual = flatten_group_exprs(NULL, query, query->havingQual);
 	query->hasGroupRTE = false;
+	/* its number in the range table stays taken, by an entry that stands for nothing */
+	foreach (lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_GROUP)
+		{
+			rte->rtekind = RTE_RESULT;
+			rte->groupexprs = NIL;
+		}
+	}
 #else
 	(void) query;
 #endif

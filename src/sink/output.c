@@ -43,6 +43,8 @@ struct CqOutput
 	TupleTableSlot *queue[QUEUE_ROWS];
 	int queued;
 	Size queued_bytes;
+	TupleTableSlot *old_row; /* what is to be updated; made when first needed */
+	BlockNumber blocks;		 /* the table had at least that many when last asked */
 	int64 written;
 };
 
@@ -170,19 +172,30 @@ cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datu
 static bool
 row_is_group(CqOutput *output, ItemPointer tid, int64 gid)
 {
-	TupleTableSlot *slot;
 	bool found;
 	bool isnull;
 
-	if (!ItemPointerIsValid(tid) ||
-		ItemPointerGetBlockNumberNoCheck(tid) >= RelationGetNumberOfBlocks(output->relation))
+	if (!ItemPointerIsValid(tid))
 		return false;
-	slot = table_slot_create(output->relation, NULL);
-	found =
-		table_tuple_fetch_row_version(output->relation, tid, GetActiveSnapshot(), slot) &&
-		DatumGetInt64(
-			slot_getattr(slot, RelationGetNumberOfAttributes(output->relation), &isnull)) == gid;
-	ExecDropSingleTupleTableSlot(slot);
+	if (ItemPointerGetBlockNumberNoCheck(tid) >= output->blocks)
+		output->blocks = RelationGetNumberOfBlocks(output->relation);
+	if (ItemPointerGetBlockNumberNoCheck(tid) >= output->blocks)
+		return false;
+	if (output->old_row == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(output->context);
+
+		output->old_row = table_slot_create(output->relation, NULL);
+		MemoryContextSwitchTo(old);
+	}
+	found = table_tuple_fetch_row_version(output->relation,
+										  tid,
+										  GetActiveSnapshot(),
+										  output->old_row) &&
+			DatumGetInt64(slot_getattr(output->old_row,
+									   RelationGetNumberOfAttributes(output->relation),
+									   &isnull)) == gid;
+	ExecClearTuple(output->old_row);
 	return found;
 }
 
@@ -228,6 +241,8 @@ cq_output_end(CqOutput *output)
 	queue_write(output);
 	for (i = 0; i < QUEUE_ROWS && output->queue[i]; i++)
 		ExecDropSingleTupleTableSlot(output->queue[i]);
+	if (output->old_row)
+		ExecDropSingleTupleTableSlot(output->old_row);
 	FreeBulkInsertState(output->bulk);
 	table_finish_bulk_insert(output->relation, 0);
 	ExecCloseIndices(output->rri);

@@ -10,40 +10,34 @@
  * Formatting is by hand because snprintf() alone would cost more than sending.
  */
 #include "events.h"
-
-#include <string.h>
+#include "text.h"
 
 static const char *const countries[] = {"DE", "FR", "IT", "ES", "PL", "NL", "SE", "US"};
 
-static uint64_t mix(uint64_t x);
 static bool chance(uint64_t hash, double share);
-static char *put_text(char *p, const char *text);
-static char *put_int(char *p, int64_t value);
-static char *put_digits(char *p, int64_t value, int digits);
 static char *put_amount(char *p, int64_t cents);
 static char *put_time(char *p, int64_t us, TimeFormat format);
-static char *put_iso(char *p, int64_t us);
 
 void
 event_make(const EventSpec *spec, int64_t seq, Event *event)
 {
-	uint64_t base = mix(spec->seed ^ mix((uint64_t) seq));
+	uint64_t base = text_mix(spec->seed ^ text_mix((uint64_t) seq));
 	int64_t time_us = spec->start_us + seq * spec->step_us;
 
 	event->seq = seq;
-	event->key = (int64_t) (mix(base + 1) % (uint64_t) spec->keys);
-	event->customer_id = (int64_t) (mix(base + 2) % (uint64_t) spec->customers);
-	event->amount_cents = (int64_t) (mix(base + 3) % 100000);
-	event->country = countries[mix(base + 4) % 8];
+	event->key = (int64_t) (text_mix(base + 1) % (uint64_t) spec->keys);
+	event->customer_id = (int64_t) (text_mix(base + 2) % (uint64_t) spec->customers);
+	event->amount_cents = (int64_t) (text_mix(base + 3) % 100000);
+	event->country = countries[text_mix(base + 4) % 8];
 	if (spec->disorder_us > 0)
-		time_us -= (int64_t) (mix(base + 5) % (uint64_t) (spec->disorder_us + 1));
-	if (chance(mix(base + 6), spec->late_share))
+		time_us -= (int64_t) (text_mix(base + 5) % (uint64_t) (spec->disorder_us + 1));
+	if (chance(text_mix(base + 6), spec->late_share))
 		time_us -= spec->late_by_us;
 	event->ordered_at_us = time_us;
-	event->bad = chance(mix(base + 7), spec->bad_share);
+	event->bad = chance(text_mix(base + 7), spec->bad_share);
 	event->kind = spec->bad_kind;
 	if (event->kind == BAD_MIXED)
-		event->kind = (BadKind) (mix(base + 8) % BAD_MIXED);
+		event->kind = (BadKind) (text_mix(base + 8) % BAD_MIXED);
 }
 
 size_t
@@ -105,61 +99,10 @@ event_csv(const Event *event, int partition, int64_t offset, char *buffer)
 	return (size_t) (p - buffer);
 }
 
-/* A well-spread 64-bit permutation: two rounds of xor-shift and multiplication. */
-static uint64_t
-mix(uint64_t x)
-{
-	x += UINT64_C(0x9e3779b97f4a7c15);
-	x = (x ^ (x >> 31)) * UINT64_C(0xd6e8feb86659fd93);
-	x = (x ^ (x >> 29)) * UINT64_C(0xa0761d6478bd642f);
-	return x ^ (x >> 32);
-}
-
 static bool
 chance(uint64_t hash, double share)
 {
 	return (double) (hash >> 11) * 0x1p-53 < share;
-}
-
-static char *
-put_text(char *p, const char *text)
-{
-	size_t length = strlen(text);
-
-	memcpy(p, text, length);
-	return p + length;
-}
-
-static char *
-put_int(char *p, int64_t value)
-{
-	char digits[20];
-	int n = 0;
-
-	if (value < 0)
-	{
-		*p++ = '-';
-		value = -value;
-	}
-	do
-	{
-		digits[n++] = (char) ('0' + value % 10);
-		value /= 10;
-	} while (value > 0);
-	while (n > 0)
-		*p++ = digits[--n];
-	return p;
-}
-
-static char *
-put_digits(char *p, int64_t value, int digits)
-{
-	for (int i = digits - 1; i >= 0; i--)
-	{
-		p[i] = (char) ('0' + value % 10);
-		value /= 10;
-	}
-	return p + digits;
 }
 
 static char *
@@ -189,35 +132,5 @@ put_time(char *p, int64_t us, TimeFormat format)
 	*p++ = '"';
 	p = put_iso(p, us);
 	*p++ = '"';
-	return p;
-}
-
-/* Times from 1970 on only; the calendar repeats every 146097 days (400 years). */
-static char *
-put_iso(char *p, int64_t us)
-{
-	int64_t day = us / INT64_C(86400000000);
-	int64_t rest = us % INT64_C(86400000000);
-	int64_t since = day + 719468; /* days since 0000-03-01 */
-	int64_t cycle = since / 146097;
-	int64_t in_cycle = since % 146097;
-	int64_t year = (in_cycle - in_cycle / 1460 + in_cycle / 36524 - in_cycle / 146096) / 365;
-	int64_t in_year = in_cycle - (365 * year + year / 4 - year / 100);
-	int64_t month = (5 * in_year + 2) / 153; /* 0 = March */
-
-	p = put_digits(p, cycle * 400 + year + (month >= 10), 4);
-	*p++ = '-';
-	p = put_digits(p, month < 10 ? month + 3 : month - 9, 2);
-	*p++ = '-';
-	p = put_digits(p, in_year - (153 * month + 2) / 5 + 1, 2);
-	*p++ = 'T';
-	p = put_digits(p, rest / INT64_C(3600000000), 2);
-	*p++ = ':';
-	p = put_digits(p, rest / 60000000 % 60, 2);
-	*p++ = ':';
-	p = put_digits(p, rest / 1000000 % 60, 2);
-	*p++ = '.';
-	p = put_digits(p, rest % 1000000, 6);
-	*p++ = 'Z';
 	return p;
 }

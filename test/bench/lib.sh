@@ -65,7 +65,7 @@ run_file() {
 our_processes() {
   local pid
   for pid in $(pgrep -P "$postmaster"); do
-    case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
+    case $(cat "/proc/$pid/cmdline" 2>/dev/null | tr '\0' ' ') in
       *"pipeline "* | *walwriter* | *checkpointer* | *"background writer"*) echo "$pid" ;;
     esac
   done
@@ -79,9 +79,15 @@ cpu_of() { # PID ...
 }
 
 # Memory that is theirs alone and their share of what they have in common, in kB.
-pss_of() { # PID ...
-  local pid
-  for pid in "$@"; do cat "/proc/$pid/smaps_rollup" 2>/dev/null || :; done | awk '/^Pss:/ { t += $2 } END { print t + 0 }'
+pss_of() { memory_of Pss "$@"; }
+
+# Without shared memory, whose pages are taken when they are first touched.
+private_of() { memory_of Pss_Anon "$@"; }
+
+memory_of() { # FIELD PID ...
+  local field=$1 pid
+  shift
+  for pid in "$@"; do cat "/proc/$pid/smaps_rollup" 2>/dev/null || :; done | awk -v f="$field:" '$1 == f { t += $2 } END { print t + 0 }'
 }
 
 # Write the largest such figure into a file, until killed.

@@ -41,6 +41,7 @@
 typedef struct StreamScan
 {
 	const CqBatch **batch; /* bound; NULL = reads a local stream's rows */
+	TupleTableSlot *slot;  /* for the batch's rows */
 	int next;
 	CqLocalRead *read;
 } StreamScan;
@@ -205,7 +206,12 @@ begin_scan(ForeignScanState *node, int eflags)
 	scan = palloc0(sizeof(StreamScan));
 	node->fdw_state = scan;
 	if (RelationGetRelid(rel) == bound_relid)
+	{
 		scan->batch = bound_batch;
+		scan->slot = ExecInitExtraTupleSlot(node->ss.ps.state,
+											node->ss.ss_ScanTupleSlot->tts_tupleDescriptor,
+											&TTSOpsVirtual);
+	}
 	else if (stream_kind(RelationGetRelid(rel)) == CQ_STREAM_LOCAL)
 		scan->read = cq_local_read_begin(rel, node->ss.ps.state);
 	else
@@ -222,17 +228,24 @@ static TupleTableSlot *
 iterate_scan(ForeignScanState *node)
 {
 	StreamScan *scan = node->fdw_state;
-	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
 
-	if (scan->read)
-		cq_local_read_next(scan->read, slot);
-	else if (!next_event(scan, slot))
-		ExecClearTuple(slot);
-	return slot;
+	if (likely(scan->slot != NULL))
+	{
+		if (!next_event(scan, scan->slot))
+			ExecClearTuple(scan->slot);
+		return scan->slot;
+	}
+	cq_local_read_next(scan->read, node->ss.ss_ScanTupleSlot);
+	return node->ss.ss_ScanTupleSlot;
 }
 
-/* Values stay where they are: the batch outlives the scan. */
-static bool
+/*
+ * Values stay where they are, and so do the arrays of them: the slot is lent
+ * those of the batch's row.  A virtual slot does not free its arrays, copies of
+ * it read them only, and nobody materialises a scan's own slot, which alone
+ * would write to them.
+ */
+static inline bool
 next_event(StreamScan *scan, TupleTableSlot *slot)
 {
 	const CqBatch *batch = *scan->batch;
@@ -241,11 +254,12 @@ next_event(StreamScan *scan, TupleTableSlot *slot)
 	if (batch == NULL || scan->next >= batch->nevents)
 		return false;
 	Assert(batch->natts == slot->tts_tupleDescriptor->natts);
+	Assert(TTS_IS_VIRTUAL(slot) && TTS_FIXED(slot) && !TTS_SHOULDFREE(slot));
 	first = (Size) scan->next * batch->natts;
-	ExecClearTuple(slot);
-	memcpy(slot->tts_values, &batch->values[first], sizeof(Datum) * batch->natts);
-	memcpy(slot->tts_isnull, &batch->nulls[first], sizeof(bool) * batch->natts);
-	ExecStoreVirtualTuple(slot);
+	slot->tts_values = &batch->values[first];
+	slot->tts_isnull = &batch->nulls[first];
+	slot->tts_flags &= ~TTS_FLAG_EMPTY;
+	slot->tts_nvalid = batch->natts;
 	cq_ordinal_to_tid(scan->next++, &slot->tts_tid);
 	return true;
 }

@@ -59,6 +59,15 @@ typedef struct CqRecord
 	bool *nulls;
 } CqRecord;
 
+/* How the position of a source lies to another one in the same stream. */
+typedef enum CqPlace
+{
+	CQ_PLACE_SAME,	 /* the same records are read and the same are not */
+	CQ_PLACE_BEHIND, /* by reading on, and nothing else, it becomes the other */
+	CQ_PLACE_AHEAD,	 /* the other way round */
+	CQ_PLACE_APART	 /* neither, or it cannot be told now */
+} CqPlace;
+
 struct CqSource;
 
 typedef struct CqSourceOps
@@ -102,6 +111,19 @@ typedef struct CqSourceOps
 	 */
 	int64 (*mark_end)(struct CqSource *source);
 	bool (*reached)(struct CqSource *source, int64 ticket);
+
+	/*
+	 * Where are we, seen from the position saved in these partitions?  Inside a
+	 * transaction with an active snapshot, with nothing polled that was not
+	 * taken over.
+	 */
+	CqPlace (*place)(struct CqSource *source, const CqPartition *partitions, int npartitions);
+
+	/*
+	 * From now on read up to the position saved in these partitions and no
+	 * further; NULL: without a limit again.  Where we are ahead of it we stay.
+	 */
+	void (*limit)(struct CqSource *source, const CqPartition *partitions, int npartitions);
 
 	/* Is the source out of reach now (time that must not count as idle)? */
 	bool (*unreachable)(struct CqSource *source);

@@ -124,6 +124,8 @@ readable_in_order(CqKafkaSource *src)
 
 		if (f->phase != CQ_KAFKA_READING || time > limit || (wait && time != DT_NOBEGIN))
 			continue;
+		if (f->limit >= 0 && src->base.partitions[i].next_offset >= f->limit)
+			continue;
 		if (f->count > f->taken || rd_kafka_queue_length(f->queue) > 0)
 			src->order[n++] = i;
 	}
@@ -270,6 +272,8 @@ hand_out(CqKafkaSource *src, int partition, int want, int at)
 		fetch(src, partition, want - (f->count - f->handed));
 	f->turn = ++src->turn;
 	n = Min(want, f->count - f->handed);
+	while (f->limit >= 0 && n > 0 && f->messages[f->handed + n - 1]->offset >= f->limit)
+		n--;
 	if (n == 0)
 		return 0;
 	for (i = 0; i < n; i++)
@@ -520,9 +524,16 @@ settle_eof(CqKafkaSource *src, int partition)
 	CqPartition *p = &src->base.partitions[partition];
 	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
 
-	if (f->eof < 0 || f->taken < f->count)
+	if (f->taken < f->count)
+	{
+		/* nothing but what is not handed out is left in front of the limit */
+		if (f->limit >= 0 && f->messages[f->taken]->offset >= f->limit)
+			p->next_offset = Max(p->next_offset, f->limit);
 		return;
-	p->next_offset = Max(p->next_offset, f->eof);
+	}
+	if (f->eof < 0)
+		return;
+	p->next_offset = Max(p->next_offset, f->limit >= 0 ? Min(f->eof, f->limit) : f->eof);
 	cq_kafka_refresh_end(src, partition);
 }
 

@@ -62,6 +62,7 @@ typedef struct CqKafkaFetcher
 	int taken;
 	int handed;
 	int64 floor;
+	int64 limit;	/* no record from this offset on is handed out; -1 = all are */
 	int64 eof;		/* the readable end was here, behind the records in hand; -1 if not */
 	int queue_left; /* in the queue after the last poll */
 	int queue_peak; /* most that were found there since new ones last arrived */
@@ -212,6 +213,10 @@ extern bool cq_kafka_reached(CqSource *source, int64 ticket);
 /* Ask for the ends of marks that have none; ids is scratch for the numbers of all partitions. */
 extern void cq_kafka_ask_marks(CqKafkaSource *src, int32 *ids, bool newcomers);
 extern void cq_kafka_take_mark_ends(CqKafkaSource *src, const CqKafkaAnswer *answer);
+
+/* place.c */
+extern CqPlace cq_kafka_place(CqSource *source, const CqPartition *partitions, int npartitions);
+extern void cq_kafka_limit(CqSource *source, const CqPartition *partitions, int npartitions);
 
 /* source.c */
 extern bool cq_kafka_wants(const CqKafkaSource *src, int32 id);

@@ -48,6 +48,8 @@ static const CqSourceOps kafka_ops = {
 	.maintain = cq_kafka_maintain,
 	.mark_end = cq_kafka_mark_end,
 	.reached = cq_kafka_reached,
+	.place = cq_kafka_place,
+	.limit = cq_kafka_limit,
 	.unreachable = cq_kafka_unreachable,
 	.close = source_close,
 };
@@ -161,6 +163,7 @@ cq_kafka_add_partition(CqKafkaSource *src, const CqPartition *partition)
 	fetcher->eof = -1;
 	fetcher->reference_offset = CQ_OFFSET_UNKNOWN;
 	fetcher->floor = partition->next_offset;
+	fetcher->limit = CQ_OFFSET_UNKNOWN;
 	if (base->partitions == NULL)
 		base->partitions = palloc(sizeof(CqPartition));
 	else

@@ -88,6 +88,9 @@ typedef struct LocalSource
 	uint64 completions_read; /* 0 = look again */
 	int64 marks_read;
 
+	MemoryContext limit_context;
+	CqLocalPosition *limit; /* read no further; NULL = as far as there is */
+
 	bool writer_open; /* a transaction may have rows that it has not committed */
 	int64 writer_checked_us;
 } LocalSource;
@@ -108,6 +111,8 @@ static bool local_ready(CqSource *base);
 static bool local_maintain(CqSource *base);
 static int64 local_mark_end(CqSource *base);
 static bool local_reached(CqSource *base, int64 ticket);
+static CqPlace local_place(CqSource *base, const CqPartition *partitions, int npartitions);
+static void local_limit(CqSource *base, const CqPartition *partitions, int npartitions);
 static bool local_unreachable(CqSource *base);
 static void local_close(CqSource *base);
 
@@ -119,6 +124,11 @@ static void difference_begin(LocalSource *source, int32 era);
 static void difference_end(LocalSource *source);
 static void read_difference(LocalSource *source, PollTables *tables, int max);
 static void record_take(LocalSource *source, PollTables *tables, const CqLocalRow *row);
+static bool limit_reached(const LocalSource *source);
+static CqPlace place_between(const CqLocalLayout *layout, const CqXidSnapshot *ours,
+							 const CqXidSnapshot *theirs, int32 era);
+static bool rows_between(const CqLocalLayout *layout, const CqXidSnapshot *old,
+						 const CqXidSnapshot *new, int32 era);
 static bool row_is_wanted(const LocalSource *source, const CqLocalRow *row);
 static void values_take(const CqStream *stream, PollTables *tables, const CqLocalRow *row,
 						CqRecord *record);
@@ -133,6 +143,8 @@ static const CqSourceOps local_ops = {
 	.maintain = local_maintain,
 	.mark_end = local_mark_end,
 	.reached = local_reached,
+	.place = local_place,
+	.limit = local_limit,
 	.unreachable = local_unreachable,
 	.close = local_close,
 };
@@ -152,6 +164,8 @@ cq_local_source_open(const CqStream *stream, Oid owner, const CqPartition *parti
 	source->base.wakeup_fd = -1;
 	source->position_context =
 		AllocSetContextCreate(context, "pipeline local position", ALLOCSET_SMALL_SIZES);
+	source->limit_context =
+		AllocSetContextCreate(context, "pipeline local limit", ALLOCSET_SMALL_SIZES);
 	source->poll_context =
 		AllocSetContextCreate(context, "pipeline local records", ALLOCSET_DEFAULT_SIZES);
 	partition_open(source, npartitions > 0 ? &partitions[0] : NULL);
@@ -248,6 +262,8 @@ local_poll(CqSource *base, int max)
 	{
 		bool last_era = source->position.era >= tables.layout.era;
 
+		if (!source->position.reading && limit_reached(source))
+			break;
 		if (!source->position.reading)
 			difference_begin(source, tables.layout.era);
 		read_difference(source, &tables, max);
@@ -279,13 +295,15 @@ difference_begin(LocalSource *source, int32 era)
 
 	if (position->era < era)
 		cq_xid_snapshot_everything(&position->new);
+	else if (source->limit)
+		cq_xid_snapshot_copy(&position->new, &source->limit->old);
 	else
 		cq_xid_snapshot_take(&position->new, GetActiveSnapshot());
 	position->reading = true;
 	position->xid = 0;
 	position->seq = 0;
-	source->completions_at_new = source->completions;
-	source->marks_at_new = source->marks;
+	source->completions_at_new = source->limit ? 0 : source->completions;
+	source->marks_at_new = source->limit ? source->marks_read : source->marks;
 	MemoryContextSwitchTo(old);
 }
 
@@ -551,6 +569,94 @@ static bool
 local_reached(CqSource *base, int64 ticket)
 {
 	return ((LocalSource *) base)->marks_read >= ticket;
+}
+
+/*
+ * Two positions that are whole snapshots can be told apart only by rows of
+ * transactions that had ended in one of them alone; mostly there are none.
+ */
+static CqPlace
+local_place(CqSource *base, const CqPartition *partitions, int npartitions)
+{
+	LocalSource *source = (LocalSource *) base;
+	const CqLocalPosition *ours = &source->position;
+	CqLocalPosition theirs;
+	CqLocalLayout layout;
+	char *text;
+
+	if (npartitions != 1 || partitions[0].cursor == NULL)
+		return CQ_PLACE_APART;
+	text = cq_local_position_format(ours);
+	if (strcmp(text, partitions[0].cursor) == 0)
+		return CQ_PLACE_SAME;
+	cq_local_position_parse(partitions[0].cursor, &theirs);
+	if (ours->reading || theirs.reading || ours->era != theirs.era)
+		return CQ_PLACE_APART;
+	cq_local_layout_load(base->stream->relid, &layout);
+	return place_between(&layout, &ours->old, &theirs.old, ours->era);
+}
+
+static CqPlace
+place_between(const CqLocalLayout *layout, const CqXidSnapshot *ours, const CqXidSnapshot *theirs,
+			  int32 era)
+{
+	if (cq_xid_snapshot_within(ours, theirs))
+		return rows_between(layout, ours, theirs, era) ? CQ_PLACE_BEHIND : CQ_PLACE_SAME;
+	if (cq_xid_snapshot_within(theirs, ours))
+		return rows_between(layout, theirs, ours, era) ? CQ_PLACE_AHEAD : CQ_PLACE_SAME;
+	return CQ_PLACE_APART;
+}
+
+/* All these transactions have ended, so a snapshot of now sees what they left. */
+static bool
+rows_between(const CqLocalLayout *layout, const CqXidSnapshot *old, const CqXidSnapshot *new,
+			 int32 era)
+{
+	CqLocalPosition position = {.era = era, .old = *old, .reading = true, .new = *new};
+	CqXidRange *ranges;
+	int nranges = cq_local_position_ranges(&position, &ranges);
+	CqLocalMerge *merge;
+	CqLocalRow row;
+	bool found = false;
+	int i;
+
+	if (nranges == 0)
+		return false;
+	merge = cq_local_merge_open(layout, GetActiveSnapshot());
+	for (i = 0; i < nranges && !found; i++)
+	{
+		cq_local_merge_range(merge, era, &ranges[i]);
+		found = cq_local_merge_next(merge, &row);
+	}
+	cq_local_merge_close(merge);
+	return found;
+}
+
+static void
+local_limit(CqSource *base, const CqPartition *partitions, int npartitions)
+{
+	LocalSource *source = (LocalSource *) base;
+	MemoryContext old;
+
+	source->limit = NULL;
+	MemoryContextReset(source->limit_context);
+	if (partitions == NULL || npartitions != 1 || partitions[0].cursor == NULL)
+		return;
+	old = MemoryContextSwitchTo(source->limit_context);
+	source->limit = palloc(sizeof(CqLocalPosition));
+	cq_local_position_parse(partitions[0].cursor, source->limit);
+	MemoryContextSwitchTo(old);
+}
+
+/* A limit is only set where it is a whole snapshot: local_place() says APART otherwise. */
+static bool
+limit_reached(const LocalSource *source)
+{
+	const CqLocalPosition *limit = source->limit;
+
+	return limit && source->position.era >= limit->era &&
+		   (source->position.era > limit->era || limit->reading ||
+			cq_xid_snapshot_within(&limit->old, &source->position.old));
 }
 
 static bool

@@ -109,6 +109,19 @@ cq_xid_snapshot_sees(const CqXidSnapshot *xids, uint64 xid)
 		   bsearch(&xid, xids->xip, xids->nxip, sizeof(uint64), compare_xids) == NULL;
 }
 
+bool
+cq_xid_snapshot_within(const CqXidSnapshot *inner, const CqXidSnapshot *outer)
+{
+	int i;
+
+	if (inner->xmax > outer->xmax)
+		return false;
+	for (i = 0; i < outer->nxip; i++)
+		if (cq_xid_snapshot_sees(inner, outer->xip[i]))
+			return false;
+	return true;
+}
+
 char *
 cq_local_position_format(const CqLocalPosition *position)
 {

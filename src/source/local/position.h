@@ -49,6 +49,9 @@ extern void cq_xid_snapshot_everything(CqXidSnapshot *xids);
 extern void cq_xid_snapshot_copy(CqXidSnapshot *to, const CqXidSnapshot *from);
 extern bool cq_xid_snapshot_sees(const CqXidSnapshot *xids, uint64 xid);
 
+/* Had everything that had ended in the one also ended in the other? */
+extern bool cq_xid_snapshot_within(const CqXidSnapshot *inner, const CqXidSnapshot *outer);
+
 /* Text form, for the position row; error if it is not one. */
 extern char *cq_local_position_format(const CqLocalPosition *position);
 extern void cq_local_position_parse(const char *text, CqLocalPosition *position);

@@ -32,7 +32,7 @@ SELECT count(*) FROM a_constant;
 -- an event joins the rows that are there when it is processed
 UPDATE a_labels SET label = 'ALPHA' WHERE label = 'alpha';
 INSERT INTO a_events (at, k, n) VALUES ('2024-01-02', 'a', 9);
-SELECT pipeline.wait_for('a_inner');
+SELECT pipeline.wait_for(v) FROM unnest('{a_inner,a_constant}'::regclass[]) v;
 SELECT * FROM a_inner ORDER BY n, label;
 
 -- rows of a slow transaction come when it commits, in a stream with others

@@ -33,7 +33,7 @@ FROM unnest('{dist_keyed,dist_alone,dist_forever,dist_total,dist_kept}'::regclas
 INSERT INTO dist_events SELECT at, k, n, x, f, at2 FROM dist_rows WHERE id <= 400 ORDER BY id;
 SELECT bool_and(pipeline.wait_for(v)) FROM unnest('{dist_keyed,dist_alone,dist_forever,dist_total,dist_kept}'::regclass[]) v;
 SELECT * FROM dist_total;
-SELECT bool_and(pg_terminate_backend(pid, 10000)) FROM pipeline.stat_views WHERE view::text ~ '^dist_';
+SELECT bool_and(pg_terminate_backend(pid, 10000)) FROM (SELECT DISTINCT pid FROM pipeline.stat_views WHERE view::text ~ '^dist_') w;
 INSERT INTO dist_events SELECT at, k, n, x, f, at2 FROM dist_rows WHERE id > 400 ORDER BY id;
 SELECT bool_and(pipeline.wait_for(v)) FROM unnest('{dist_keyed,dist_alone,dist_forever,dist_total,dist_kept}'::regclass[]) v;
 SELECT pipeline.advance_watermark('dist_events', 'infinity');

@@ -47,7 +47,7 @@ SELECT v, trim(line) AS kept FROM unnest('{top_ranks,top_numbers,top_second,top_
 -- in parts, with workers that begin anew while windows are open
 INSERT INTO top_events SELECT * FROM top_rows WHERE id <= 400 ORDER BY id;
 SELECT bool_and(pipeline.wait_for(v)) FROM unnest('{top_ranks,top_numbers,top_second,top_counted,top_rest,top_none}'::regclass[]) v;
-SELECT bool_and(pg_terminate_backend(pid, 10000)) FROM pipeline.stat_views WHERE view::text ~ '^top_';
+SELECT bool_and(pg_terminate_backend(pid, 10000)) FROM (SELECT DISTINCT pid FROM pipeline.stat_views WHERE view::text ~ '^top_') w;
 INSERT INTO top_events SELECT * FROM top_rows WHERE id > 400 ORDER BY id;
 SELECT bool_and(pipeline.wait_for(v)) FROM unnest('{top_ranks,top_numbers,top_second,top_counted,top_rest,top_none}'::regclass[]) v;
 SELECT pipeline.advance_watermark('top_events', 'infinity');

@@ -22,3 +22,6 @@
 
 /* Abort and run the checkpoint again at once, as run->care says by now. */
 #define CQ_ERRCODE_AGAIN MAKE_SQLSTATE('P', 'L', '0', '0', '4')
+
+/* Some views of a task must go on without the others from here on; see run->refusing. */
+#define CQ_ERRCODE_APART MAKE_SQLSTATE('P', 'L', '0', '0', '5')

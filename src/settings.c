@@ -14,6 +14,7 @@ int cq_max_tasks = 64;
 int cq_max_partitions = 4096;
 int cq_checkpoint_interval_ms = 1000;
 int cq_batch_size = 4096;
+bool cq_share_tasks = true;
 int cq_join_memory_kb = 64 * 1024;
 int cq_state_memory_kb = 512 * 1024;
 int cq_kafka_memory_kb = 64 * 1024;
@@ -41,7 +42,8 @@ define_at_start(void)
 	DefineCustomIntVariable(
 		"pipeline.max_tasks",
 		"Number of continuous views that can be kept, over all databases.",
-		"Each running one also needs a background worker; see max_worker_processes.",
+		"Those that cannot share a background worker with others need one each; see "
+		"max_worker_processes.",
 		&cq_max_tasks,
 		64,
 		1,
@@ -117,6 +119,16 @@ define_work(void)
 							NULL,
 							NULL,
 							NULL);
+	DefineCustomBoolVariable("pipeline.share_tasks",
+							 "Lets views that are at the same place in a stream read it together.",
+							 "Off: each view has a background worker and a connection of its own.",
+							 &cq_share_tasks,
+							 true,
+							 PGC_SIGHUP,
+							 0,
+							 NULL,
+							 NULL,
+							 NULL);
 }
 
 static void

@@ -9,6 +9,7 @@
 extern int cq_max_tasks;			  /* task slots in shared memory */
 extern int cq_max_partitions;		  /* partition slots in shared memory, over all tasks */
 extern int cq_checkpoint_interval_ms; /* longest time between two checkpoints of a busy task */
+extern bool cq_share_tasks;			  /* views at the same place in a stream share a task */
 extern int cq_batch_size;			  /* events decoded and evaluated together, at most */
 extern int cq_join_memory_kb;		  /* work_mem of stage plans */
 extern int cq_state_memory_kb;		  /* operator state of one task, at most */

@@ -15,10 +15,10 @@ CREATE TABLE pipeline_data.identity (
   incarnation bigint NOT NULL PRIMARY KEY
 );
 
--- Ids of views and their tasks; never reused.
+-- Ids of views; never reused.
 CREATE SEQUENCE pipeline_data.id_seq;
 
--- One row per continuous view.  A view's task has the same id.
+-- One row per continuous view.
 CREATE TABLE pipeline_data.views (
   id bigint NOT NULL PRIMARY KEY,
   view regclass NOT NULL UNIQUE,          -- what the user sees
@@ -31,10 +31,10 @@ CREATE TABLE pipeline_data.views (
   settings text[] NOT NULL                -- name=value, result-affecting settings at creation
 );
 
--- What each task is supposed to do.  state: running, paused, stopped (cannot go on; reason says why).
+-- What each view is supposed to do.  Which views are run together is known to shared memory only.  state: running, paused, stopped (cannot go on; reason says why).
 CREATE TABLE pipeline_data.tasks (
   id bigint NOT NULL PRIMARY KEY,
-  database oid NOT NULL,                  -- identity: where the task was created ...
+  database oid NOT NULL,                  -- identity: where the view was created ...
   incarnation bigint NOT NULL,            -- ... and adopted last
   state text NOT NULL CHECK (state IN ('running', 'paused', 'stopped')),
   reason text,
@@ -42,8 +42,9 @@ CREATE TABLE pipeline_data.tasks (
   accept_loss boolean NOT NULL DEFAULT false -- resume after a gap: go on at the earliest record there is
 );
 
--- How far each task is: its position, watermark and counters, changed in the transaction that writes
--- state and results.  One row per task, updated in place by its worker alone.
+-- How far each view is: its position, watermark and counters, changed in the transaction that writes
+-- state and results.  One row per view, updated in place by its worker alone; the rows of views that
+-- are run together name the same place in the stream.
 CREATE TABLE pipeline_data.checkpoints (
   task bigint NOT NULL PRIMARY KEY,
   owner_epoch bigint NOT NULL,            -- of the worker that wrote last
@@ -96,5 +97,5 @@ SELECT ('x' || pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::te
 CREATE FUNCTION pipeline_data.partitions(bytea,
   OUT partition int, OUT next_offset bigint, OUT start_offset bigint, OUT cursor text,
   OUT max_event_time timestamptz, OUT max_disorder interval)
-RETURNS SETOF record LANGUAGE C STRICT IMMUTABLE
+RETURNS SETOF record LANGUAGE C STRICT IMMUTABLE ROWS 10
 AS 'MODULE_PATHNAME', 'cq_partitions';

@@ -314,7 +314,12 @@ warn_of_few_workers(void)
 
 	LWLockAcquire(cq_shared->lock, LW_SHARED);
 	for (i = 0; i < cq_shared->ntasks; i++)
-		needed += cq_shared->tasks[i].in_use && cq_shared->tasks[i].enabled;
+	{
+		const CqTaskSlot *slot = &cq_shared->tasks[i];
+
+		/* those that share a task have one together */
+		needed += slot->in_use && slot->enabled && (slot->pid == 0 || slot->leader == i + 1);
+	}
 	LWLockRelease(cq_shared->lock);
 	if (needed > max_worker_processes)
 		ereport(

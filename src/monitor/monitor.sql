@@ -9,13 +9,13 @@ CREATE FUNCTION pipeline_data.task_slots(
   OUT database oid, OUT task bigint, OUT pid int, OUT activity text, OUT started_at timestamptz,
   OUT retry_at timestamptz, OUT failures int, OUT watermark timestamptz, OUT last_checkpoint interval,
   OUT state_bytes bigint, OUT groups bigint, OUT open_windows bigint,
-  OUT error_at timestamptz, OUT error_code text, OUT error_message text)
-RETURNS SETOF record LANGUAGE C AS 'MODULE_PATHNAME', 'cq_task_slots';
+  OUT error_at timestamptz, OUT error_code text, OUT error_message text, OUT leader bigint)
+RETURNS SETOF record LANGUAGE C ROWS 20 AS 'MODULE_PATHNAME', 'cq_task_slots';
 
 CREATE FUNCTION pipeline_data.partition_slots(
-  OUT database oid, OUT task bigint, OUT partition int, OUT end_offset bigint,
+  OUT database oid, OUT leader bigint, OUT partition int, OUT end_offset bigint,
   OUT next_offset bigint, OUT max_event_time timestamptz, OUT idle boolean, OUT unreachable boolean)
-RETURNS SETOF record LANGUAGE C AS 'MODULE_PATHNAME', 'cq_partition_slots';
+RETURNS SETOF record LANGUAGE C ROWS 20 AS 'MODULE_PATHNAME', 'cq_partition_slots';
 
 CREATE FUNCTION pipeline_data.launcher_pid() RETURNS int
 LANGUAGE C AS 'MODULE_PATHNAME', 'cq_launcher_pid';
@@ -50,9 +50,13 @@ SELECT v.view,
   v.settings,
   v.late AS late_table,
   v.advance_to,
+  l.view AS task,
   pg_catalog.pg_get_viewdef(v.query::oid) AS query
-FROM pipeline_data.visible_views v;
-COMMENT ON VIEW pipeline.views IS 'continuous views: definition and state';
+FROM pipeline_data.visible_views v
+LEFT JOIN pipeline_data.task_slots() s ON s.database = v.database AND s.task = v.id
+LEFT JOIN pipeline_data.views l ON l.id = s.leader;
+COMMENT ON VIEW pipeline.views IS
+  'continuous views: definition and state; those with the same task read their stream together';
 
 CREATE VIEW pipeline.stat_views WITH (security_barrier) AS
 SELECT v.view,
@@ -105,8 +109,9 @@ SELECT v.view,
 FROM pipeline_data.visible_views v
 JOIN pipeline_data.checkpoints c ON c.task = v.id
 CROSS JOIN LATERAL pipeline_data.partitions(c.partitions) p
+LEFT JOIN pipeline_data.task_slots() t ON t.database = v.database AND t.task = v.id
 LEFT JOIN pipeline_data.partition_slots() s
-  ON s.database = v.database AND s.task = v.id AND s.partition = p.partition;
+  ON s.database = v.database AND s.leader = t.leader AND s.partition = p.partition;
 COMMENT ON VIEW pipeline.stat_partitions IS
   'partitions that continuous views read: committed position, and what the worker knows of the log''s end';
 
@@ -115,17 +120,24 @@ SELECT pipeline_data.launcher_pid() AS pid,
   'launcher' AS kind,
   NULL::name AS database,
   NULL::regclass AS view,
+  NULL::regclass[] AS views,
   NULL::text AS activity,
   NULL::timestamptz AS started_at
 WHERE pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AND pipeline_data.launcher_pid() IS NOT NULL
 UNION ALL
-SELECT s.pid, 'worker', d.datname, v.view, s.activity, s.started_at
+SELECT s.pid, 'worker', d.datname, v.view,
+  (SELECT pg_catalog.array_agg(m.view ORDER BY m.id)
+   FROM pipeline_data.task_slots() o
+   JOIN pipeline_data.visible_views m ON m.database = o.database AND m.id = o.task
+   WHERE o.pid = s.pid),
+  s.activity, s.started_at
 FROM pipeline_data.task_slots() s
 LEFT JOIN pg_catalog.pg_database d ON d.oid = s.database
 LEFT JOIN pipeline_data.visible_views v ON v.database = s.database AND v.id = s.task
-WHERE s.pid IS NOT NULL
+WHERE s.pid IS NOT NULL AND s.task = s.leader
   AND (v.id IS NOT NULL OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
-COMMENT ON VIEW pipeline.stat_workers IS 'background workers of all databases';
+COMMENT ON VIEW pipeline.stat_workers IS
+  'background workers of all databases: each runs the views of one task, the first of which names it';
 
 -- Records may hold what only the owner of the view may see.  Owners may delete what they have dealt with.
 CREATE VIEW pipeline.dead_letters WITH (security_barrier) AS

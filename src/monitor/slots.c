@@ -68,6 +68,7 @@ static void subxact_callback(SubXactEvent event, SubTransactionId subxact, SubTr
 							 void *arg);
 static void actions_run(PendingAction *list);
 static void action_run(const PendingAction *pending);
+static void tell_changed(const PendingAction *list);
 static void holds_release(void);
 static CqDatabaseSlot *database_slot(Oid database, bool create);
 static void slot_stop_worker(CqTaskSlot *slot);
@@ -237,22 +238,6 @@ cq_slot_remove(Oid database, int64 task)
 }
 
 void
-cq_slot_changed(Oid database, int64 task)
-{
-	int index;
-
-	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
-	index = cq_slot_find(database, task);
-	if (index >= 0)
-	{
-		cq_shared->tasks[index].change++;
-		if (cq_shared->tasks[index].latch)
-			SetLatch(cq_shared->tasks[index].latch);
-	}
-	LWLockRelease(cq_shared->lock);
-}
-
-void
 cq_slots_remove_database(Oid database)
 {
 	int i;
@@ -368,8 +353,38 @@ actions_run(PendingAction *list)
 		oldest_first = list;
 		list = next;
 	}
+	tell_changed(oldest_first);
 	for (; oldest_first; oldest_first = oldest_first->next)
 		action_run(oldest_first);
+}
+
+/*
+ * All at once: to a worker that runs several of the views it makes a difference
+ * whether all of them have changed.
+ */
+static void
+tell_changed(const PendingAction *list)
+{
+	bool any = false;
+
+	for (; list; list = list->next)
+	{
+		int index;
+
+		if (list->action != CQ_SLOT_CHANGED)
+			continue;
+		if (!any)
+			LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+		any = true;
+		index = cq_slot_find(list->database, list->task);
+		if (index < 0)
+			continue;
+		cq_shared->tasks[index].change++;
+		if (cq_shared->tasks[index].latch)
+			SetLatch(cq_shared->tasks[index].latch);
+	}
+	if (any)
+		LWLockRelease(cq_shared->lock);
 }
 
 static void
@@ -409,8 +424,7 @@ action_run(const PendingAction *pending)
 			cq_slot_remove(pending->database, pending->task);
 			break;
 		case CQ_SLOT_CHANGED:
-			cq_slot_changed(pending->database, pending->task);
-			break;
+			break; /* tell_changed() */
 		case CQ_SLOT_PROBE:
 			LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
 			db = database_slot(pending->database, true);

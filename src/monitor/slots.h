@@ -1,7 +1,10 @@
 /*
  * slots.h
- *	  Task slots in shared memory: which tasks there are, who runs them and how
- *	  they do.
+ *	  Slots in shared memory: which views there are, who runs them and how they
+ *	  do.
+ *
+ * There is a slot for each view.  A worker holds the slots of all views of its
+ * task; one of them, the leader, stands for the task.
  *
  * Locking: CqShared.lock guards the arrays and everything in them but the
  * fields that only the task's own worker writes and others read without a lock
@@ -47,9 +50,22 @@ typedef struct CqTaskSlot
 	/* the worker */
 	pid_t pid; /* 0 = none */
 	Latch *latch;
-	Oid stream;				 /* that the worker reads; for waking it when a local stream grows */
-	Oid owner;				 /* of the view; decides who may see the last error */
-	bool starting;			 /* registered with the postmaster, not yet attached */
+	Oid stream;	   /* that the worker reads; for waking it when a local stream grows */
+	Oid owner;	   /* of the view; decides who may see the last error */
+	bool starting; /* registered with the postmaster, not yet attached */
+
+	/*
+	 * Sharing, see runtime/share.c.  Other slots are referred to by their index
+	 * + 1, so that zero is none.
+	 */
+	int leader;				 /* of the task, while there is a worker */
+	bool settled;			 /* the worker has chosen the views that it runs */
+	uint64 company;			 /* a leader: tasks with the same may become one; 0 = with none */
+	TimestampTz apart_until; /* runs alone until then */
+	int joining;			 /* a leader: the leader of the task that its views shall go over to */
+	int stands_for;			 /* a leader: that of the task for which it stands still */
+	int handed_to;			 /* no worker any more: the leader whose task shall take the view */
+
 	int failures;			 /* in a row; decides the backoff */
 	TimestampTz start_after; /* not before */
 	TimestampTz started_at;
@@ -73,7 +89,7 @@ typedef struct CqTaskSlot
 typedef struct CqPartitionSlot
 {
 	bool in_use;
-	int task_slot; /* index; valid while in_use */
+	int task_slot; /* index of the task's leader; valid while in_use */
 	int32 partition;
 	int64 end_offset; /* worker's own from here */
 	int64 next_offset;
@@ -120,7 +136,6 @@ extern void cq_require_preload(void);
 extern void cq_slot_add(Oid database, int64 task);	   /* or enable, if there */
 extern void cq_slot_disable(Oid database, int64 task); /* stop the worker, keep the slot */
 extern void cq_slot_remove(Oid database, int64 task);  /* stop the worker, free the slot */
-extern void cq_slot_changed(Oid database, int64 task); /* the worker rereads its catalog rows */
 extern void cq_slots_remove_database(Oid database);
 extern void cq_launcher_wake(void);
 
@@ -130,7 +145,7 @@ typedef enum CqSlotAction
 	CQ_SLOT_ADD,
 	CQ_SLOT_DISABLE,
 	CQ_SLOT_REMOVE,
-	CQ_SLOT_CHANGED,
+	CQ_SLOT_CHANGED,		/* the worker rereads the view's catalog rows */
 	CQ_SLOT_PROBE,			/* this database: look for tasks */
 	CQ_SLOT_REMOVE_DATABASE /* this database: forget all tasks (DROP EXTENSION) */
 } CqSlotAction;

@@ -19,18 +19,19 @@ PG_FUNCTION_INFO_V1(cq_task_slots);
 PG_FUNCTION_INFO_V1(cq_partition_slots);
 PG_FUNCTION_INFO_V1(cq_launcher_pid);
 
-#define TASK_COLUMNS	  15
+#define TASK_COLUMNS	  16
 #define PARTITION_COLUMNS 8
 
 typedef struct PartitionRow
 {
 	Oid database;
-	int64 task;
+	int64 leader;
 	CqPartitionSlot slot;
 } PartitionRow;
 
-static void put_task(ReturnSetInfo *result, const CqTaskSlot *slot);
-static int read_tasks(CqTaskSlot **slots);
+static void put_task(ReturnSetInfo *result, const CqTaskSlot *slot, int64 leader);
+static int64 leader_of(const CqTaskSlot *slot);
+static int read_tasks(CqTaskSlot **slots, int64 **leaders);
 static int read_partitions(PartitionRow **rows);
 static void put_partition(ReturnSetInfo *result, const PartitionRow *row);
 static void set_time(Datum *values, bool *nulls, int column, TimestampTz time);
@@ -40,35 +41,47 @@ Datum
 cq_task_slots(PG_FUNCTION_ARGS)
 {
 	CqTaskSlot *slots = NULL;
+	int64 *leaders = NULL;
 	int n = 0;
 	int i;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (cq_shared)
-		n = read_tasks(&slots);
+		n = read_tasks(&slots, &leaders);
 	for (i = 0; i < n; i++)
-		put_task((ReturnSetInfo *) fcinfo->resultinfo, &slots[i]);
+		put_task((ReturnSetInfo *) fcinfo->resultinfo, &slots[i], leaders[i]);
 	return (Datum) 0;
 }
 
 /* A copy, so that no row is made with the lock held. */
 static int
-read_tasks(CqTaskSlot **slots)
+read_tasks(CqTaskSlot **slots, int64 **leaders)
 {
 	int n = 0;
 	int i;
 
 	*slots = palloc(sizeof(CqTaskSlot) * Max(cq_shared->ntasks, 1));
+	*leaders = palloc(sizeof(int64) * Max(cq_shared->ntasks, 1));
 	LWLockAcquire(cq_shared->lock, LW_SHARED);
 	for (i = 0; i < cq_shared->ntasks; i++)
 		if (cq_shared->tasks[i].in_use)
+		{
+			(*leaders)[n] = leader_of(&cq_shared->tasks[i]);
 			(*slots)[n++] = cq_shared->tasks[i];
+		}
 	LWLockRelease(cq_shared->lock);
 	return n;
 }
 
+/* The view that leads its task; 0 if it is in none.  Caller must hold the lock. */
+static int64
+leader_of(const CqTaskSlot *slot)
+{
+	return slot->pid != 0 && slot->leader != 0 ? cq_shared->tasks[slot->leader - 1].task : 0;
+}
+
 static void
-put_task(ReturnSetInfo *result, const CqTaskSlot *slot)
+put_task(ReturnSetInfo *result, const CqTaskSlot *slot, int64 leader)
 {
 	Datum values[TASK_COLUMNS] = {0};
 	bool nulls[TASK_COLUMNS] = {false};
@@ -93,6 +106,8 @@ put_task(ReturnSetInfo *result, const CqTaskSlot *slot)
 	values[13] = CStringGetTextDatum(unpack_sql_state(slot->error_sqlstate));
 	values[14] = CStringGetTextDatum(slot->error_message);
 	nulls[13] = nulls[14] = slot->error_at == 0;
+	values[15] = Int64GetDatum(leader);
+	nulls[15] = leader == 0;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
@@ -126,7 +141,7 @@ read_partitions(PartitionRow **rows)
 		if (!slot->in_use || slot->task_slot < 0 || slot->task_slot >= cq_shared->ntasks)
 			continue;
 		(*rows)[n].database = cq_shared->tasks[slot->task_slot].database;
-		(*rows)[n].task = cq_shared->tasks[slot->task_slot].task;
+		(*rows)[n].leader = cq_shared->tasks[slot->task_slot].task;
 		(*rows)[n++].slot = *slot;
 	}
 	LWLockRelease(cq_shared->lock);
@@ -140,7 +155,7 @@ put_partition(ReturnSetInfo *result, const PartitionRow *row)
 	bool nulls[PARTITION_COLUMNS] = {false};
 
 	values[0] = ObjectIdGetDatum(row->database);
-	values[1] = Int64GetDatum(row->task);
+	values[1] = Int64GetDatum(row->leader);
 	values[2] = Int32GetDatum(row->slot.partition);
 	values[3] = Int64GetDatum(row->slot.end_offset);
 	nulls[3] = row->slot.end_offset == CQ_OFFSET_UNKNOWN;

@@ -45,6 +45,7 @@ static bool transaction_begin(CqRun *run, CqProgress *why_not);
 static bool relations_lock(CqRun *run);
 static bool plans_are_stale(const CqRun *run);
 static void views_open(CqRun *run);
+static int compare_watermarks(const ListCell *a, const ListCell *b);
 static bool batches_run(CqRun *run, bool *drained);
 static int interval_ms(const CqRun *run);
 static void positions_take(CqRun *run);
@@ -86,6 +87,7 @@ cq_checkpoint_run(CqRun *run, bool advance)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(run->checkpoint_context);
+	run->write_anyway = false;
 	if (!dirty)
 		return drained ? CQ_PROGRESS_NONE : CQ_PROGRESS_MORE;
 	return drained ? CQ_PROGRESS_DRAINED : CQ_PROGRESS_MORE;
@@ -101,6 +103,8 @@ cq_checkpoint_due(const CqRun *run)
 {
 	ListCell *lc;
 
+	if (run->write_anyway)
+		return true;
 	foreach (lc, run->views)
 	{
 		const CqViewRun *view = lfirst(lc);
@@ -118,6 +122,7 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	run->set_aside_bytes = 0;
 	run->phase = CQ_PHASE_OTHER;
 	run->batches = 0;
+	run->records = 0;
 	run->locked = false;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -136,20 +141,27 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	return false;
 }
 
-/* If not, run->at is the view that another session stands in the way of. */
+/* All are tried, to know which ones another session stands in the way of, and since when. */
 static bool
 relations_lock(CqRun *run)
 {
+	bool all = true;
 	ListCell *lc;
 
 	foreach (lc, run->views)
 	{
 		run->at = lfirst(lc);
-		if (!cq_view_run_lock(run->at))
-			return false;
+		if (cq_view_run_lock(run->at))
+			run->at->locked_since_us = 0;
+		else
+		{
+			all = false;
+			if (run->at->locked_since_us == 0)
+				run->at->locked_since_us = cq_clock_us();
+		}
 	}
 	run->at = NULL;
-	return true;
+	return all;
 }
 
 static bool
@@ -163,7 +175,7 @@ plans_are_stale(const CqRun *run)
 	return false;
 }
 
-/* The tasks' rows first, then the snapshot: see advance_apply(). */
+/* What the views are to do first, then the snapshot: see advance_apply(). */
 static void
 views_open(CqRun *run)
 {
@@ -178,10 +190,28 @@ views_open(CqRun *run)
 					errcode(ERRCODE_UNDEFINED_OBJECT),
 					errmsg("continuous view number %lld is gone", (long long) view->id));
 	}
+	list_sort(run->views, compare_watermarks);
 	MemoryContextSwitchTo(run->checkpoint_context);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	foreach (lc, run->views)
 		cq_view_run_open(run, lfirst(lc));
+	if (run->columns_changed)
+	{
+		CqIdentity saved = cq_run_as_owner(run);
+
+		cq_run_gather_columns(run);
+		cq_run_as_system(saved);
+	}
+}
+
+/* In the order in which they evaluate a batch: see watermarks_raise(). */
+static int
+compare_watermarks(const ListCell *a, const ListCell *b)
+{
+	const CqViewRun *left = lfirst(a);
+	const CqViewRun *right = lfirst(b);
+
+	return (left->watermark > right->watermark) - (left->watermark < right->watermark);
 }
 
 /* Take in what there is, one batch at a time; returns whether there was anything. */
@@ -206,6 +236,7 @@ batches_run(CqRun *run, bool *drained)
 		batch_evaluate(run);
 		run->source->ops->advance(run->source, n);
 		run->batches++;
+		run->records += n;
 		any = true;
 		if (run->care->careful || cq_clock_us() >= stop_at_us ||
 			run->set_aside_bytes > SET_ASIDE_LIMIT)
@@ -246,6 +277,7 @@ batch_evaluate(CqRun *run)
 
 	foreach (lc, run->views)
 	{
+		CHECK_FOR_INTERRUPTS();
 		run->at = lfirst(lc);
 		cq_evaluate(run, run->at);
 	}

@@ -61,6 +61,7 @@ cq_evaluate(CqRun *run, CqViewRun *view)
 /*
  * Intake gave events the stream's watermark before them, which never falls; for
  * a view that is ahead of the stream its own counts until the stream is there.
+ * The views that come after this one are at least as far ahead.
  */
 static void
 watermarks_raise(CqRun *run, const CqViewRun *view)

@@ -32,6 +32,8 @@ static int decode_until_error(CqRun *run, int from, int to, TimestampTz now);
 static void decode_range(CqRun *run, int from, int to, TimestampTz now, volatile int *at);
 static void record_take(CqRun *run, int index, TimestampTz now);
 static bool event_settle(CqRun *run, CqEvent *event, const CqRecord *record, TimestampTz now);
+static void record_undecodable(CqRun *run, const CqRecord *record, int sqlstate,
+							   const char *message);
 static void record_refuse(CqRun *run, const CqRecord *record, int sqlstate, const char *message);
 static const CqCondemned *record_condemned(const CqRun *run, const CqRecord *record);
 
@@ -124,7 +126,7 @@ decode_until_error(CqRun *run, int from, int to, TimestampTz now)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
 		CurrentResourceOwner = old_owner;
-		record_refuse(run, &run->source->records[at], error->sqlerrcode, error->message);
+		record_undecodable(run, &run->source->records[at], error->sqlerrcode, error->message);
 		at++;
 	}
 	PG_END_TRY();
@@ -161,7 +163,7 @@ record_take(CqRun *run, int index, TimestampTz now)
 						   ROW_NULLS(batch, batch->nevents),
 						   &error))
 	{
-		record_refuse(run, record, error.sqlstate, error.message);
+		record_undecodable(run, record, error.sqlstate, error.message);
 		return;
 	}
 	event->record = index;
@@ -175,6 +177,16 @@ record_take(CqRun *run, int index, TimestampTz now)
 		record_refuse(run, record, condemned->sqlstate, condemned->message);
 	else
 		batch->nevents++;
+}
+
+/* Views that read other columns may think otherwise of the record. */
+static void
+record_undecodable(CqRun *run, const CqRecord *record, int sqlstate, const char *message)
+{
+	if (run->same_columns)
+		record_refuse(run, record, sqlstate, message);
+	else
+		cq_dispute(run, record);
 }
 
 /* A record that is no event of any view. */

@@ -9,6 +9,10 @@
  *
  *	  probe_all -> list pg_database -> probe each -> slots -> a worker each
  *
+ * In each database workers start one after the other: a new one first takes
+ * along the views that it can share its position with (share.c), and those need
+ * none of their own.
+ *
  * Workers are never restarted by the postmaster but by the launcher, not before
  * slot->start_after, which the worker sets when it leaves after an error.  A
  * worker that disappears without attaching to its slot (its registration never
@@ -65,6 +69,9 @@ static bool database_probe(Oid database);
 static void database_probe_again(Oid database);
 static void worker_init(BackgroundWorker *worker, const char *function, const char *name);
 static long workers_start(void);
+static bool worker_due(CqTaskSlot *slot, TimestampTz now, long *nap_ms);
+static bool worker_unsettled(Oid database);
+static bool handed_over(const CqTaskSlot *slot);
 static bool worker_start(int index);
 static void handles_check(void);
 
@@ -305,22 +312,61 @@ workers_start(void)
 	for (i = 0; i < cq_shared->ntasks; i++)
 	{
 		CqTaskSlot *slot = &cq_shared->tasks[i];
-		bool due = false;
+		bool due;
 
 		LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
-		if (slot->in_use && slot->enabled && slot->pid == 0 && !slot->starting &&
-			!cq_database_is_held(slot->database))
-		{
-			due = slot->start_after <= now;
-			if (!due)
-				nap_ms = Min(nap_ms, (slot->start_after - now) / 1000 + 1);
-			slot->starting = due;
-		}
+		due = worker_due(slot, now, &nap_ms);
+		if (due)
+			slot->starting = true;
 		LWLockRelease(cq_shared->lock);
 		if (due && !worker_start(i))
 			nap_ms = Min(nap_ms, NO_SLOT_RETRY_MS);
 	}
 	return nap_ms;
+}
+
+/* Caller must hold the lock exclusively. */
+static bool
+worker_due(CqTaskSlot *slot, TimestampTz now, long *nap_ms)
+{
+	if (!slot->in_use || !slot->enabled || slot->pid != 0 || slot->starting ||
+		cq_database_is_held(slot->database) || handed_over(slot))
+		return false;
+	if (slot->start_after > now)
+	{
+		*nap_ms = Min(*nap_ms, (slot->start_after - now) / 1000 + 1);
+		return false;
+	}
+	/* it wakes us when it has settled, and when it has gone */
+	return !worker_unsettled(slot->database);
+}
+
+static bool
+worker_unsettled(Oid database)
+{
+	int i;
+
+	for (i = 0; i < cq_shared->ntasks; i++)
+	{
+		const CqTaskSlot *slot = &cq_shared->tasks[i];
+
+		if (slot->in_use && slot->database == database &&
+			(slot->starting || (slot->pid != 0 && !slot->settled)))
+			return true;
+	}
+	return false;
+}
+
+/* Is there a worker that is about to take the view over? */
+static bool
+handed_over(const CqTaskSlot *slot)
+{
+	const CqTaskSlot *leader;
+
+	if (slot->handed_to == 0)
+		return false;
+	leader = &cq_shared->tasks[slot->handed_to - 1];
+	return leader->in_use && leader->pid != 0 && leader->leader == slot->handed_to;
 }
 
 static bool

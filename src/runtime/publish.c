@@ -1,6 +1,6 @@
 /*
  * publish.c
- *	  What a worker tells about itself.
+ *	  What a worker tells about itself and hears from others.
  */
 #include "postgres.h"
 
@@ -9,17 +9,34 @@
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "utils/backend_status.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "runtime/publish.h"
 
-static CqTaskSlot *my_slot = NULL;
-static int my_index = -1;
-static uint32 my_generation;
+/* A slot that this process holds, or held: it goes to another view when its own is dropped. */
+typedef struct Held
+{
+	int index;
+	uint32 generation;
+	int64 view;
+} Held;
+
+static Held *held = NULL; /* the leader first */
+static int nheld = 0;
 static int restart_delay_ms = 0;
 
 static void detach(int code, Datum arg);
-static bool slot_is_mine(void);
+static void hold(int index);
+static bool slot_is_mine(const Held *mine);
+static Held *held_find(int64 view);
+static CqTaskSlot *slot_of(int64 view);
+static void slot_give_back(CqTaskSlot *slot);
+static void forget(Held *mine);
+static void partitions_forget(int leader);
+static void publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us);
+static void publish_partitions(const CqRun *run);
+static CqWishes wishes_of(int64 view);
 static CqPartitionSlot *partition_slot(int32 partition);
 
 bool
@@ -28,6 +45,7 @@ cq_publish_attach(const CqWorkerArgs *args)
 	CqTaskSlot *slot = &cq_shared->tasks[args->slot];
 	bool attached = false;
 
+	held = MemoryContextAlloc(TopMemoryContext, sizeof(Held) * cq_shared->ntasks);
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
 	if (slot->in_use && slot->generation == args->generation)
 	{
@@ -36,51 +54,216 @@ cq_publish_attach(const CqWorkerArgs *args)
 			slot->starting = false;
 		if (attached)
 		{
-			slot->pid = MyProcPid;
-			slot->latch = MyLatch;
-			slot->started_at = GetCurrentTimestamp();
-			slot->wait_done = slot->wait_requested;
+			hold(args->slot);
+			slot->settled = false;
 		}
 	}
 	LWLockRelease(cq_shared->lock);
-	if (!attached)
-		return false;
-	my_slot = slot;
-	my_index = args->slot;
-	my_generation = args->generation;
-	before_shmem_exit(detach, (Datum) 0);
-	return true;
+	if (attached)
+		before_shmem_exit(detach, (Datum) 0);
+	return attached;
+}
+
+/* Caller must hold the lock exclusively. */
+static void
+hold(int index)
+{
+	CqTaskSlot *slot = &cq_shared->tasks[index];
+
+	held[nheld].index = index;
+	held[nheld].generation = slot->generation;
+	held[nheld].view = slot->task;
+	nheld++;
+
+	slot->pid = MyProcPid;
+	slot->latch = MyLatch;
+	slot->leader = cq_publish_leader() + 1;
+	slot->company = 0;
+	slot->settled = true;
+	slot->joining = slot->stands_for = slot->handed_to = 0;
+	slot->started_at = GetCurrentTimestamp();
+	slot->wait_done = slot->wait_requested;
 }
 
 /*
- * The slot goes to another task when this one is dropped; then nothing may be
- * written there any more.  Callers that only write the worker's own fields need
- * no lock: a value that slips through in that moment is for display.
+ * Callers that only write the worker's own fields need no lock: a value that
+ * slips through in the moment when the slot is given away is for display.
  */
 static bool
-slot_is_mine(void)
+slot_is_mine(const Held *mine)
 {
-	return my_slot && my_slot->in_use && my_slot->generation == my_generation &&
-		   my_slot->pid == MyProcPid;
+	const CqTaskSlot *slot = &cq_shared->tasks[mine->index];
+
+	return slot->in_use && slot->generation == mine->generation && slot->pid == MyProcPid;
+}
+
+static Held *
+held_find(int64 view)
+{
+	int i;
+
+	for (i = 0; i < nheld; i++)
+		if (held[i].view == view)
+			return &held[i];
+	return NULL;
+}
+
+static CqTaskSlot *
+slot_of(int64 view)
+{
+	Held *mine = held_find(view);
+
+	return mine && slot_is_mine(mine) ? &cq_shared->tasks[mine->index] : NULL;
+}
+
+int
+cq_publish_leader(void)
+{
+	return nheld > 0 ? held[0].index : -1;
+}
+
+bool
+cq_publish_take(int64 view)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int index;
+	bool taken = false;
+
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+	index = cq_slot_find(MyDatabaseId, view);
+	if (index >= 0)
+	{
+		CqTaskSlot *slot = &cq_shared->tasks[index];
+
+		taken = slot->enabled && slot->pid == 0 && !slot->starting && slot->start_after <= now &&
+				(slot->apart_until > now) == cq_publish_apart() &&
+				(slot->handed_to == 0 || slot->handed_to == cq_publish_leader() + 1);
+		if (taken)
+			hold(index);
+	}
+	LWLockRelease(cq_shared->lock);
+	return taken;
+}
+
+bool
+cq_publish_apart(void)
+{
+	return cq_shared->tasks[held[0].index].apart_until > GetCurrentTimestamp();
+}
+
+void
+cq_publish_release(int64 view, int apart_ms)
+{
+	Held *mine = held_find(view);
+	CqTaskSlot *slot;
+
+	if (mine == NULL)
+		return;
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+	slot = slot_is_mine(mine) ? &cq_shared->tasks[mine->index] : NULL;
+	if (slot)
+	{
+		slot_give_back(slot);
+		slot->start_after = GetCurrentTimestamp();
+		if (apart_ms > 0)
+			slot->apart_until = TimestampTzPlusMilliseconds(slot->start_after, apart_ms);
+	}
+	forget(mine);
+	if (cq_shared->launcher_latch)
+		SetLatch(cq_shared->launcher_latch);
+	LWLockRelease(cq_shared->lock);
+}
+
+/* Tasks that wait for this one hear of it.  Caller must hold the lock exclusively. */
+static void
+slot_give_back(CqTaskSlot *slot)
+{
+	int index = (int) (slot - cq_shared->tasks);
+	int i;
+
+	for (i = 0; i < cq_shared->ntasks; i++)
+		if (cq_shared->tasks[i].joining == index + 1 && cq_shared->tasks[i].latch)
+			SetLatch(cq_shared->tasks[i].latch);
+	slot->pid = 0;
+	slot->latch = NULL;
+	slot->stream = InvalidOid;
+	slot->company = 0;
+	slot->joining = slot->stands_for = slot->handed_to = 0;
+	if (slot->enabled)
+		slot->activity = CQ_ACTIVITY_NOT_STARTED;
+}
+
+/* When it was the leader the next one leads.  Caller must hold the lock exclusively. */
+static void
+forget(Held *mine)
+{
+	int old_leader = cq_publish_leader();
+	int place = (int) (mine - held);
+	int i;
+
+	memmove(mine, mine + 1, sizeof(Held) * (nheld - place - 1));
+	nheld--;
+	if (cq_publish_leader() == old_leader)
+		return;
+	partitions_forget(old_leader);
+	for (i = 0; i < nheld; i++)
+		if (slot_is_mine(&held[i]))
+			cq_shared->tasks[held[i].index].leader = cq_publish_leader() + 1;
+}
+
+static void
+partitions_forget(int leader)
+{
+	int i;
+
+	for (i = 0; i < cq_shared->npartitions; i++)
+		if (cq_shared->partitions[i].in_use && cq_shared->partitions[i].task_slot == leader)
+			cq_shared->partitions[i].in_use = false;
 }
 
 static void
 detach(int code, Datum arg)
 {
+	TimestampTz start_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), restart_delay_ms);
 	int i;
 
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
-	if (slot_is_mine())
+	for (i = 0; i < nheld; i++)
+		if (slot_is_mine(&held[i]))
+		{
+			slot_give_back(&cq_shared->tasks[held[i].index]);
+			cq_shared->tasks[held[i].index].start_after = start_after;
+		}
+	if (nheld > 0)
+		partitions_forget(cq_publish_leader());
+	if (cq_shared->launcher_latch)
+		SetLatch(cq_shared->launcher_latch);
+	LWLockRelease(cq_shared->lock);
+}
+
+List *
+cq_publish_views(void)
+{
+	List *views = NIL;
+	int i;
+
+	for (i = 0; i < nheld; i++)
 	{
-		my_slot->pid = 0;
-		my_slot->latch = NULL;
-		my_slot->stream = InvalidOid;
-		my_slot->start_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), restart_delay_ms);
-		if (my_slot->enabled)
-			my_slot->activity = CQ_ACTIVITY_NOT_STARTED;
-		for (i = 0; i < cq_shared->npartitions; i++)
-			if (cq_shared->partitions[i].in_use && cq_shared->partitions[i].task_slot == my_index)
-				cq_shared->partitions[i].in_use = false;
+		int64 *view = palloc(sizeof(int64));
+
+		*view = held[i].view;
+		views = lappend(views, view);
+	}
+	return views;
+}
+
+void
+cq_publish_settled(void)
+{
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+	if (nheld > 0 && slot_is_mine(&held[0]) && !cq_shared->tasks[held[0].index].settled)
+	{
+		cq_shared->tasks[held[0].index].settled = true;
 		if (cq_shared->launcher_latch)
 			SetLatch(cq_shared->launcher_latch);
 	}
@@ -91,16 +274,98 @@ void
 cq_publish_activity(const char *view_name, CqActivity activity)
 {
 	char text[NAMEDATALEN + 64];
+	bool changed = false;
+	int i;
 
-	if (!slot_is_mine() || my_slot->activity == activity)
+	for (i = 0; i < nheld; i++)
+	{
+		CqTaskSlot *slot = &cq_shared->tasks[held[i].index];
+
+		if (!slot_is_mine(&held[i]) || slot->activity == activity)
+			continue;
+		slot->activity = activity;
+		changed = true;
+	}
+	if (!changed)
 		return;
-	my_slot->activity = activity;
-	snprintf(text,
-			 sizeof(text),
-			 "continuous view \"%s\": %s",
-			 view_name,
-			 cq_activity_name(activity));
+	if (nheld > 1)
+		snprintf(text,
+				 sizeof(text),
+				 "continuous view \"%s\" and %d more: %s",
+				 view_name,
+				 nheld - 1,
+				 cq_activity_name(activity));
+	else
+		snprintf(text,
+				 sizeof(text),
+				 "continuous view \"%s\": %s",
+				 view_name,
+				 cq_activity_name(activity));
 	pgstat_report_activity(activity == CQ_ACTIVITY_PROCESSING ? STATE_RUNNING : STATE_IDLE, text);
+}
+
+void
+cq_publish_progress(const CqRun *run, int64 checkpoint_us)
+{
+	uint64 company = cq_run_company(run);
+	ListCell *lc;
+
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+	foreach (lc, run->views)
+		publish_view(run, lfirst(lc), checkpoint_us);
+	if (nheld > 0 && slot_is_mine(&held[0]))
+	{
+		cq_shared->tasks[held[0].index].stream = run->stream->relid;
+		cq_shared->tasks[held[0].index].company = company;
+		publish_partitions(run);
+	}
+	LWLockRelease(cq_shared->lock);
+}
+
+/* Only the leader's slot names the stream: one latch is set when a local one grows. */
+static void
+publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us)
+{
+	CqTaskSlot *slot = slot_of(view->id);
+
+	if (slot == NULL)
+		return;
+	slot->owner = run->owner;
+	slot->watermark = cq_view_run_watermark(run, view);
+	if (checkpoint_us > 0)
+		slot->last_checkpoint_us = checkpoint_us;
+	if (view->op)
+	{
+		CqOperatorStats stats;
+
+		cq_operator_stats(view->op, &stats);
+		slot->state_bytes = stats.memory_bytes;
+		slot->groups = stats.groups;
+		slot->open_windows = stats.open_windows;
+	}
+}
+
+static void
+publish_partitions(const CqRun *run)
+{
+	const CqSource *source = run->source;
+	bool unreachable = source->ops->unreachable(run->source);
+	int i;
+
+	for (i = 0; i < source->npartitions; i++)
+	{
+		const CqPartition *p = &source->partitions[i];
+		CqPartitionSlot *slot = partition_slot(p->id);
+
+		if (slot == NULL)
+			break;
+		slot->end_offset = p->end_offset;
+		slot->next_offset = p->next_offset;
+		slot->max_event_time = p->max_event_time;
+		slot->max_disorder_us = p->max_disorder_us;
+		slot->idle = p->idle;
+		slot->unreachable = unreachable;
+	}
 }
 
 static CqPartitionSlot *
@@ -113,7 +378,7 @@ partition_slot(int32 partition)
 	{
 		CqPartitionSlot *p = &cq_shared->partitions[i];
 
-		if (p->in_use && p->task_slot == my_index && p->partition == partition)
+		if (p->in_use && p->task_slot == cq_publish_leader() && p->partition == partition)
 			found = p;
 	}
 	for (i = 0; i < cq_shared->npartitions && found == NULL; i++)
@@ -121,68 +386,30 @@ partition_slot(int32 partition)
 		{
 			found = &cq_shared->partitions[i];
 			found->in_use = true;
-			found->task_slot = my_index;
+			found->task_slot = cq_publish_leader();
 			found->partition = partition;
 		}
 	return found;
 }
 
-void
-cq_publish_progress(const CqRun *run, int64 checkpoint_us)
+int
+cq_publish_error(int64 view, int sqlstate, const char *message)
 {
-	const CqViewRun *view = linitial(run->views);
-	const CqSource *source = run->source;
-	bool unreachable = source->ops->unreachable(run->source);
+	int failures = 1;
 	int i;
 
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
-	if (slot_is_mine())
+	for (i = 0; i < nheld; i++)
 	{
-		my_slot->stream = run->stream->relid;
-		my_slot->owner = run->owner;
-		my_slot->watermark = cq_view_run_watermark(run, view);
-		if (checkpoint_us > 0)
-			my_slot->last_checkpoint_us = checkpoint_us;
-		if (view->op)
-		{
-			CqOperatorStats stats;
+		CqTaskSlot *slot = &cq_shared->tasks[held[i].index];
 
-			cq_operator_stats(view->op, &stats);
-			my_slot->state_bytes = stats.memory_bytes;
-			my_slot->groups = stats.groups;
-			my_slot->open_windows = stats.open_windows;
-		}
-		for (i = 0; i < source->npartitions; i++)
-		{
-			const CqPartition *p = &source->partitions[i];
-			CqPartitionSlot *slot = partition_slot(p->id);
-
-			if (slot == NULL)
-				break;
-			slot->end_offset = p->end_offset;
-			slot->next_offset = p->next_offset;
-			slot->max_event_time = p->max_event_time;
-			slot->max_disorder_us = p->max_disorder_us;
-			slot->idle = p->idle;
-			slot->unreachable = unreachable;
-		}
-	}
-	LWLockRelease(cq_shared->lock);
-}
-
-int
-cq_publish_error(int sqlstate, const char *message)
-{
-	int failures = 1;
-
-	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
-	if (slot_is_mine())
-	{
-		my_slot->failures++;
-		my_slot->error_at = GetCurrentTimestamp();
-		my_slot->error_sqlstate = sqlstate;
-		strlcpy(my_slot->error_message, message ? message : "", CQ_MESSAGE_SIZE);
-		failures = my_slot->failures;
+		if (!slot_is_mine(&held[i]) || (view != 0 && held[i].view != view))
+			continue;
+		slot->failures++;
+		slot->error_at = GetCurrentTimestamp();
+		slot->error_sqlstate = sqlstate;
+		strlcpy(slot->error_message, message ? message : "", CQ_MESSAGE_SIZE);
+		failures = Max(failures, slot->failures);
 	}
 	LWLockRelease(cq_shared->lock);
 	return failures;
@@ -191,32 +418,83 @@ cq_publish_error(int sqlstate, const char *message)
 void
 cq_publish_success(void)
 {
-	if (slot_is_mine())
-		my_slot->failures = 0;
+	int i;
+
+	for (i = 0; i < nheld; i++)
+		if (slot_is_mine(&held[i]))
+			cq_shared->tasks[held[i].index].failures = 0;
 }
 
 CqWishes
-cq_publish_wishes(void)
+cq_publish_wishes(int64 view)
 {
-	CqWishes wishes = {0};
+	CqWishes wishes;
 
 	LWLockAcquire(cq_shared->lock, LW_SHARED);
-	if (slot_is_mine())
-	{
-		wishes.enabled = my_slot->enabled;
-		wishes.change = my_slot->change;
-		wishes.wait_requested = my_slot->wait_requested;
-	}
+	wishes = wishes_of(view);
 	LWLockRelease(cq_shared->lock);
 	return wishes;
 }
 
 void
-cq_publish_wait_done(uint64 ticket)
+cq_publish_read_wishes(CqRun *run)
 {
+	ListCell *lc;
+
+	LWLockAcquire(cq_shared->lock, LW_SHARED);
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		view->wishes = wishes_of(view->id);
+	}
+	LWLockRelease(cq_shared->lock);
+}
+
+/* Caller must hold the lock. */
+static CqWishes
+wishes_of(int64 view)
+{
+	const CqTaskSlot *slot = slot_of(view);
+	CqWishes wishes = {0};
+
+	if (slot)
+	{
+		wishes.enabled = slot->enabled;
+		wishes.change = slot->change;
+		wishes.wait_requested = slot->wait_requested;
+		wishes.wait_done = slot->wait_done;
+	}
+	return wishes;
+}
+
+uint64
+cq_publish_news(void)
+{
+	uint64 news = 0;
+	int i;
+
+	LWLockAcquire(cq_shared->lock, LW_SHARED);
+	for (i = 0; i < nheld; i++)
+	{
+		const CqTaskSlot *slot = &cq_shared->tasks[held[i].index];
+
+		if (slot_is_mine(&held[i]))
+			news += slot->change + slot->enabled;
+	}
+	LWLockRelease(cq_shared->lock);
+	return news;
+}
+
+void
+cq_publish_wait_done(int64 view, uint64 ticket)
+{
+	CqTaskSlot *slot;
+
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
-	if (slot_is_mine())
-		my_slot->wait_done = ticket;
+	slot = slot_of(view);
+	if (slot)
+		slot->wait_done = ticket;
 	LWLockRelease(cq_shared->lock);
 }
 
@@ -227,13 +505,38 @@ cq_publish_restart_after(int delay_ms)
 }
 
 void
-cq_publish_disable(CqActivity activity, uint64 change)
+cq_publish_disable(int64 view, CqActivity activity, uint64 change)
 {
+	CqTaskSlot *slot;
+
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
-	if (slot_is_mine() && my_slot->change == change)
+	slot = slot_of(view);
+	if (slot && slot->change == change)
 	{
-		my_slot->enabled = false;
-		my_slot->activity = activity;
+		slot->enabled = false;
+		slot->activity = activity;
 	}
+	LWLockRelease(cq_shared->lock);
+}
+
+void
+cq_publish_hand_over(void)
+{
+	int to;
+	int i;
+
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+	to = cq_shared->tasks[held[0].index].joining;
+	partitions_forget(cq_publish_leader());
+	for (i = 0; i < nheld; i++)
+		if (slot_is_mine(&held[i]))
+		{
+			slot_give_back(&cq_shared->tasks[held[i].index]);
+			cq_shared->tasks[held[i].index].start_after = GetCurrentTimestamp();
+			cq_shared->tasks[held[i].index].handed_to = to;
+		}
+	nheld = 0;
+	if (to != 0 && cq_shared->tasks[to - 1].latch)
+		SetLatch(cq_shared->tasks[to - 1].latch);
 	LWLockRelease(cq_shared->lock);
 }

@@ -11,16 +11,25 @@
 
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
+#include "runtime/publish.h"
 #include "runtime/run.h"
 #include "source/kafka/kafka.h"
 
-static CqRun *run_create(CqSource *source, MemoryContext context, CqCare *care);
+static void views_load(CqRun *run);
+static CqViewRun *view_load(CqRun *run, int64 id);
+static void view_admit(CqRun *run, CqViewRun *view);
+static void count_from(CqViewRun *view, int64 next_offset);
+static void views_take_along(CqRun *run);
+static bool run_has(const CqRun *run, int64 id);
+static void views_prepare(CqRun *run);
 static void run_load_stream(CqRun *run, const CqView *view, MemoryContext source_context);
 static int relation_natts(Oid relid);
 static void settings_apply(List *settings);
@@ -28,41 +37,7 @@ static void run_open_source(CqRun *run, const CqViewRun *view, MemoryContext sou
 static void run_restore_positions(CqRun *run, const CqCheckpoint *checkpoint);
 
 CqRun *
-cq_run_begin(int64 id, int64 owner_epoch, CqSource *source, MemoryContext source_context,
-			 MemoryContext context, CqCare *care)
-{
-	CqRun *run = run_create(source, context, care);
-	CqViewRun *view;
-	CqIdentity saved;
-
-	StartTransactionCommand();
-	MemoryContextSwitchTo(context);
-	view = cq_view_run_load(run, id);
-	if (view == NULL)
-	{
-		CommitTransactionCommand();
-		return NULL;
-	}
-	settings_apply(view->view.settings);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	view->checkpoint.owner_epoch = Max(owner_epoch, view->checkpoint.owner_epoch);
-	saved = cq_run_as_owner(run);
-	run_load_stream(run, &view->view, source_context);
-	cq_view_run_prepare(run, view);
-	run->views = list_make1(view);
-	run->columns = bms_copy(view->columns);
-	run->decoder = cq_decoder_create(run->stream, run->columns);
-	cq_run_as_system(saved);
-	run_open_source(run, view, source_context);
-	cq_watermark_init(&run->watermark, run->stream);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(TopMemoryContext);
-	return run;
-}
-
-static CqRun *
-run_create(CqSource *source, MemoryContext context, CqCare *care)
+cq_run_create(CqSource *source, MemoryContext context, CqCare *care)
 {
 	CqRun *run = MemoryContextAllocZero(context, sizeof(CqRun));
 
@@ -71,8 +46,253 @@ run_create(CqSource *source, MemoryContext context, CqCare *care)
 	run->care = care;
 	run->checkpoint_context =
 		AllocSetContextCreate(context, "pipeline checkpoint", ALLOCSET_DEFAULT_SIZES);
+	run->decoder_context =
+		AllocSetContextCreate(context, "pipeline decoder", ALLOCSET_DEFAULT_SIZES);
 	run->batch.context = AllocSetContextCreate(context, "pipeline batch", ALLOCSET_DEFAULT_SIZES);
 	return run;
+}
+
+bool
+cq_run_build(CqRun *run, bool take_along, MemoryContext source_context)
+{
+	CqViewRun *first;
+	CqIdentity saved;
+
+	StartTransactionCommand();
+	views_load(run);
+	if (run->views == NIL)
+	{
+		CommitTransactionCommand();
+		return false;
+	}
+	if (take_along)
+		views_take_along(run);
+	cq_publish_settled();
+	first = linitial(run->views);
+	settings_apply(first->view.settings);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(run->context);
+	saved = cq_run_as_owner(run);
+	run_load_stream(run, &first->view, source_context);
+	views_prepare(run);
+	cq_run_gather_columns(run);
+	cq_run_as_system(saved);
+	run_open_source(run, first, source_context);
+	cq_watermark_init(&run->watermark, run->stream);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	return true;
+}
+
+/* Of the slots that this process holds, those of views that it shall not run are given back. */
+static void
+views_load(CqRun *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+	TimestampTz now = GetCurrentTimestamp();
+	ListCell *lc;
+
+	foreach (lc, cq_publish_views())
+	{
+		int64 id = *(int64 *) lfirst(lc);
+		CqViewRun *view = view_load(run, id);
+
+		if (view == NULL)
+			continue;
+		if (run->views == NIL || cq_view_run_fits(run, view))
+			view_admit(run, view);
+		else
+		{
+			MemoryContextDelete(view->context);
+			cq_publish_release(id, 0);
+		}
+	}
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		run->owner_epoch = Max(Max(run->owner_epoch, now), view->checkpoint.owner_epoch);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* What changes after its slot has been looked at is noticed later. */
+static CqViewRun *
+view_load(CqRun *run, int64 id)
+{
+	CqWishes wishes = cq_publish_wishes(id);
+	CqViewRun *view = wishes.enabled ? cq_view_run_load(run, id) : NULL;
+
+	if (view == NULL)
+	{
+		cq_publish_disable(id,
+						   wishes.enabled ? CQ_ACTIVITY_NOT_STARTED : CQ_ACTIVITY_PAUSED,
+						   wishes.change);
+		cq_publish_release(id, 0);
+		return NULL;
+	}
+	view->seen_change = wishes.change;
+	return view;
+}
+
+static void
+view_admit(CqRun *run, CqViewRun *view)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	run->owner = view->owner;
+	run->views = lappend(run->views, view);
+	MemoryContextSwitchTo(old);
+}
+
+/* A local stream's rows are counted from where a view began. */
+static void
+count_from(CqViewRun *view, int64 next_offset)
+{
+	if (view->nbegun == 1 && view->begun[0].cursor)
+		view->offset_shift = view->begun[0].next_offset - next_offset;
+}
+
+/* Views that nobody runs: after a start, or when many were created at once. */
+static void
+views_take_along(CqRun *run)
+{
+	CqViewRun *first = linitial(run->views);
+	ListCell *lc;
+
+	if (first->company == NULL)
+		return;
+	foreach (lc, cq_views_of_stream(first->view.stream))
+	{
+		int64 id = *(int64 *) lfirst(lc);
+		CqViewRun *view;
+		bool fits;
+
+		if (run_has(run, id) || (view = cq_view_run_load(run, id)) == NULL)
+			continue;
+		fits = cq_view_run_fits(run, view);
+		MemoryContextDelete(view->context);
+		if (!fits || !cq_publish_take(id))
+			continue;
+		/* again, now that nobody else can run it */
+		view = view_load(run, id);
+		if (view && cq_view_run_fits(run, view))
+			view_admit(run, view);
+		else if (view)
+		{
+			MemoryContextDelete(view->context);
+			cq_publish_release(id, 0);
+		}
+	}
+}
+
+static bool
+run_has(const CqRun *run, int64 id)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		if (((CqViewRun *) lfirst(lc))->id == id)
+			return true;
+	return false;
+}
+
+static void
+views_prepare(CqRun *run)
+{
+	const CqViewRun *first = linitial(run->views);
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		run->at = lfirst(lc);
+		run->at->checkpoint.owner_epoch = run->owner_epoch;
+		if (first->nbegun > 0)
+			count_from(run->at, first->begun[0].next_offset);
+		cq_view_run_prepare(run, run->at);
+	}
+	run->at = NULL;
+}
+
+void
+cq_run_gather_columns(CqRun *run)
+{
+	MemoryContext old;
+	ListCell *lc;
+
+	MemoryContextReset(run->decoder_context);
+	old = MemoryContextSwitchTo(run->decoder_context);
+	run->columns = NULL;
+	foreach (lc, run->views)
+		run->columns = bms_add_members(run->columns, ((CqViewRun *) lfirst(lc))->columns);
+	run->same_columns = true;
+	foreach (lc, run->views)
+		if (!bms_equal(run->columns, ((CqViewRun *) lfirst(lc))->columns))
+			run->same_columns = false;
+	run->decoder = cq_decoder_create(run->stream, run->columns);
+	run->columns_changed = false;
+	MemoryContextSwitchTo(old);
+}
+
+bool
+cq_run_add(CqRun *run, int64 id)
+{
+	CqViewRun *view;
+	CqIdentity saved;
+	bool fits;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	view = view_load(run, id);
+	fits = view && cq_view_run_meets(run, view);
+	if (fits)
+	{
+		view_admit(run, view);
+		run->at = view;
+		view->checkpoint.owner_epoch = run->owner_epoch;
+		if (run->source->npartitions > 0)
+			count_from(view, run->source->partitions[0].next_offset);
+		MemoryContextSwitchTo(run->context);
+		saved = cq_run_as_owner(run);
+		cq_view_run_prepare(run, view);
+		cq_run_gather_columns(run);
+		cq_run_as_system(saved);
+		run->at = NULL;
+	}
+	else if (view)
+	{
+		MemoryContextDelete(view->context);
+		cq_publish_release(id, 0);
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	return fits;
+}
+
+void
+cq_run_remove(CqRun *run, CqViewRun *view)
+{
+	run->views = list_delete_ptr(run->views, view);
+	if (view->op)
+		cq_operator_destroy(view->op);
+	MemoryContextDelete(view->context);
+	run->columns_changed = true;
+}
+
+uint64
+cq_run_company(const CqRun *run)
+{
+	const CqViewRun *first = linitial(run->views);
+
+	if (first->company == NULL || first->task.accept_loss || run->care->careful)
+		return 0;
+	/* zero is taken */
+	return hash_bytes_extended((const unsigned char *) first->company,
+							   (int) strlen(first->company),
+							   0) |
+		   1;
 }
 
 /* The definition of the stream lives as long as the source that was opened by it. */

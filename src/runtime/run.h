@@ -64,12 +64,23 @@ typedef struct CqDeadLetter
 	Size payload_len;
 } CqDeadLetter;
 
+/* What sessions want of a view's worker. */
+typedef struct CqWishes
+{
+	bool enabled;
+	uint64 change;
+	uint64 wait_requested;
+	uint64 wait_done;
+} CqWishes;
+
 /* One view of a task. */
 typedef struct CqViewRun
 {
 	MemoryContext context;		/* of all this; below the run's */
 	MemoryContext plan_context; /* of plan, stage, close; replaced when stale */
 	int64 id;
+	char name[NAMEDATALEN];
+	Oid owner;
 	CqView view;
 	CqTask task;
 	CqPlan *plan;
@@ -80,9 +91,20 @@ typedef struct CqViewRun
 	CqCheckpoint checkpoint;
 	TimestampTz watermark;		 /* at the last checkpoint; see cq_view_run_watermark() */
 	TimestampTz clock_to;		 /* how far the clock may move the watermark with no event left;
-							* DT_NOBEGIN = not at all */
+						   * DT_NOBEGIN = not at all */
 	BlockNumber chunk_blocks;	 /* size of the chunk table after the last checkpoint */
 	BlockNumber vacuumed_blocks; /* and at its last vacuum */
+
+	/* sharing */
+	char *company;		/* views with the same may share a task; NULL = with none */
+	uint64 seen_change; /* of its slot, when it was read from the catalog */
+	CqPartition *begun; /* its position when it came to the run */
+	int nbegun;
+	int64 offset_shift;	   /* local: how many more rows it has read than the run's source */
+	int64 locked_since_us; /* monotonic: another session stands in its way; 0 = none does */
+	CqWishes wishes;
+	uint64 wait_ticket;	 /* wait_for() under way; 0 = none */
+	int64 source_ticket; /* what the source calls it */
 
 	/* of the checkpoint under way */
 	CqStage *stage;
@@ -104,29 +126,53 @@ typedef struct CqRun
 	Oid owner;						  /* of all of them */
 	const CqStream *stream;			  /* in the source's memory */
 	CqSource *source;
+	MemoryContext decoder_context;
 	CqDecoder *decoder;
-	Bitmapset *columns; /* that the decoder fills: those that any view reads */
+	Bitmapset *columns;	  /* that the decoder fills: those that any view reads */
+	bool same_columns;	  /* all views read all of them */
+	bool columns_changed; /* a view has left: fewer may be needed */
+	int64 owner_epoch;
+	bool write_anyway; /* the next checkpoint writes positions even if there is nothing new */
 	CqWatermark watermark;
 	CqCare *care;
 	int64 lost_counted; /* of what the source has given up */
 	CqPhase phase;
-	CqViewRun *at; /* the view whose turn it is; NULL while it is the task's as a whole */
+	CqViewRun *at;	/* the view whose turn it is; NULL while it is the task's as a whole */
+	List *refusing; /* of CqViewRun *: those for which a record is bad that is good for others */
 	CqBatch batch;
 
 	/* of the checkpoint under way */
 	int batches;		  /* taken over so far */
+	int64 records;		  /* in them */
 	Size set_aside_bytes; /* of dead letters, in memory until written */
 	bool locked;		  /* position rows taken */
 } CqRun;
 
 /*
- * Build a run from the catalog, in a transaction of its own, with all its
- * memory in context, which the caller deletes to end it.  NULL if the view is
- * gone or should not run.  source is the worker's, NULL if none is open: one is opened in
+ * An empty run, with all its memory in context, which the caller deletes to end
+ * it.  source is the worker's, NULL if none is open.
+ */
+extern CqRun *cq_run_create(CqSource *source, MemoryContext context, CqCare *care);
+
+/*
+ * Build it from the catalog, in a transaction of its own: of the views whose
+ * slots this process holds, the first that there is and those that are where it
+ * is; the others' slots are given back.  take_along: look for more that nobody
+ * runs.  False if there is none.  A source, if need be, is opened in
  * source_context.
  */
-extern CqRun *cq_run_begin(int64 id, int64 owner_epoch, CqSource *source,
-						   MemoryContext source_context, MemoryContext context, CqCare *care);
+extern bool cq_run_build(CqRun *run, bool take_along, MemoryContext source_context);
+
+/*
+ * Between checkpoints: take in a view that was handed over; false if it is not
+ * where the run is or must run alone, and then it is not part of the run.  Let
+ * go of a view.
+ */
+extern bool cq_run_add(CqRun *run, int64 id);
+extern void cq_run_remove(CqRun *run, CqViewRun *view);
+
+/* Which tasks this one could be one with, as a hash; 0 = with none now. */
+extern uint64 cq_run_company(const CqRun *run);
 
 /*
  * Plan again those views for which something changed that their plans depend
@@ -142,6 +188,16 @@ extern bool cq_run_replan(CqRun *run);
  */
 extern CqViewRun *cq_view_run_load(CqRun *run, int64 id);
 extern void cq_view_run_prepare(CqRun *run, CqViewRun *view);
+
+/*
+ * May it be run with the views of the run?  fits: when it is saved where they
+ * are saved.  meets: where the run's source is, in a transaction.
+ */
+extern bool cq_view_run_fits(const CqRun *run, const CqViewRun *view);
+extern bool cq_view_run_meets(CqRun *run, CqViewRun *view);
+
+/* The same of positions: is the source at this one, event times included? */
+extern CqPlace cq_run_place(CqRun *run, const CqCheckpoint *checkpoint);
 
 /* Plan again, in the caller's transaction as the owner; false if other columns are read now. */
 extern bool cq_view_run_replan(CqViewRun *view);
@@ -210,6 +266,15 @@ extern bool cq_view_run_close_windows(CqRun *run, CqViewRun *view);
 extern void cq_view_run_save(CqRun *run, CqViewRun *view);
 extern void cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us);
 extern void cq_view_run_close(CqRun *run, CqViewRun *view);
+
+/* Decode what the views read that are there now; as the owner, in a transaction. */
+extern void cq_run_gather_columns(CqRun *run);
+
+/*
+ * A record could not be decoded for all views at once: it is a dead letter of
+ * each if it is bad for each.  Otherwise CQ_ERRCODE_APART.
+ */
+extern void cq_dispute(CqRun *run, const CqRecord *record);
 
 /* Set a record aside as the stream's on_error option says. */
 extern void cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate,

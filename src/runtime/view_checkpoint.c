@@ -22,6 +22,7 @@ static void close_receive(void *arg, TupleTableSlot *row);
 static void change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 						  bool *nulls);
 static void outputs_end(CqRun *run, CqViewRun *view);
+static CqPartition *positions_of(const CqRun *run, const CqViewRun *view);
 
 bool
 cq_view_run_lock(CqViewRun *view)
@@ -150,12 +151,36 @@ cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us)
 	cp->closed_to = view->watermark;
 	cp->out_of_orderness_us = run->stream->out_of_orderness_us;
 	cp->npartitions = run->source->npartitions;
-	cp->partitions = run->source->partitions;
+	cp->partitions = positions_of(run, view);
 	cp->counters.lost += lost;
 	cp->counters.checkpoint_us += took_us;
 	if (view->task.accept_loss && run->batches > 0)
 		cq_task_set_accept_loss(view->id, false);
 	cq_checkpoint_write(cp);
+	cp->partitions = NULL;
+}
+
+/*
+ * All views of a task are at the same place, but they did not begin at the same
+ * one.
+ */
+static CqPartition *
+positions_of(const CqRun *run, const CqViewRun *view)
+{
+	int n = run->source->npartitions;
+	CqPartition *partitions = palloc(sizeof(CqPartition) * Max(n, 1));
+	int i;
+	int j;
+
+	for (i = 0; i < n; i++)
+	{
+		partitions[i] = run->source->partitions[i];
+		partitions[i].next_offset += view->offset_shift;
+		for (j = 0; j < view->nbegun; j++)
+			if (view->begun[j].id == partitions[i].id)
+				partitions[i].start_offset = view->begun[j].start_offset;
+	}
+	return partitions;
 }
 
 void

@@ -6,19 +6,31 @@
  * The operator keeps pointers into the plan that it was created with; that one
  * therefore lives in the view's own context, while plans made later, after an
  * invalidation, come and go in plan_context.
+ *
+ * Which views may share a task: those that would read the same records in the
+ * same way - same stream and owner, hence server and user mapping, same settings,
+ * start and checkpoint interval - and that are at the same place.  That includes
+ * the highest event time seen in each partition: a view that began later may not
+ * have seen the one that the others' watermark comes from, and whether its
+ * events are late must not depend on when it joined them (P3).
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "lib/stringinfo.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #include "runtime/run.h"
+#include "settings.h"
 
-static bool load_catalog(CqRun *run, CqViewRun *view);
+static bool load_catalog(CqViewRun *view);
 static Oid relation_owner(Oid relid);
+static char *company_of(const CqViewRun *view);
+static bool same_company(const CqViewRun *a, const CqViewRun *b);
+static bool same_times(const CqPartition *a, int na, const CqPartition *b, int nb);
 static void make_plan(CqViewRun *view, MemoryContext context);
 static void create_operator(CqViewRun *view);
 
@@ -34,8 +46,12 @@ cq_view_run_load(CqRun *run, int64 id)
 	view->context = context;
 	view->id = id;
 	view->clock_to = DT_NOBEGIN;
-	runs = load_catalog(run, view);
+	runs = load_catalog(view);
 	view->watermark = view->checkpoint.closed_to;
+	view->begun = view->checkpoint.partitions;
+	view->nbegun = view->checkpoint.npartitions;
+	if (runs)
+		view->company = company_of(view);
 	MemoryContextSwitchTo(old);
 	if (runs)
 		return view;
@@ -44,9 +60,9 @@ cq_view_run_load(CqRun *run, int64 id)
 }
 
 static bool
-load_catalog(CqRun *run, CqViewRun *view)
+load_catalog(CqViewRun *view)
 {
-	Oid owner;
+	char *name;
 
 	if (!cq_extension_exists() || !cq_view_load(view->id, &view->view) ||
 		!cq_task_load(view->id, &view->task) || !cq_checkpoint_load(view->id, &view->checkpoint))
@@ -54,11 +70,10 @@ load_catalog(CqRun *run, CqViewRun *view)
 	/* the slot may say otherwise for a moment: a probe read the row before it was changed */
 	if (view->task.state != CQ_TASK_RUNNING || !cq_task_is_ours(&view->task))
 		return false;
-	owner = relation_owner(view->view.view);
-	if (!OidIsValid(owner))
-		return false;
-	run->owner = owner;
-	return true;
+	name = get_rel_name(view->view.view);
+	strlcpy(view->name, name ? name : "?", NAMEDATALEN);
+	view->owner = relation_owner(view->view.view);
+	return OidIsValid(view->owner);
 }
 
 static Oid
@@ -73,6 +88,96 @@ relation_owner(Oid relid)
 		ReleaseSysCache(tuple);
 	}
 	return owner;
+}
+
+/* Everything that views of one task have in common, but their position. */
+static char *
+company_of(const CqViewRun *view)
+{
+	const CqViewOptions *options = &view->view.options;
+	StringInfoData text;
+	ListCell *lc;
+
+	if (!cq_share_tasks)
+		return NULL;
+	initStringInfo(&text);
+	appendStringInfo(&text,
+					 "%u/%u/%d/%d/%d/" INT64_FORMAT,
+					 view->view.stream,
+					 view->owner,
+					 options->checkpoint_interval_ms,
+					 options->has_start,
+					 (int) options->start,
+					 options->has_start ? options->start_time : 0);
+	foreach (lc, view->view.settings)
+		appendStringInfo(&text, "/%s", (char *) lfirst(lc));
+	return text.data;
+}
+
+bool
+cq_view_run_fits(const CqRun *run, const CqViewRun *view)
+{
+	const CqViewRun *first = linitial(run->views);
+	const CqCheckpoint *a = &first->checkpoint;
+	const CqCheckpoint *b = &view->checkpoint;
+	int i;
+
+	if (!same_company(first, view) || a->npartitions != b->npartitions)
+		return false;
+	for (i = 0; i < a->npartitions; i++)
+	{
+		const char *a_cursor = a->partitions[i].cursor;
+		const char *b_cursor = b->partitions[i].cursor;
+
+		if (a->partitions[i].id != b->partitions[i].id ||
+			(a_cursor == NULL) != (b_cursor == NULL) ||
+			(a_cursor ? strcmp(a_cursor, b_cursor) != 0
+					  : a->partitions[i].next_offset != b->partitions[i].next_offset))
+			return false;
+	}
+	return same_times(a->partitions, a->npartitions, b->partitions, b->npartitions);
+}
+
+bool
+cq_view_run_meets(CqRun *run, CqViewRun *view)
+{
+	return same_company(linitial(run->views), view) &&
+		   cq_run_place(run, &view->checkpoint) == CQ_PLACE_SAME;
+}
+
+/* A view that is to go on after a gap does so alone. */
+static bool
+same_company(const CqViewRun *a, const CqViewRun *b)
+{
+	return a->company && b->company && strcmp(a->company, b->company) == 0 &&
+		   !a->task.accept_loss && !b->task.accept_loss;
+}
+
+CqPlace
+cq_run_place(CqRun *run, const CqCheckpoint *checkpoint)
+{
+	CqSource *source = run->source;
+	CqPlace place = source->ops->place(source, checkpoint->partitions, checkpoint->npartitions);
+
+	if (place == CQ_PLACE_SAME && !same_times(source->partitions,
+											  source->npartitions,
+											  checkpoint->partitions,
+											  checkpoint->npartitions))
+		return CQ_PLACE_APART;
+	return place;
+}
+
+static bool
+same_times(const CqPartition *a, int na, const CqPartition *b, int nb)
+{
+	int i;
+	int j;
+
+	for (i = 0; i < na; i++)
+		for (j = 0; j < nb; j++)
+			if (a[i].id == b[j].id && a[i].max_event_time != b[j].max_event_time)
+				return false;
+	return true;
 }
 
 void

@@ -4,14 +4,8 @@
  *
  *	  interrupts -> wishes -> source upkeep -> checkpoint? -> wait, and again
  *
- * Errors come to one place, error_handle().  It aborts the transaction,
- * throws the run away and decides by the SQLSTATE:
- *	  - the promise cannot be kept (CQ_ERRCODE_STOP): the task is marked
- *		stopped, with the reason, until somebody decides;
- *	  - a record may be to blame: the same records are read again, carefully
- *		(see CqCare), until the record stands alone and is set aside;
- *	  - anything else is tried again after a pause that doubles up to a minute.
- * In no case do positions move: they did not commit.
+ * What views want to be run together or no more is in share.c, what is done
+ * after an error in recover.c.
  *
  * The worker connects as the bootstrap superuser to read the extension's
  * tables, and takes the view owner's identity, restricted, for all that runs
@@ -44,79 +38,44 @@
 #include "runtime/publish.h"
 #include "runtime/run.h"
 #include "runtime/vacuum.h"
-#include "runtime/worker.h"
+#include "runtime/worker_state.h"
 #include "settings.h"
 #include "source/local/local.h"
 
-#define BACKOFF_FIRST_MS   200
-#define BACKOFF_LONGEST_MS 60000
 #define BACKOFF_FATAL_MS   5000
-#define LOCKED_RETRY_MS	   20
 #define LONGEST_WAIT_MS	   1000
 #define TRIM_INTERVAL_US   INT64CONST(5000000)
 #define IDLE_STEP_LIMIT_US INT64CONST(2000000)
+#define LOCK_PATIENCE_US   INT64CONST(1000000)
 #define PACE_FACTOR		   4
 #define PACE_LONGEST_US	   20000
 
 PGDLLEXPORT void cq_worker_main(Datum arg);
 
-typedef struct Worker
-{
-	CqWorkerArgs args;
-	MemoryContext source_context;
-	CqSource *source;	   /* outlives runs */
-	bool source_committed; /* some position of this source is durable */
-	MemoryContext run_context;
-	CqRun *run;
-	CqCare care;
-	char view_name[NAMEDATALEN];
-	uint64 seen_change;
-	bool task_changed;	   /* the task's row may hold news: checkpoint even without events */
-	uint64 wait_ticket;	   /* wait_for() under way; 0 = none */
-	uint64 wait_completed; /* the last one fulfilled */
-	int64 source_ticket;   /* what the source calls it */
-	int64 idle_clock_us;   /* monotonic, stands still while idleness must not count */
-	int64 idle_clock_read_us;
-	int64 next_idle_us;	  /* by idle_clock, when a partition may become idle; -1 = none */
-	int64 paced_until_us; /* do not begin another small checkpoint before */
-	int64 trimmed_at_us;
-	int64 last_checkpoint_us;
-	WaitEventSet *events;
-	int events_fd;
-	bool waiting_for_lock;
-	int retry_ms; /* pause before the next attempt; 0 = none */
-} Worker;
-
 static void settings_pin(void);
-static void worker_loop(Worker *worker);
-static void run_prepare(Worker *worker);
-static bool worker_step(Worker *worker);
-static bool wishes_heed(Worker *worker);
-static void source_maintain(Worker *worker);
-static void idle_clock_advance(Worker *worker, bool unreachable);
-static bool idle_close_due(Worker *worker, long *wait_ms);
+static void worker_loop(CqWorker *worker);
+static void run_prepare(CqWorker *worker);
+static bool worker_step(CqWorker *worker);
+static void source_maintain(CqWorker *worker);
+static void idle_clock_advance(CqWorker *worker, bool stopped);
+static bool idle_close_due(CqWorker *worker, long *wait_ms);
 static bool view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms);
-static bool checkpoint_wanted(Worker *worker, long *wait_ms);
-static bool checkpoint_step(Worker *worker, long *wait_ms);
+static bool checkpoint_wanted(CqWorker *worker, long *wait_ms);
+static bool checkpoint_step(CqWorker *worker, long *wait_ms);
 static bool accepts_loss(const CqRun *run);
-static void wait_begin(Worker *worker, uint64 requested);
-static void wait_check(Worker *worker);
-static void worker_wait(Worker *worker, long wait_ms);
-static void care_relax(Worker *worker);
-static void trim_when_due(Worker *worker);
-static void vacuum_when_due(Worker *worker);
-static void error_handle(Worker *worker);
-static bool rows_impossible(Worker *worker, const ErrorData *error);
-static bool record_blamed(Worker *worker, const ErrorData *error);
-static void run_discard(Worker *worker, bool keep_source);
-static void task_stop(Worker *worker, const ErrorData *error);
-static void back_off(Worker *worker);
+static void wait_check(CqWorker *worker);
+static bool anybody_waits(const CqRun *run);
+static void worker_wait(CqWorker *worker, long wait_ms);
+static void care_relax(CqWorker *worker);
+static void trim_when_due(CqWorker *worker);
+static void vacuum_when_due(CqWorker *worker);
+static void lock_refused(CqWorker *worker);
 static void source_close_at_exit(int code, Datum arg);
 
 void
 cq_worker_main(Datum arg)
 {
-	Worker *worker = MemoryContextAllocZero(TopMemoryContext, sizeof(Worker));
+	CqWorker *worker = MemoryContextAllocZero(TopMemoryContext, sizeof(CqWorker));
 
 	memcpy(&worker->args, MyBgworkerEntry->bgw_extra, sizeof(CqWorkerArgs));
 	worker->events_fd = -1;
@@ -143,7 +102,7 @@ cq_worker_main(Datum arg)
 		}
 		PG_CATCH();
 		{
-			error_handle(worker);
+			cq_worker_recover(worker);
 		}
 		PG_END_TRY();
 	}
@@ -180,44 +139,33 @@ settings_pin(void)
 }
 
 static void
-worker_loop(Worker *worker)
+worker_loop(CqWorker *worker)
 {
 	if (worker->retry_ms > 0)
-		back_off(worker);
+		cq_worker_back_off(worker);
 	run_prepare(worker);
 	while (worker_step(worker))
 		;
 	/* what the run is built from has changed: build it anew */
-	run_discard(worker, false);
+	cq_worker_run_discard(worker, false);
 }
 
 static void
-run_prepare(Worker *worker)
+run_prepare(CqWorker *worker)
 {
-	const char *name;
+	const CqViewRun *first;
 
 	cq_publish_activity(worker->view_name, CQ_ACTIVITY_LOADING_STATE);
-	worker->seen_change = cq_publish_wishes().change;
 	worker->run_context =
 		AllocSetContextCreate(TopMemoryContext, "pipeline run", ALLOCSET_DEFAULT_SIZES);
-	worker->run = cq_run_begin(worker->args.task,
-							   GetCurrentTimestamp(),
-							   worker->source,
-							   worker->source_context,
-							   worker->run_context,
-							   &worker->care);
-	if (worker->run == NULL)
-	{
-		cq_publish_disable(CQ_ACTIVITY_NOT_STARTED, worker->seen_change);
+	worker->run = cq_run_create(worker->source, worker->run_context, &worker->care);
+	if (!cq_run_build(worker->run, !worker->care.careful, worker->source_context))
 		proc_exit(0);
-	}
 	worker->source = worker->run->source;
-	StartTransactionCommand();
-	name = get_rel_name(((CqViewRun *) linitial(worker->run->views))->view.view);
-	strlcpy(worker->view_name, name ? name : "?", NAMEDATALEN);
-	CommitTransactionCommand();
+	first = linitial(worker->run->views);
+	strlcpy(worker->view_name, first->name, NAMEDATALEN);
 	worker->task_changed = true;
-	worker->wait_ticket = 0;
+	worker->drained = false;
 	worker->idle_clock_read_us = cq_clock_us();
 	worker->next_idle_us = -1;
 	cq_publish_progress(worker->run, 0);
@@ -225,7 +173,7 @@ run_prepare(Worker *worker)
 
 /* One turn of the loop; false when the run must be built anew. */
 static bool
-worker_step(Worker *worker)
+worker_step(CqWorker *worker)
 {
 	long wait_ms = LONGEST_WAIT_MS;
 
@@ -237,10 +185,11 @@ worker_step(Worker *worker)
 		settings_pin();
 		return false;
 	}
-	if (!wishes_heed(worker))
+	if (!cq_worker_heed_wishes(worker))
 		return false;
 	source_maintain(worker);
-	if (checkpoint_wanted(worker, &wait_ms) && !checkpoint_step(worker, &wait_ms))
+	if (cq_worker_meet(worker, &wait_ms) && checkpoint_wanted(worker, &wait_ms) &&
+		!checkpoint_step(worker, &wait_ms))
 		return false;
 	wait_check(worker);
 	trim_when_due(worker);
@@ -250,45 +199,37 @@ worker_step(Worker *worker)
 	return true;
 }
 
-/* What sessions asked for by way of the slot; false when the catalog says something new. */
-static bool
-wishes_heed(Worker *worker)
-{
-	CqWishes wishes = cq_publish_wishes();
-
-	if (!wishes.enabled)
-	{
-		cq_publish_activity(worker->view_name, CQ_ACTIVITY_PAUSED);
-		proc_exit(0);
-	}
-	if (worker->wait_ticket == 0)
-		wait_begin(worker, wishes.wait_requested);
-	return wishes.change == worker->seen_change;
-}
-
-static void
-wait_begin(Worker *worker, uint64 requested)
-{
-	if (requested <= worker->wait_completed)
-		return;
-	worker->wait_ticket = requested;
-	worker->source_ticket = worker->source->ops->mark_end(worker->source);
-}
-
 /* Called with everything that was taken in committed. */
 static void
-wait_check(Worker *worker)
+wait_check(CqWorker *worker)
 {
-	if (worker->wait_ticket == 0 ||
-		!worker->source->ops->reached(worker->source, worker->source_ticket))
-		return;
-	cq_publish_wait_done(worker->wait_ticket);
-	worker->wait_completed = worker->wait_ticket;
-	worker->wait_ticket = 0;
+	ListCell *lc;
+
+	foreach (lc, worker->run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		if (view->wait_ticket == 0 ||
+			!worker->source->ops->reached(worker->source, view->source_ticket))
+			continue;
+		cq_publish_wait_done(view->id, view->wait_ticket);
+		view->wait_ticket = 0;
+	}
+}
+
+static bool
+anybody_waits(const CqRun *run)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		if (((CqViewRun *) lfirst(lc))->wait_ticket != 0)
+			return true;
+	return false;
 }
 
 static void
-source_maintain(Worker *worker)
+source_maintain(CqWorker *worker)
 {
 	CqRun *run = worker->run;
 	bool unreachable;
@@ -296,7 +237,8 @@ source_maintain(Worker *worker)
 	if (run->source->ops->maintain(run->source))
 		cq_watermark_refresh(&run->watermark, run->source);
 	unreachable = run->source->ops->unreachable(run->source);
-	idle_clock_advance(worker, unreachable);
+	/* who stands still for another task does not look for events */
+	idle_clock_advance(worker, unreachable || worker->join.leader != 0 || worker->join.stands);
 	worker->next_idle_us =
 		cq_watermark_idle(&run->watermark, run->source, worker->idle_clock_us, unreachable);
 }
@@ -307,13 +249,13 @@ source_maintain(Worker *worker)
  * was busy elsewhere.
  */
 static void
-idle_clock_advance(Worker *worker, bool unreachable)
+idle_clock_advance(CqWorker *worker, bool stopped)
 {
 	int64 now = cq_clock_us();
 	int64 step = Min(now - worker->idle_clock_read_us, IDLE_STEP_LIMIT_US);
 
 	worker->idle_clock_read_us = now;
-	if (!unreachable)
+	if (!stopped)
 		worker->idle_clock_us += step;
 }
 
@@ -324,7 +266,7 @@ idle_clock_advance(Worker *worker, bool unreachable)
  * while this worker slept, or waited for a lock, is not late.
  */
 static bool
-idle_close_due(Worker *worker, long *wait_ms)
+idle_close_due(CqWorker *worker, long *wait_ms)
 {
 	CqRun *run = worker->run;
 	bool all_idle = cq_watermark_all_idle(run->source);
@@ -362,7 +304,7 @@ view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 }
 
 static bool
-checkpoint_wanted(Worker *worker, long *wait_ms)
+checkpoint_wanted(CqWorker *worker, long *wait_ms)
 {
 	CqRun *run = worker->run;
 	int64 now = cq_clock_us();
@@ -373,7 +315,7 @@ checkpoint_wanted(Worker *worker, long *wait_ms)
 	wanted = idle_close_due(worker, wait_ms);
 	wanted = wanted || worker->task_changed || cq_checkpoint_due(run);
 	if (wanted || !run->source->ops->ready(run->source))
-		return wanted || worker->wait_ticket != 0;
+		return wanted || anybody_waits(run);
 	if (now < worker->paced_until_us)
 	{
 		*wait_ms = Min(*wait_ms, (worker->paced_until_us - now) / 1000 + 1);
@@ -383,7 +325,7 @@ checkpoint_wanted(Worker *worker, long *wait_ms)
 }
 
 static bool
-checkpoint_step(Worker *worker, long *wait_ms)
+checkpoint_step(CqWorker *worker, long *wait_ms)
 {
 	CqRun *run = worker->run;
 	int64 began = cq_clock_us();
@@ -393,9 +335,11 @@ checkpoint_step(Worker *worker, long *wait_ms)
 		cq_publish_activity(worker->view_name, CQ_ACTIVITY_PROCESSING);
 	progress = cq_checkpoint_run(run, worker->task_changed);
 	worker->waiting_for_lock = progress == CQ_PROGRESS_LOCKED;
+	worker->drained = progress == CQ_PROGRESS_NONE || progress == CQ_PROGRESS_DRAINED;
 	switch (progress)
 	{
 		case CQ_PROGRESS_LOCKED:
+			lock_refused(worker);
 			cq_publish_activity(worker->view_name, CQ_ACTIVITY_WAITING_FOR_LOCK);
 			*wait_ms = Min(*wait_ms, LOCKED_RETRY_MS);
 			return true;
@@ -428,6 +372,28 @@ checkpoint_step(Worker *worker, long *wait_ms)
 	return true;
 }
 
+/* Views whose tables have been locked for too long do not hold up the others. */
+static void
+lock_refused(CqWorker *worker)
+{
+	int64 since = cq_clock_us() - LOCK_PATIENCE_US;
+	List *stuck = NIL;
+	ListCell *lc;
+
+	foreach (lc, worker->run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		if (view->locked_since_us != 0 && view->locked_since_us <= since)
+			stuck = lappend(stuck, view);
+	}
+	/* when it is all of them it is the stream, or each has its own trouble */
+	if (list_length(stuck) < list_length(worker->run->views))
+		foreach (lc, stuck)
+			cq_worker_part_with(worker, lfirst(lc), 0);
+	list_free(stuck);
+}
+
 static bool
 accepts_loss(const CqRun *run)
 {
@@ -441,7 +407,7 @@ accepts_loss(const CqRun *run)
 
 /* After a careful batch went through: larger ones, then carefree again. */
 static void
-care_relax(Worker *worker)
+care_relax(CqWorker *worker)
 {
 	CqCare *care = &worker->care;
 	ListCell *lc;
@@ -462,7 +428,7 @@ care_relax(Worker *worker)
 }
 
 static void
-worker_wait(Worker *worker, long wait_ms)
+worker_wait(CqWorker *worker, long wait_ms)
 {
 	int fd = worker->source->wakeup_fd;
 	WaitEvent event;
@@ -489,7 +455,7 @@ worker_wait(Worker *worker, long wait_ms)
 }
 
 static void
-vacuum_when_due(Worker *worker)
+vacuum_when_due(CqWorker *worker)
 {
 	CqRun *run = worker->run;
 	ListCell *lc;
@@ -505,14 +471,16 @@ vacuum_when_due(Worker *worker)
 		cq_operator_stats(view->op, &stats);
 		if (!cq_vacuum_due(view->chunk_blocks, view->vacuumed_blocks, stats.chunk_bytes))
 			continue;
+		run->at = view;
 		cq_vacuum(view->view.chunks);
+		run->at = NULL;
 		view->vacuumed_blocks = view->chunk_blocks;
 	}
 }
 
 /* Drop what all readers of a local stream have read. */
 static void
-trim_when_due(Worker *worker)
+trim_when_due(CqWorker *worker)
 {
 	int64 now = cq_clock_us();
 
@@ -523,117 +491,12 @@ trim_when_due(Worker *worker)
 	cq_local_stream_trim(worker->run->stream->relid);
 }
 
-/*
- * The one place that errors come to.  Called from PG_CATCH.
- */
-static void
-error_handle(Worker *worker)
-{
-	MemoryContext context;
-	ErrorData *error;
-	bool blamed;
-	bool given_way;
-
-	HOLD_INTERRUPTS();
-	cq_publish_restart_after(BACKOFF_FATAL_MS);
-	/* FreeErrorData() leaves some of a copy behind */
-	context = AllocSetContextCreate(TopMemoryContext, "pipeline error", ALLOCSET_SMALL_SIZES);
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	MemoryContextSwitchTo(TopMemoryContext);
-	blamed = error->sqlerrcode == CQ_ERRCODE_AGAIN || record_blamed(worker, error);
-	given_way = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	if (!blamed && !given_way)
-		EmitErrorReport();
-	FlushErrorState();
-	if (rows_impossible(worker, error))
-	{
-		error->sqlerrcode = CQ_ERRCODE_STOP;
-		error->detail = error->message;
-		error->message = "the rows of the view cannot be computed";
-	}
-	AbortOutOfAnyTransaction();
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
-	MemoryContextSwitchTo(TopMemoryContext);
-	pgstat_report_activity(STATE_IDLE, NULL);
-	RESUME_INTERRUPTS();
-
-	run_discard(worker,
-				error->sqlerrcode != CQ_ERRCODE_SOURCE_UNAVAILABLE &&
-					error->sqlerrcode != CQ_ERRCODE_STOP);
-	if (error->sqlerrcode == CQ_ERRCODE_STOP)
-		task_stop(worker, error);
-	if (error->sqlerrcode == CQ_ERRCODE_FENCED)
-	{
-		cq_publish_restart_after(BACKOFF_FIRST_MS);
-		proc_exit(1);
-	}
-	worker->retry_ms = 0;
-	if (given_way)
-		worker->retry_ms = LOCKED_RETRY_MS;
-	else if (!blamed)
-	{
-		int failures = cq_publish_error(error->sqlerrcode, error->message);
-
-		if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
-			worker->retry_ms =
-				Min((int64) BACKOFF_FIRST_MS << Min(failures - 1, 9), BACKOFF_LONGEST_MS);
-	}
-	MemoryContextDelete(context);
-	cq_publish_restart_after(0);
-}
-
-/*
- * Does the close query, a final function or an index expression fail on the
- * data?  It would do so for ever, and no single record can be blamed.
- */
-static bool
-rows_impossible(Worker *worker, const ErrorData *error)
-{
-	return worker->run && worker->run->phase == CQ_PHASE_FINISH &&
-		   cq_error_is_of_record(error->sqlerrcode);
-}
-
-/*
- * May a record of the batch at hand be to blame?  Then arrange for the next
- * attempt to find it: carefully first, then with ever fewer events, and when
- * one alone fails, it is condemned.
- */
-static bool
-record_blamed(Worker *worker, const ErrorData *error)
-{
-	CqRun *run = worker->run;
-	CqCare *care = &worker->care;
-
-	if (run == NULL || run->phase != CQ_PHASE_EVALUATE || !cq_error_is_of_record(error->sqlerrcode))
-		return false;
-	if (!care->careful)
-	{
-		care->careful = true;
-		care->max_events = Max(run->batch.nevents, 1);
-		return true;
-	}
-	if (run->batch.nevents <= 1)
-	{
-		CqCondemned *condemned = palloc0(sizeof(CqCondemned));
-		const CqEvent *event = &run->batch.events[0];
-
-		condemned->partition = run->source->partitions[event->partition].id;
-		condemned->offset = event->offset;
-		condemned->sqlstate = error->sqlerrcode;
-		condemned->message = pstrdup(error->message);
-		care->condemned = lappend(care->condemned, condemned);
-		return true;
-	}
-	care->max_events = Max(run->batch.nevents / 2, 1);
-	return true;
-}
-
-static void
-run_discard(Worker *worker, bool keep_source)
+void
+cq_worker_run_discard(CqWorker *worker, bool keep_source)
 {
 	CqSource *source = worker->source;
 
+	cq_worker_meet_end(worker);
 	worker->run = NULL;
 	if (worker->run_context)
 		MemoryContextDelete(worker->run_context);
@@ -652,66 +515,10 @@ run_discard(Worker *worker, bool keep_source)
 	MemoryContextReset(worker->source_context);
 }
 
-/* Mark the task stopped, for everybody to see, and leave. */
-static void
-task_stop(Worker *worker, const ErrorData *error)
-{
-	uint64 change = cq_publish_wishes().change;
-	CqTask task;
-	char *reason = error->message;
-
-	if (error->detail)
-		reason =
-			psprintf("%s: %.*s", error->message, (int) strcspn(error->detail, "\n"), error->detail);
-	if (reason[strlen(reason) - 1] == '.')
-		reason = pnstrdup(reason, strlen(reason) - 1);
-	cq_publish_error(error->sqlerrcode, reason);
-	SetConfigOption("synchronous_commit", "on", PGC_SUSET, PGC_S_OVERRIDE);
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (cq_task_load(worker->args.task, &task))
-		cq_task_set_state(worker->args.task, CQ_TASK_STOPPED, reason);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	cq_publish_disable(CQ_ACTIVITY_STOPPED, change);
-	proc_exit(0);
-}
-
-static void
-back_off(Worker *worker)
-{
-	int64 until = cq_clock_us() + (int64) worker->retry_ms * 1000;
-	uint64 change = cq_publish_wishes().change;
-
-	cq_publish_activity(worker->view_name,
-						worker->retry_ms == LOCKED_RETRY_MS ? CQ_ACTIVITY_WAITING_FOR_LOCK
-															: CQ_ACTIVITY_BACKING_OFF);
-	worker->retry_ms = 0;
-	for (;;)
-	{
-		CqWishes wishes = cq_publish_wishes();
-		int64 left_us = until - cq_clock_us();
-
-		if (left_us <= 0 || !wishes.enabled || wishes.change != change)
-			break;
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 left_us / 1000 + 1,
-						 cq_wait_event(CQ_WAIT_BACKOFF));
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-	if (!cq_publish_wishes().enabled)
-	{
-		cq_publish_activity(worker->view_name, CQ_ACTIVITY_PAUSED);
-		proc_exit(0);
-	}
-}
-
 static void
 source_close_at_exit(int code, Datum arg)
 {
-	Worker *worker = (Worker *) DatumGetPointer(arg);
+	CqWorker *worker = (CqWorker *) DatumGetPointer(arg);
 	CqSource *source = worker->source;
 
 	worker->source = NULL;

@@ -17,6 +17,10 @@
  * function.  Reading an internal one back is what a parallel plan's leader
  * does with a worker's: deserialise it into scratch memory, then combine it
  * into an empty state, which copies it.
+ *
+ * Combining two states goes by nodeAgg.c's rules for such a leader, too.  It
+ * hands combine functions an internal state that was made for the purpose and
+ * that they may spoil, so here they get a copy.
  */
 #include "postgres.h"
 
@@ -64,21 +68,28 @@ static bool distinct_is_incremental(const Aggref *aggref);
 static HeapTuple fetch_aggregate(const Aggref *aggref, Lookup *lookup);
 static void describe_one(const CqAggregate *aggregate, StringInfo out);
 static void setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned,
-				  int number);
+				  int number, bool sliced);
 static void setup_transition(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup);
 static void setup_initial_value(CqRunningAggregate *running, Lookup *lookup, HeapTuple tuple);
 static void setup_final(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup);
 static void setup_saving(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup);
+static void setup_combine(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup);
 static FunctionCallInfo setup_call(CqAggregates *all, FmgrInfo *function, Oid id, Expr *expression,
 								   int nargs, Oid collation);
 static void check_executable(Oid function, Oid role, ObjectType kind);
 static void advance_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
 						   const Datum *values, const bool *nulls, ExprContext *memory);
+static void combine_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *into,
+						   ExprContext *memory, SlowState *from, ExprContext *from_memory);
 static Datum keep_transition(CqRunningAggregate *running, SlowState *state, Datum value,
 							 bool isnull, ExprContext *memory);
 static Datum copy_value(AggStatePerTrans trans, Datum value, ExprContext *memory);
 static Datum finish_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
 						   ExprContext *memory, bool keep, bool *isnull);
+static bytea *serialise(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
+						ExprContext *memory);
+static Datum deserialise(CqAggregates *all, CqRunningAggregate *running, bytea *bytes,
+						 ExprContext *memory, bool *isnull);
 static void put_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
 					   ExprContext *memory, StringInfo out);
 static void get_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
@@ -153,6 +164,15 @@ distinct_is_incremental(const Aggref *aggref)
 			return cq_codec_supports(type, &why) &&
 				   op_hashjoinable(linitial_node(SortGroupClause, aggref->aggdistinct)->eqop, type);
 	}
+}
+
+bool
+cq_aggregate_is_combinable(const Aggref *aggref)
+{
+	Lookup lookup;
+
+	ReleaseSysCache(fetch_aggregate(aggref, &lookup));
+	return OidIsValid(lookup.form.aggcombinefn);
 }
 
 /* Fill in what pg_aggregate and pg_proc say; the caller releases the tuple of the former. */
@@ -245,13 +265,14 @@ cq_aggregates_create(const CqPlan *plan, MemoryContext context)
 	all->scratch = all->node->tmpcontext->ecxt_per_tuple_memory;
 
 	for (i = 0; i < all->n; i++)
-		setup(all, &all->aggregates[i], &plan->aggregates[i], i);
+		setup(all, &all->aggregates[i], &plan->aggregates[i], i, plan->sliced);
 	MemoryContextSwitchTo(old);
 	return all;
 }
 
 static void
-setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned, int number)
+setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned, int number,
+	  bool sliced)
 {
 	Lookup lookup;
 	HeapTuple tuple;
@@ -286,6 +307,8 @@ setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned
 	setup_initial_value(running, &lookup, tuple);
 	setup_final(all, running, &lookup);
 	setup_saving(all, running, &lookup);
+	if (running->internal || sliced)
+		setup_combine(all, running, &lookup);
 	running->agg->aggref = lookup.aggref;
 	running->agg->transno = number;
 	ReleaseSysCache(tuple);
@@ -393,7 +416,6 @@ static void
 setup_saving(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup)
 {
 	AggStatePerTrans trans = running->trans;
-	Oid both[2] = {lookup->transtype, lookup->transtype};
 	Expr *expression;
 
 	running->internal = lookup->transtype == INTERNALOID;
@@ -407,7 +429,6 @@ setup_saving(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup)
 	trans->deserialfn_oid = lookup->form.aggdeserialfn;
 	check_executable(trans->serialfn_oid, lookup->owner, OBJECT_FUNCTION);
 	check_executable(trans->deserialfn_oid, lookup->owner, OBJECT_FUNCTION);
-	check_executable(lookup->form.aggcombinefn, lookup->owner, OBJECT_FUNCTION);
 
 	build_aggregate_serialfn_expr(trans->serialfn_oid, &expression);
 	trans->serialfn_fcinfo =
@@ -415,6 +436,15 @@ setup_saving(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup)
 	build_aggregate_deserialfn_expr(trans->deserialfn_oid, &expression);
 	trans->deserialfn_fcinfo =
 		setup_call(all, &trans->deserialfn, trans->deserialfn_oid, expression, 2, InvalidOid);
+}
+
+static void
+setup_combine(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup)
+{
+	Oid both[2] = {lookup->transtype, lookup->transtype};
+	Expr *expression;
+
+	check_executable(lookup->form.aggcombinefn, lookup->owner, OBJECT_FUNCTION);
 	build_aggregate_transfn_expr(both,
 								 2,
 								 0,
@@ -431,7 +461,7 @@ setup_saving(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup)
 									   expression,
 									   2,
 									   lookup->aggref->inputcollid);
-	if (running->combine.fn_strict)
+	if (running->internal && running->combine.fn_strict)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				errmsg("combine function of aggregate %s must not be declared STRICT",
@@ -622,6 +652,82 @@ advance_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
 	MemoryContextSwitchTo(old);
 }
 
+void
+cq_aggregates_combine(CqAggregates *all, char *states, ExprContext *memory, char *others,
+					  ExprContext *others_memory)
+{
+	CqRunningAggregate *running = all->aggregates;
+	CqRunningAggregate *end = running + all->n;
+
+	for (; running < end; running++)
+	{
+		char *into = states + running->offset;
+		char *from = others + running->offset;
+
+		if (running->kind == CQ_FAST_COUNT_ROWS || running->kind == CQ_FAST_COUNT)
+			*(int64 *) into += *(int64 *) from;
+		else if (running->kind != CQ_FAST_NONE)
+			cq_fast_combine(running->kind, into, from);
+		else
+			combine_slowly(all,
+						   running,
+						   (SlowState *) into,
+						   memory,
+						   (SlowState *) from,
+						   others_memory);
+	}
+}
+
+static void
+combine_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *into, ExprContext *memory,
+			   SlowState *from, ExprContext *from_memory)
+{
+	AggStatePerTrans trans = running->trans;
+	FunctionCallInfo call = running->combine_call;
+	Datum value = from->transValue;
+	bool isnull = from->transValueIsNull;
+	MemoryContext old;
+	Datum result;
+
+	if (running->combine.fn_strict)
+	{
+		if (isnull)
+			return;
+		if (into->noTransValue)
+		{
+			into->transValue = copy_value(trans, value, memory);
+			into->transValueIsNull = false;
+			into->noTransValue = false;
+			return;
+		}
+		if (into->transValueIsNull)
+			return;
+	}
+
+	old = MemoryContextSwitchTo(all->scratch);
+	if (running->internal && !isnull)
+		value =
+			deserialise(all, running, serialise(all, running, from, from_memory), memory, &isnull);
+	else
+		value = MakeExpandedObjectReadOnly(value, isnull, trans->transtypeLen);
+	all->node->curaggcontext = memory;
+	all->node->curpertrans = trans;
+	call->args[0].value = into->transValue;
+	call->args[0].isnull = into->transValueIsNull;
+	call->args[1].value = value;
+	call->args[1].isnull = isnull;
+	call->isnull = false;
+	result = FunctionCallInvoke(call);
+	all->node->curpertrans = NULL;
+	if (!trans->transtypeByVal && DatumGetPointer(result) != DatumGetPointer(into->transValue))
+		result = keep_transition(running, into, result, call->isnull, memory);
+	into->transValue = result;
+	into->transValueIsNull = call->isnull;
+	/* a strict transition function would take its next argument for the first one */
+	into->noTransValue = into->noTransValue && from->noTransValue;
+	MemoryContextSwitchTo(old);
+}
+
 /* A new by-reference transition value: into the pane's memory, and free the old one. */
 static Datum
 keep_transition(CqRunningAggregate *running, SlowState *state, Datum value, bool isnull,
@@ -778,6 +884,45 @@ cq_aggregates_get(CqAggregates *all, char *states, ExprContext *memory, CqReader
 	MemoryContextSwitchTo(old);
 }
 
+/* An internal state as bytes in scratch memory, and such bytes as a state there. */
+static bytea *
+serialise(CqAggregates *all, CqRunningAggregate *running, SlowState *state, ExprContext *memory)
+{
+	FunctionCallInfo call = running->trans->serialfn_fcinfo;
+	Datum bytes;
+
+	all->node->curaggcontext = memory;
+	all->node->curpertrans = running->trans;
+	call->args[0].value = state->transValue;
+	call->args[0].isnull = false;
+	call->isnull = false;
+	bytes = FunctionCallInvoke(call);
+	all->node->curpertrans = NULL;
+	if (call->isnull)
+		elog(ERROR, "function %u returned NULL", call->flinfo->fn_oid);
+	return DatumGetByteaPP(bytes);
+}
+
+static Datum
+deserialise(CqAggregates *all, CqRunningAggregate *running, bytea *bytes, ExprContext *memory,
+			bool *isnull)
+{
+	FunctionCallInfo call = running->trans->deserialfn_fcinfo;
+	Datum state;
+
+	all->node->curaggcontext = memory;
+	all->node->curpertrans = running->trans;
+	call->args[0].value = PointerGetDatum(bytes);
+	call->args[0].isnull = false;
+	call->args[1].value = (Datum) 0;
+	call->args[1].isnull = false;
+	call->isnull = false;
+	state = FunctionCallInvoke(call);
+	all->node->curpertrans = NULL;
+	*isnull = call->isnull;
+	return state;
+}
+
 #define STATE_IS_NULL  1
 #define STATE_IS_UNSET 2
 
@@ -787,7 +932,6 @@ put_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state, Exp
 {
 	char flags =
 		(state->transValueIsNull ? STATE_IS_NULL : 0) | (state->noTransValue ? STATE_IS_UNSET : 0);
-	FunctionCallInfo call = running->trans->serialfn_fcinfo;
 	bytea *bytes;
 	uint32 length;
 
@@ -803,15 +947,7 @@ put_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state, Exp
 												running->trans->transtypeLen));
 		return;
 	}
-	all->node->curaggcontext = memory;
-	all->node->curpertrans = running->trans;
-	call->args[0].value = state->transValue;
-	call->args[0].isnull = false;
-	call->isnull = false;
-	bytes = DatumGetByteaPP(FunctionCallInvoke(call));
-	all->node->curpertrans = NULL;
-	if (call->isnull)
-		elog(ERROR, "function %u returned NULL", call->flinfo->fn_oid);
+	bytes = serialise(all, running, state, memory);
 	length = VARSIZE_ANY_EXHDR(bytes);
 	appendBinaryStringInfo(out, (char *) &length, sizeof(length));
 	appendBinaryStringInfo(out, VARDATA_ANY(bytes), length);
@@ -821,7 +957,6 @@ static void
 get_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state, ExprContext *memory,
 		   CqReader *reader)
 {
-	FunctionCallInfo deserialise = running->trans->deserialfn_fcinfo;
 	FunctionCallInfo combine = running->combine_call;
 	char flags = *(char *) cq_reader_take(reader, 1);
 	MemoryContext old;
@@ -851,15 +986,9 @@ get_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state, Exp
 	SET_VARSIZE(bytes, VARHDRSZ + length);
 	memcpy(VARDATA(bytes), cq_reader_take(reader, length), length);
 
+	combine->args[1].value = deserialise(all, running, bytes, memory, &combine->args[1].isnull);
 	all->node->curaggcontext = memory;
 	all->node->curpertrans = running->trans;
-	deserialise->args[0].value = PointerGetDatum(bytes);
-	deserialise->args[0].isnull = false;
-	deserialise->args[1].value = (Datum) 0;
-	deserialise->args[1].isnull = false;
-	deserialise->isnull = false;
-	combine->args[1].value = FunctionCallInvoke(deserialise);
-	combine->args[1].isnull = deserialise->isnull;
 	combine->args[0].value = (Datum) 0;
 	combine->args[0].isnull = true;
 	combine->isnull = false;

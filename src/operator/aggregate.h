@@ -37,7 +37,7 @@ typedef struct CqRunningAggregate
 	bool internal;		   /* the transition value is a pointer into the unknown */
 	bool final_overwrites; /* the final function may change the transition value */
 	CqCodec codec;		   /* of the transition value, unless internal */
-	FmgrInfo combine;	   /* internal only */
+	FmgrInfo combine;	   /* if internal, or if the plan combines slices */
 	FunctionCallInfo combine_call;
 } CqRunningAggregate;
 
@@ -81,6 +81,13 @@ extern uint64 cq_aggregates_set_mask(const CqAggregates *aggregates, int set, co
 									 const bool *nulls);
 extern void cq_aggregates_advance_set(CqAggregates *aggregates, int set, uint64 mask, char *states,
 									  const Datum *values);
+
+/*
+ * Take the states of a group over other rows into its states; those stay as
+ * they are.  The plan must be one that combines slices.
+ */
+extern void cq_aggregates_combine(CqAggregates *aggregates, char *states, ExprContext *memory,
+								  char *others, ExprContext *others_memory);
 
 /*
  * The aggregates' results; what is not by value points into the states or into

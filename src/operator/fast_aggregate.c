@@ -80,6 +80,53 @@ cq_fast_size(CqFastKind kind)
 	}
 }
 
+/* A sum or an extreme of the other rows is taken in as one more value. */
+void
+cq_fast_combine(CqFastKind kind, void *into, const void *from)
+{
+	const CqFastState *other = from;
+	int64 n = ((CqFastState *) into)->n + other->n;
+
+	if (other->n == 0)
+		return;
+	switch (kind)
+	{
+		case CQ_FAST_NONE:
+		case CQ_FAST_COUNT_ROWS:
+		case CQ_FAST_COUNT:
+			break;
+		case CQ_FAST_SUM_INT2:
+		case CQ_FAST_AVG_INT2:
+		case CQ_FAST_SUM_INT4:
+		case CQ_FAST_AVG_INT4:
+			((CqFastState *) into)->value.integer =
+				(int64) ((uint64) ((CqFastState *) into)->value.integer +
+						 (uint64) other->value.integer);
+			break;
+		case CQ_FAST_SUM_INT8:
+		case CQ_FAST_AVG_INT8:
+#ifdef HAVE_INT128
+			((CqFastWide *) into)->sum += ((const CqFastWide *) from)->sum;
+#endif
+			break;
+		case CQ_FAST_MIN_INT:
+		case CQ_FAST_MAX_INT:
+			cq_fast_advance(kind, sizeof(int64), into, Int64GetDatum(other->value.integer));
+			break;
+		case CQ_FAST_SUM_FLOAT4:
+		case CQ_FAST_MIN_FLOAT4:
+		case CQ_FAST_MAX_FLOAT4:
+			cq_fast_advance(kind, 0, into, Float4GetDatum(other->value.float4_value));
+			break;
+		case CQ_FAST_SUM_FLOAT8:
+		case CQ_FAST_MIN_FLOAT8:
+		case CQ_FAST_MAX_FLOAT8:
+			cq_fast_advance(kind, 0, into, Float8GetDatum(other->value.float8_value));
+			break;
+	}
+	((CqFastState *) into)->n = n;
+}
+
 Datum
 cq_fast_finish(CqFastKind kind, int width, const void *memory, bool *isnull)
 {

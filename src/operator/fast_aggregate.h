@@ -59,6 +59,9 @@ extern CqFastKind cq_fast_kind(Oid aggregate, int *width);
 
 extern Size cq_fast_size(CqFastKind kind);
 
+/* Take a state over other rows into one. */
+extern void cq_fast_combine(CqFastKind kind, void *into, const void *from);
+
 /* The aggregate's result; allocates in the current memory context. */
 extern Datum cq_fast_finish(CqFastKind kind, int width, const void *state, bool *isnull);
 

@@ -8,8 +8,13 @@
  * is seen first.  Events come nearly in order, so mostly the pane is the one
  * used last.
  *
+ * Hopping windows overlap.  Usually panes are slices of them, which slices.c
+ * knows about; if their states cannot be combined, each window has a pane, and
+ * an event goes into several.
+ *
  * Invariants
- *	O1. No two panes overlap, and none ends at or before closed_to.
+ *	O1. No two panes overlap, unless windows do and there is a pane to each; and
+ *		none has its last window's end at or before closed_to.
  *	O2. Between saves, memory is the chunk table plus the rows consumed; after
  *		a save the two are equal.
  *	O3. An error in the middle of anything leaves the operator unusable; its
@@ -43,9 +48,11 @@ static void copy_window(CqOperator *operator, const CqWindow * window);
 static void load(CqOperator *operator, Relation chunks);
 static CqLoaded load_entry(void *arg, int64 start, CqReader *entry);
 static CqPane *pane_to_load(CqOperator *operator, int64 start);
-static bool pane_find(CqOperator *operator, const CqEvent * event, TimestampTz *start,
-					  TimestampTz *end, CqOutcome *outcome);
-static int pane_search(CqOperator *operator, TimestampTz time);
+static bool pane_bounds(CqOperator *operator, int64 start, CqPane *pane);
+static CqOutcome pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed);
+static CqOutcome consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event,
+								 CqMissed *missed);
+static inline void fold(CqOperator *operator, CqPane * pane, TupleTableSlot *row);
 static CqPane *pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end);
 static bool window_is_late(CqOperator *operator, TimestampTz end, TimestampTz watermark);
 static void rewrite_entry(void *arg, int64 start, CqEntry *entry);
@@ -72,6 +79,8 @@ cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_u
 	operator->scratch =
 		AllocSetContextCreate(own, "pipeline operator scratch", ALLOCSET_DEFAULT_SIZES);
 	copy_window(operator, & plan->window);
+	operator->sliced = plan->sliced;
+	operator->overlapping = plan->window.kind == CQ_WINDOW_HOP && !plan->sliced;
 	operator->changes = plan->emit == CQ_EMIT_CHANGES;
 	operator->allowed_lateness_us = allowed_lateness_us;
 	operator->closed_to = closed_to;
@@ -81,6 +90,8 @@ cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_u
 	operator->next_check = ROWS_PER_CHECK;
 	operator->next_gid = 1;
 	operator->ops->create(operator, plan);
+	if (operator->sliced)
+		cq_slices_create(operator);
 	operator->log = cq_chunklog_create(identity(plan), own);
 
 	encoding = client_encoding_pin();
@@ -111,7 +122,7 @@ cq_operator_check(const CqPlan *plan)
 	}
 	else if (plan->shape == CQ_SHAPE_ROWS)
 	{
-		for (i = 0; i < plan->closed_desc->natts; i++)
+		for (i = plan->nkeys; i < plan->closed_desc->natts; i++)
 			cq_codec_check(TupleDescAttr(plan->closed_desc, i)->atttypid);
 	}
 }
@@ -152,9 +163,11 @@ identity(const CqPlan *plan)
 					 plan->window.origin_us,
 					 plan->window.unit ? plan->window.unit : "",
 					 plan->window.zone ? plan->window.zone : "");
+	if (plan->window.kind == CQ_WINDOW_HOP)
+		appendStringInfo(&text, INT64_FORMAT " %d;", plan->window.slide_us, (int) plan->sliced);
 	if (plan->shape == CQ_SHAPE_ROWS)
 	{
-		for (i = 0; i < plan->closed_desc->natts; i++)
+		for (i = plan->nkeys; i < plan->closed_desc->natts; i++)
 			appendStringInfo(&text,
 							 "%s;",
 							 format_type_extended(TupleDescAttr(plan->closed_desc, i)->atttypid,
@@ -182,30 +195,36 @@ identity(const CqPlan *plan)
 
 CqOutcome
 cq_operator_consume(CqOperator *operator, TupleTableSlot * row, const CqEvent *event,
-					TimestampTz *window_start, TimestampTz *window_end)
+					CqMissed *missed)
 {
 	CqPane *pane = operator->current;
-	MemoryContext old;
 
+	missed->n = 0;
 	if (operator->window.kind != CQ_WINDOW_NONE)
 	{
-		CqOutcome outcome;
-
 		if (!event->has_time)
 			return CQ_NO_TIME;
-		if (pane == NULL || event->time < pane->start || event->time >= pane->end)
+		if (operator->overlapping)
+			return consume_in_each(operator, row, event, missed);
+		if (pane == NULL || event->time < pane->start || event->time >= pane->end ||
+			window_is_late(operator, pane->first_end, event->watermark))
 		{
-			if (!pane_find(operator, event, window_start, window_end, &outcome))
+			CqOutcome outcome = operator->sliced ? cq_slices_find(operator, event, missed)
+												 : pane_find(operator, event, missed);
+
+			if (outcome != CQ_COUNTED)
 				return outcome;
 			pane = operator->current;
 		}
-		if (window_is_late(operator, pane->end, event->watermark))
-		{
-			*window_start = pane->start;
-			*window_end = pane->end;
-			return CQ_LATE;
-		}
 	}
+	fold(operator, pane, row);
+	return CQ_COUNTED;
+}
+
+static inline void
+fold(CqOperator *operator, CqPane * pane, TupleTableSlot *row)
+{
+	MemoryContext old;
 
 	slot_getallattrs(row);
 	if (++operator->rows % ROWS_PER_RESET == 0)
@@ -215,41 +234,61 @@ cq_operator_consume(CqOperator *operator, TupleTableSlot * row, const CqEvent *e
 	MemoryContextSwitchTo(old);
 	if (operator->rows >= operator->next_check || operator->unchecked> BYTES_PER_CHECK)
 		check_memory(operator);
+}
+
+/* Make the pane of an event the current one, opening it if need be, unless the event is late. */
+static CqOutcome
+pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
+{
+	int place = cq_pane_search(operator, event->time);
+	bool found = place < operator->npanes && operator->panes[place]->start <= event->time;
+
+	if (found)
+	{
+		missed->start = operator->panes[place]->start;
+		missed->end = operator->panes[place]->end;
+	}
+	else if (!cq_window_find(&operator->window, event->time, &missed->start, &missed->end))
+		return CQ_NO_TIME;
+	if (missed->end <= operator->closed_to ||
+					   window_is_late(operator, missed->end, event->watermark))
+	{
+		missed->n = 1;
+		return CQ_LATE;
+	}
+	operator->current = found ? operator->panes[place]
+		: pane_open(operator, place, missed->start, missed->end);
 	return CQ_COUNTED;
 }
 
-/*
- * Make the pane of an event the current one, opening it if need be.  False,
- * with the outcome, if it may not be opened.
- */
-static bool
-pane_find(CqOperator *operator, const CqEvent * event, TimestampTz *start, TimestampTz *end,
-		  CqOutcome *outcome)
+/* Fold a row into each of its windows that it is not late for. */
+static CqOutcome
+consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event, CqMissed *missed)
 {
-	int place = pane_search(operator, event->time);
+	TimestampTz watermark = Max(event->watermark, operator->closed_to);
+	int64 windows;
+	int64 i;
 
-	if (place < operator->npanes && operator->panes[place]->start <= event->time)
+	if (!cq_hop_missed(operator, event->time, watermark, missed, &windows))
+		return CQ_NO_TIME;
+	for (i = missed->n; i < windows; i++)
 	{
-		operator->current = operator->panes[place];
-		return true;
+		TimestampTz start = missed->start + i * missed->slide_us;
+		int place = cq_pane_search_start(operator, start);
+		CqPane *pane;
+
+		CHECK_FOR_INTERRUPTS();
+		if (place < operator->npanes && operator->panes[place]->start == start)
+			pane = operator->panes[place];
+		else
+			pane = pane_open(operator, place, start, missed->end + i * missed->slide_us);
+		fold(operator, pane, row);
 	}
-	if (!cq_window_find(&operator->window, event->time, start, end))
-	{
-		*outcome = CQ_NO_TIME;
-		return false;
-	}
-	if (*end <= operator->closed_to || window_is_late(operator, * end, event->watermark))
-	{
-		*outcome = CQ_LATE;
-		return false;
-	}
-	operator->current = pane_open(operator, place, *start, *end);
-	return true;
+	return missed->n == windows ? CQ_LATE : CQ_COUNTED;
 }
 
-/* The first pane that ends after a time; npanes if there is none. */
-static int
-pane_search(CqOperator *operator, TimestampTz time)
+int
+cq_pane_search(CqOperator *operator, TimestampTz time)
 {
 	int low = 0;
 	int high = operator->npanes;
@@ -266,8 +305,35 @@ pane_search(CqOperator *operator, TimestampTz time)
 	return low;
 }
 
+int
+cq_pane_search_start(CqOperator *operator, TimestampTz start)
+{
+	int low = 0;
+	int high = operator->npanes;
+
+	while (low < high)
+	{
+		int middle = (low + high) / 2;
+
+		if (operator->panes[middle]->start<start)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 static CqPane *
 pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end)
+{
+	CqPane *pane = cq_pane_create(operator, start, end);
+
+	cq_pane_insert(operator, place, pane);
+	return pane;
+}
+
+CqPane *
+cq_pane_create(CqOperator *operator, TimestampTz start, TimestampTz end)
 {
 	MemoryContext context =
 		AllocSetContextCreate(operator->context, "pipeline pane", ALLOCSET_DEFAULT_SIZES);
@@ -276,12 +342,19 @@ pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end)
 
 	pane->start = start;
 	pane->end = end;
+	pane->first_end = end;
+	pane->last_end = end;
 	pane->context = context;
 	pane->arena.block_size = ARENA_FIRST_BLOCK;
 	dlist_init(&pane->chunks);
 	operator->ops->init_pane(operator, pane);
 	MemoryContextSwitchTo(old);
+	return pane;
+}
 
+void
+cq_pane_insert(CqOperator *operator, int place, CqPane *pane)
+{
 	if (operator->npanes == operator->panes_capacity)
 	{
 		operator->panes_capacity *= 2;
@@ -293,9 +366,19 @@ pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end)
 			(operator->npanes - place) * sizeof(CqPane *));
 	operator->panes[place] = pane;
 	operator->npanes++;
-	Assert(place == 0 || operator->panes[place - 1]->end <= start);
-	Assert(place == operator->npanes - 1 || operator->panes[place + 1]->start >= end);
-	return pane;
+	Assert(place == 0 || operator->overlapping || operator->panes[place - 1]->end <= pane->start);
+	Assert(
+		place ==
+		operator->npanes - 1 || operator->overlapping || operator->panes[place + 1]->start >=
+		pane->end);
+}
+
+void
+cq_pane_free(CqOperator *operator, CqPane * pane)
+{
+	operator->groups -= pane->ngroups;
+	operator->ops->free_pane(pane);
+	MemoryContextDelete(pane->context);
 }
 
 /* Was a window complete, and its time of grace over, at this watermark? */
@@ -338,6 +421,13 @@ check_memory(CqOperator *operator)
 {
 	Size bytes = MemoryContextMemAllocated(operator->context, true);
 
+	if (bytes > (Size) cq_state_memory_kb * 1024 && operator->sliced)
+	{
+		/* what can be made again goes first */
+		cq_slices_forget(operator);
+		bytes = MemoryContextMemAllocated(operator->context, true);
+	}
+
 	/* measuring visits every context, of which there may be one per group */
 	operator->next_check = operator->rows + Max(ROWS_PER_CHECK, operator->groups / 8);
 	operator->unchecked = 0;
@@ -365,7 +455,7 @@ cq_operator_first_end(CqOperator *operator)
 {
 	if (operator->window.kind == CQ_WINDOW_NONE || operator->npanes == 0)
 		return DT_NOEND;
-	return operator->panes[0]->end;
+	return operator->sliced ? cq_slices_first_end(operator) : operator->panes[0]->end;
 }
 
 TimestampTz
@@ -373,7 +463,7 @@ cq_operator_last_end(CqOperator *operator)
 {
 	if (operator->window.kind == CQ_WINDOW_NONE || operator->npanes == 0)
 		return DT_NOBEGIN;
-	return operator->panes[operator->npanes - 1]->end;
+	return operator->panes[operator->npanes - 1]->last_end;
 }
 
 int
@@ -383,22 +473,50 @@ cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 
 	if (operator->window.kind == CQ_WINDOW_NONE)
 		return 0;
+	if (operator->sliced)
+		return cq_slices_close(operator, watermark, rows);
 	for (; n < operator->npanes && operator->panes[n]->end <= watermark; n++)
 	{
 		CqPane *pane = operator->panes[n];
 
 		CHECK_FOR_INTERRUPTS();
-		operator->ops->emit(operator, pane, rows);
+		operator->ops->emit(operator, pane, pane->start, pane->end, rows);
 		cq_chunklog_drop(operator->log, &pane->chunks);
-		operator->groups -= pane->ngroups;
-		operator->ops->free_pane(pane);
-		MemoryContextDelete(pane->context);
+		cq_pane_free(operator, pane);
 	}
 	operator->npanes -= n;
 	memmove(operator->panes, &operator->panes[n], operator->npanes * sizeof(CqPane *));
 	operator->current = NULL;
 	operator->closed_to = Max(operator->closed_to, watermark);
 	return n;
+}
+
+void
+cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start, TimestampTz end)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	int i;
+
+	for (i = 0; i < operator->nkeys; i++)
+	{
+		operator->nulls[i] = false;
+		switch (operator->keys[i].role)
+		{
+			case CQ_KEY_WINDOW_RANGE:
+				operator->values[i] = cq_window_range(operator->window.time_type, start, end);
+				break;
+			case CQ_KEY_WINDOW_START:
+				operator->values[i] =
+					TimestampTzGetDatum(cq_window_label(&operator->window, start));
+				break;
+			case CQ_KEY_WINDOW_END:
+				operator->values[i] = TimestampTzGetDatum(end);
+				break;
+			case CQ_KEY_VALUE:
+				break;
+		}
+	}
+	MemoryContextSwitchTo(old);
 }
 
 /* ------------------------------------------------------------------------
@@ -448,7 +566,7 @@ rewrite_entry(void *arg, int64 start, CqEntry *entry)
 
 	if (pane == NULL || pane->start != start)
 	{
-		pane = operator->panes[pane_search(operator, start)];
+		pane = operator->panes[cq_pane_search_start(operator, start)];
 		operator->current = pane;
 	}
 	Assert(pane->start == start);
@@ -490,12 +608,12 @@ load_entry(void *arg, int64 start, CqReader *entry)
 	return loaded;
 }
 
-/* The pane that a saved entry belongs to, by the start of its window. */
+/* The pane that a saved entry belongs to, by the start of its window or slice. */
 static CqPane *
 pane_to_load(CqOperator *operator, int64 start)
 {
-	TimestampTz window_start;
-	TimestampTz window_end;
+	CqPane bounds = {0};
+	CqPane *pane;
 	int place;
 
 	if (operator->window.kind == CQ_WINDOW_NONE)
@@ -504,18 +622,17 @@ pane_to_load(CqOperator *operator, int64 start)
 			cq_reader_damaged();
 		return operator->panes[0];
 	}
-	place = pane_search(operator, start);
+	place = cq_pane_search_start(operator, start);
 	if (place < operator->npanes && operator->panes[place]->start == start)
 		return operator->panes[place];
 
-	if (!cq_window_find(&operator->window, start, &window_start, &window_end) ||
-		window_start != start)
+	if (!pane_bounds(operator, start, &bounds) || bounds.start != start)
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_STOP),
 				errmsg("operator state has a window that does not begin where windows begin"),
 				errdetail("Its start is " INT64_FORMAT ".", start),
 				errhint("The rules of the window's time zone may have changed."));
-	if (window_end <= operator->closed_to)
+	if (bounds.last_end <= operator->closed_to)
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_STOP),
 				errmsg("operator state has a window that was closed"),
@@ -523,7 +640,37 @@ pane_to_load(CqOperator *operator, int64 start)
 						  ", windows are closed up to " INT64_FORMAT ".",
 						  start,
 						  operator->closed_to));
-	return pane_open(operator, place, window_start, window_end);
+	pane = pane_open(operator, place, bounds.start, bounds.end);
+	pane->first_end = bounds.first_end;
+	pane->last_end = bounds.last_end;
+	pane->number = bounds.number;
+	return pane;
+}
+
+/* Where the pane that begins at a time lies; false if none can begin there. */
+static bool
+pane_bounds(CqOperator *operator, int64 start, CqPane *pane)
+{
+	const CqWindow *window = &operator->window;
+	int64 first;
+
+	if (operator->sliced)
+		return cq_slices_place(operator, start, pane);
+	if (operator->overlapping)
+	{
+		if (!cq_hop_windows(start,
+							window->size_us,
+							window->slide_us,
+							window->origin_us,
+							&first,
+							&pane->start))
+			return false;
+		pane->end = pane->start + window->size_us;
+	}
+	else if (!cq_window_find(window, start, &pane->start, &pane->end))
+		return false;
+	pane->first_end = pane->last_end = pane->end;
+	return true;
 }
 
 /*
@@ -551,8 +698,18 @@ client_encoding_restore(int encoding)
 void
 cq_operator_stats(CqOperator *operator, CqOperatorStats * stats)
 {
+	int i;
+
 	stats->groups = operator->groups;
 	stats->open_windows = operator->window.kind == CQ_WINDOW_NONE ? 0 : operator->npanes;
+	if (operator->sliced)
+	{
+		/* not what is combined and can be made again */
+		stats->groups = 0;
+		for (i = 0; i < operator->npanes; i++)
+			stats->groups += operator->panes[i]->ngroups;
+		stats->open_windows = cq_slices_open_windows(operator);
+	}
 	stats->memory_bytes = MemoryContextMemAllocated(operator->context, true);
 	cq_chunklog_sizes(operator->log, &stats->chunk_bytes, &stats->live_chunk_bytes);
 }

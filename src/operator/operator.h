@@ -25,10 +25,20 @@ typedef struct CqOperator CqOperator;
 
 typedef enum CqOutcome
 {
-	CQ_COUNTED, /* is part of the state now */
-	CQ_LATE,	/* its window was complete before it came */
-	CQ_NO_TIME	/* needs an event time and has none */
+	CQ_COUNTED,		/* is part of the state now */
+	CQ_LATE,		/* its windows were complete before it came */
+	CQ_NO_TIME,		/* needs an event time and has none */
+	CQ_CLOSE_FIRST, /* not taken in: windows must be closed up to its watermark before */
 } CqOutcome;
+
+/* The windows that an event came too late for: n of them, the first one and every slide_us. */
+typedef struct CqMissed
+{
+	int64 n;
+	TimestampTz start;
+	TimestampTz end;
+	int64 slide_us;
+} CqMissed;
 
 /*
  * Create the operator of an AGGREGATE or ROWS plan and load its state from the
@@ -42,12 +52,11 @@ extern void cq_operator_destroy(CqOperator *operator);
 
 /*
  * Fold one stage row in.  row has all stage columns, column 0 being the
- * ordinal.  When the outcome is CQ_LATE, *window_start and *window_end are the
- * window that it missed.
+ * ordinal.  *missed are the windows that it is late for: all of its windows if
+ * the outcome is CQ_LATE, none or some if it is CQ_COUNTED.
  */
 extern CqOutcome cq_operator_consume(CqOperator *operator, TupleTableSlot * row,
-									 const CqEvent *event, TimestampTz *window_start,
-									 TimestampTz *window_end);
+									 const CqEvent *event, CqMissed *missed);
 
 /* End of the earliest and the latest open window; DT_NOEND / DT_NOBEGIN if none is open. */
 extern TimestampTz cq_operator_first_end(CqOperator *operator);
@@ -56,7 +65,9 @@ extern TimestampTz cq_operator_last_end(CqOperator *operator);
 /*
  * Close all windows with end <= watermark, in order of their ends: put their
  * rows (plan->closed_desc) into the tuplestore and forget them.  Their chunks
- * are deleted by the next save.  Returns the number of windows closed.
+ * are deleted by the next save.  Returns the number of windows closed.  They
+ * must be closed up to each checkpoint's watermark at its end; a hopping window
+ * before, too, when consume() says so: an event behind it must not get into it.
  */
 extern int cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
 
@@ -94,6 +105,9 @@ extern void cq_window_bounds(const CqWindow *window, TimestampTz time, Timestamp
  * choose between AGGREGATE and ROWS; *why is set to a phrase when not.
  */
 extern bool cq_aggregate_is_incremental(const Aggref *aggref, const char **why);
+
+/* Can the states of this aggregate over parts of the rows be combined into one? */
+extern bool cq_aggregate_is_combinable(const Aggref *aggref);
 
 /*
  * Error, with a hint, if the state of a plan could not be kept: a type of its

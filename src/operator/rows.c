@@ -4,7 +4,8 @@
  *
  * For queries that cannot be kept as groups with transition values: the close
  * query gets the rows themselves.  They are only ever added, so chunks are
- * only ever appended, and deleted with their pane.
+ * only ever appended, and deleted with their pane.  Where a pane is a slice of
+ * several windows they are given out for each, together with the window.
  */
 #include "postgres.h"
 
@@ -24,9 +25,11 @@ static void rows_create(CqOperator *operator, const CqPlan * plan);
 static void rows_init_pane(CqOperator *operator, CqPane * pane);
 static void rows_free_pane(CqPane *pane);
 static void rows_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
-static void rows_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows);
+static void rows_emit(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end,
+					  Tuplestorestate *rows);
 static void rows_save(CqOperator *operator, CqPane * pane);
 static CqLoaded rows_load(CqOperator *operator, CqPane * pane, CqReader *reader);
+static TupleDesc stored_desc_build(TupleDesc closed, int nkeys);
 static CqStoredRow *row_store(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
 static bool row_matters(CqOperator *operator, CqPane * pane, const Datum *values,
 						const bool *nulls);
@@ -52,16 +55,21 @@ row_tuple(CqStoredRow *row)
 static void
 rows_create(CqOperator *operator, const CqPlan * plan)
 {
-	TupleDesc desc = operator->closed_desc;
+	TupleDesc desc;
 	int i;
 
 	if (plan->window.kind == CQ_WINDOW_NONE)
 		elog(ERROR, "a query without windows cannot keep its rows");
+	operator->nkeys = plan->nkeys;
+	operator->keys = palloc(Max(plan->nkeys, 1) * sizeof(CqKey));
+	for (i = 0; i < plan->nkeys; i++)
+		operator->keys[i] = plan->keys[i];
+	desc = operator->stored_desc = stored_desc_build(operator->closed_desc, plan->nkeys);
 	operator->codecs = palloc0(Max(desc->natts, 1) * sizeof(CqCodec));
 	for (i = 0; i < desc->natts; i++)
 		cq_codec_init(&operator->codecs[i], TupleDescAttr(desc, i)->atttypid, operator->context);
-	operator->values = palloc0(Max(desc->natts, 1) * sizeof(Datum));
-	operator->nulls = palloc0(Max(desc->natts, 1) * sizeof(bool));
+	operator->values = palloc0((plan->nkeys + desc->natts + 1) * sizeof(Datum));
+	operator->nulls = palloc0((plan->nkeys + desc->natts + 1) * sizeof(bool));
 	operator->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	if (plan->top)
 	{
@@ -69,6 +77,18 @@ rows_create(CqOperator *operator, const CqPlan * plan)
 		operator->top_values = palloc0((desc->natts + 1) * sizeof(Datum));
 		operator->top_nulls = palloc0((desc->natts + 1) * sizeof(bool));
 	}
+}
+
+/* The columns that are kept: those behind the ones that say which window. */
+static TupleDesc
+stored_desc_build(TupleDesc closed, int nkeys)
+{
+	TupleDesc desc = CreateTemplateTupleDesc(closed->natts - nkeys);
+	int i;
+
+	for (i = 1; i <= desc->natts; i++)
+		TupleDescCopyEntry(desc, i, closed, nkeys + i);
+	return desc;
 }
 
 static void
@@ -87,7 +107,7 @@ rows_free_pane(CqPane *pane)
 static void
 rows_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 {
-	TupleDesc desc = operator->closed_desc;
+	TupleDesc desc = operator->stored_desc;
 	CqStoredRow *row;
 	int i;
 
@@ -120,7 +140,7 @@ row_matters(CqOperator *operator, CqPane * pane, const Datum *values, const bool
 		pane->top = cq_top_seen_create(operator->context);
 		for (row = pane->first; row; row = row->next)
 		{
-			Size natts = operator->closed_desc->natts;
+			Size natts = operator->stored_desc->natts;
 
 			CHECK_FOR_INTERRUPTS();
 			ExecStoreMinimalTuple(row_tuple(row), operator->slot, false);
@@ -138,7 +158,7 @@ row_matters(CqOperator *operator, CqPane * pane, const Datum *values, const bool
 static CqStoredRow *
 row_store(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 {
-	MinimalTuple tuple = cq_compat_form_minimal_tuple(operator->closed_desc, values, nulls);
+	MinimalTuple tuple = cq_compat_form_minimal_tuple(operator->stored_desc, values, nulls);
 	Size head = MAXALIGN(sizeof(CqStoredRow));
 	CqStoredRow *row = cq_pane_alloc(operator, pane, head + tuple->t_len);
 
@@ -154,17 +174,31 @@ row_store(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 }
 
 static void
-rows_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows)
+rows_emit(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end,
+		  Tuplestorestate *rows)
 {
+	TupleTableSlot *slot = operator->slot;
+	int nkeys = operator->nkeys;
+	Size n = operator->stored_desc->natts;
 	CqStoredRow *row;
 
+	cq_window_values(operator, operator->scratch, start, end);
 	for (row = pane->first; row; row = row->next)
 	{
 		CHECK_FOR_INTERRUPTS();
-		ExecStoreMinimalTuple(row_tuple(row), operator->slot, false);
-		tuplestore_puttupleslot(rows, operator->slot);
+		ExecStoreMinimalTuple(row_tuple(row), slot, false);
+		if (nkeys == 0)
+		{
+			tuplestore_puttupleslot(rows, slot);
+			continue;
+		}
+		slot_getallattrs(slot);
+		memcpy(&operator->values[nkeys], slot->tts_values, n * sizeof(Datum));
+		memcpy(&operator->nulls[nkeys], slot->tts_isnull, n * sizeof(bool));
+		tuplestore_putvalues(rows, operator->closed_desc, operator->values, operator->nulls);
 	}
-	ExecClearTuple(operator->slot);
+	ExecClearTuple(slot);
+	MemoryContextReset(operator->scratch);
 }
 
 static void
@@ -185,7 +219,7 @@ rows_save(CqOperator *operator, CqPane * pane)
 		slot_getallattrs(operator->slot);
 		resetStringInfo(&bytes);
 		cq_codec_put_row(operator->codecs,
-						 operator->closed_desc->natts,
+						 operator->stored_desc->natts,
 						 &bytes,
 						 operator->slot->tts_values,
 						 operator->slot->tts_isnull);
@@ -204,7 +238,7 @@ rows_load(CqOperator *operator, CqPane * pane, CqReader *reader)
 	CqLoaded loaded = {.live = true};
 
 	cq_codec_get_row(operator->codecs,
-					 operator->closed_desc->natts,
+					 operator->stored_desc->natts,
 					 reader,
 					 operator->values,
 					 operator->nulls);

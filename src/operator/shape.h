@@ -17,6 +17,7 @@
 #include "state/key.h"
 
 struct cq_groups_hash;
+struct cq_blocks_hash;
 struct CqGroup;
 struct CqStoredRow;
 
@@ -28,11 +29,17 @@ typedef struct CqArena
 	Size block_size;
 } CqArena;
 
-/* The state of one window; of everything, when there are no windows. */
+/*
+ * The state of one window, or of a slice of several (slices.c); of everything,
+ * when there are no windows.
+ */
 typedef struct CqPane
 {
 	TimestampTz start;
 	TimestampTz end;
+	TimestampTz first_end; /* ends of the first and the last window that it is part of */
+	TimestampTz last_end;
+	int64 number; /* of the slice */
 	MemoryContext context;
 	CqArena arena;
 	dlist_head chunks;
@@ -75,8 +82,15 @@ typedef struct CqShapeOps
 	/* Take in one stage row; called in the scratch context. */
 	void (*fold)(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
 
-	/* Put the pane's closed rows into the tuplestore. */
-	void (*emit)(CqOperator *operator, CqPane * pane, Tuplestorestate *rows);
+	/* Put the pane's closed rows into the tuplestore, as those of the window [start, end). */
+	void (*emit)(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end,
+				 Tuplestorestate *rows);
+
+	/*
+	 * Take what is in one pane into another; the one that it comes from stays as it
+	 * is.  Nothing of it is ever saved.  NULL: what is kept is given out as it is.
+	 */
+	void (*combine)(CqOperator *operator, CqPane * into, CqPane *from);
 
 	/* Append what changed to the chunk log. */
 	void (*save)(CqOperator *operator, CqPane * pane);
@@ -101,9 +115,14 @@ struct CqOperator
 	CqChunkLog *log;
 
 	CqPane *current; /* the one used last; NULL if it was closed */
-	CqPane **panes;	 /* in order of start; windows do not overlap */
+	CqPane **panes;	 /* in order of start, and of end */
 	int npanes;
 	int panes_capacity;
+
+	/* hopping windows */
+	bool sliced;				   /* panes are slices */
+	bool overlapping;			   /* panes are windows, several to an event */
+	struct cq_blocks_hash *blocks; /* slices combined */
 
 	/* memory */
 	int64 groups;
@@ -111,17 +130,19 @@ struct CqOperator
 	uint64 next_check; /* value of rows at which memory is measured */
 	Size unchecked;	   /* bytes taken since it was */
 
-	/* AGGREGATE */
 	int nkeys;
 	CqKey *keys;
+	Datum *values; /* of a closed row */
+	bool *nulls;
+
+	/* AGGREGATE */
 	int nkinds;
 	CqEntryKind *kinds;
 	CqAggregates *aggregates;
-	Datum *values; /* of a closed row */
-	bool *nulls;
 	int64 next_gid;
 
 	/* ROWS */
+	TupleDesc stored_desc; /* closed_desc without the window's columns */
 	CqCodec *codecs;
 	TupleTableSlot *slot;
 	CqTopRanker *top;  /* NULL = every row counts */
@@ -129,8 +150,32 @@ struct CqOperator
 	bool *top_nulls;
 };
 
+/* slices.c; find: as consume(), but only makes the event's pane the current one. */
+extern void cq_slices_create(CqOperator *operator);
+extern CqOutcome cq_slices_find(CqOperator *operator, const CqEvent * event, CqMissed *missed);
+extern bool cq_slices_place(CqOperator *operator, TimestampTz time, CqPane *pane);
+extern TimestampTz cq_slices_first_end(CqOperator *operator);
+extern int cq_slices_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
+extern int64 cq_slices_open_windows(CqOperator *operator);
+extern void cq_slices_forget(CqOperator *operator);
+
+/* Which windows of an event are complete at a watermark; false if one is out of range. */
+extern bool cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz watermark,
+						  CqMissed *missed, int64 *windows);
+
 extern const CqShapeOps cq_shape_aggregate;
 extern const CqShapeOps cq_shape_rows;
+
+/* Panes: the place of the first one that begins, or ends, after a time; opened at a place; freed. */
+extern int cq_pane_search_start(CqOperator *operator, TimestampTz start);
+extern int cq_pane_search(CqOperator *operator, TimestampTz time);
+extern CqPane *cq_pane_create(CqOperator *operator, TimestampTz start, TimestampTz end);
+extern void cq_pane_insert(CqOperator *operator, int place, CqPane *pane);
+extern void cq_pane_free(CqOperator *operator, CqPane * pane);
+
+/* Fill in the keys of closed rows that depend on the window alone; memory is in context. */
+extern void cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
+							 TimestampTz end);
 
 /* n bytes of a pane's memory, 8-byte aligned, not zeroed. */
 extern void *cq_pane_alloc(CqOperator *operator, CqPane * pane, Size n);

@@ -20,7 +20,6 @@
 #include "utils/memutils.h"
 
 #include "operator/shape.h"
-#include "window/window.h"
 
 /* What consuming a row looks at comes last, next to the states and the key. */
 typedef struct CqGroup
@@ -63,7 +62,11 @@ static void agg_create(CqOperator *operator, const CqPlan * plan);
 static void agg_init_pane(CqOperator *operator, CqPane * pane);
 static void agg_free_pane(CqPane *pane);
 static void agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
-static void agg_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows);
+static void agg_emit(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end,
+					 Tuplestorestate *rows);
+static void agg_combine(CqOperator *operator, CqPane * into, CqPane *from);
+static void combine_group(CqOperator *operator, CqPane * into, CqPane *from, CqGroup *group,
+						  uint32 hash);
 static void agg_save(CqOperator *operator, CqPane * pane);
 static void entry_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo bytes);
 static void agg_rewrite(CqPane *pane, CqEntry *entry);
@@ -74,7 +77,6 @@ static void sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, co
 						 const bool *nulls);
 static CqGroup *group_find(CqOperator *operator, CqPane * pane, int kind, bool *is_new);
 static inline void group_touch(CqPane *pane, CqGroup *group);
-static void window_values(CqOperator *operator, CqPane * pane);
 static void group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep);
 
 const CqShapeOps cq_shape_aggregate = {
@@ -84,6 +86,7 @@ const CqShapeOps cq_shape_aggregate = {
 	.free_pane = agg_free_pane,
 	.fold = agg_fold,
 	.emit = agg_emit,
+	.combine = agg_combine,
 	.save = agg_save,
 	.rewrite = agg_rewrite,
 	.load = agg_load,
@@ -289,13 +292,14 @@ group_touch(CqPane *pane, CqGroup *group)
  */
 
 static void
-agg_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows)
+agg_emit(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end,
+		 Tuplestorestate *rows)
 {
 	cq_groups_iterator iterator;
 	GroupSlot *slot;
 	CqGroup *group;
 
-	window_values(operator, pane);
+	cq_window_values(operator, pane->context, start, end);
 	cq_groups_start_iterate(pane->groups, &iterator);
 	while ((slot = cq_groups_iterate(pane->groups, &iterator)) != NULL)
 	{
@@ -311,34 +315,49 @@ agg_emit(CqOperator *operator, CqPane * pane, Tuplestorestate *rows)
 	}
 }
 
-/* The key columns that depend on the pane alone; in the pane's memory. */
 static void
-window_values(CqOperator *operator, CqPane * pane)
+agg_combine(CqOperator *operator, CqPane * into, CqPane *from)
 {
-	MemoryContext old = MemoryContextSwitchTo(pane->context);
-	int i;
+	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+	cq_groups_iterator iterator;
+	GroupSlot *slot;
+	CqGroup *group;
 
-	for (i = 0; i < operator->nkeys; i++)
+	cq_groups_start_iterate(from->groups, &iterator);
+	while ((slot = cq_groups_iterate(from->groups, &iterator)) != NULL)
 	{
-		operator->nulls[i] = false;
-		switch (operator->keys[i].role)
-		{
-			case CQ_KEY_WINDOW_RANGE:
-				operator->values[i] =
-					cq_window_range(operator->window.time_type, pane->start, pane->end);
-				break;
-			case CQ_KEY_WINDOW_START:
-				operator->values[i] =
-					TimestampTzGetDatum(cq_window_label(&operator->window, pane->start));
-				break;
-			case CQ_KEY_WINDOW_END:
-				operator->values[i] = TimestampTzGetDatum(pane->end);
-				break;
-			case CQ_KEY_VALUE:
-				break;
-		}
+		CHECK_FOR_INTERRUPTS();
+		for (group = slot->group; group; group = group->next_same_hash)
+			combine_group(operator, into, from, group, slot->hash);
+		/* without functions to call and values to compare there is no garbage */
+		if (!operator->aggregates->all_fast || !operator->kinds[0].codec->all_by_image)
+			MemoryContextReset(operator->scratch);
 	}
 	MemoryContextSwitchTo(old);
+}
+
+static void
+combine_group(CqOperator *operator, CqPane * into, CqPane *from, CqGroup *group, uint32 hash)
+{
+	CqAggregates *aggregates = operator->aggregates;
+	CqGroup *target;
+	bool is_new;
+
+	Assert(group->kind == 0);
+	cq_key_take(operator->kinds[0].codec, group_key(operator, group), group->key_size, hash);
+	target = group_find(operator, into, 0, &is_new);
+	if (is_new && aggregates->all_fast)
+	{
+		memcpy(group_states(target), group_states(group), aggregates->states_size);
+		return;
+	}
+	if (is_new)
+		cq_aggregates_init(aggregates, group_states(target), into->memory);
+	cq_aggregates_combine(aggregates,
+						  group_states(target),
+						  into->memory,
+						  group_states(group),
+						  from->memory);
 }
 
 /* The other columns of a group's closed row. */

@@ -27,6 +27,7 @@
 #include "compat.h"
 #include "operator/operator.h"
 #include "plan/classify.h"
+#include "plan/hop.h"
 #include "plan/refuse.h"
 #include "plan/split.h"
 #include "plan/window_key.h"
@@ -37,7 +38,8 @@ static void refuse_two_windows(const CqPath *path, const CqWindow *a,
 static List *raw_clauses(const Query *level);
 static void classify_emit(const CqPath *path, int emit, bool windowed, CqPlan *plan);
 static void classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan);
-static char *why_not_incremental(const Query *level);
+static char *why_not_incremental(const Query *level, bool sliced);
+static bool can_be_sliced(const Query *level);
 static void refuse_raw(const CqPath *path) CQ_NORETURN;
 static void check_local(const CqPath *path, const CqPlan *plan, bool distinct_is_split);
 static void check_grouping_sets(const CqPath *path, const CqPlan *plan, int level);
@@ -78,6 +80,11 @@ cq_classify(const CqPath *path, int emit, CqPlan *plan, List **clauses)
 	if (!grouped && !windowed)
 		refuse_raw(path);
 	classify_shape(path, grouped, windowed, plan);
+	if (plan->window.kind == CQ_WINDOW_HOP)
+	{
+		cq_hop_check_step(path);
+		plan->sliced = plan->shape == CQ_SHAPE_ROWS || can_be_sliced(level);
+	}
 	classify_emit(path, emit, windowed, plan);
 	cq_refuse_limit(path, windowed ? 0 : path->split + 1);
 	if (windowed)
@@ -170,7 +177,7 @@ classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan)
 					  "the view.");
 		plan->rows_why = "grouping sets";
 	}
-	else if ((why = why_not_incremental(level)) != NULL)
+	else if ((why = why_not_incremental(level, plan->window.kind == CQ_WINDOW_HOP)) != NULL)
 	{
 		if (!windowed)
 			cq_refuse(
@@ -185,9 +192,12 @@ classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan)
 		plan->shape = CQ_SHAPE_AGGREGATE;
 }
 
-/* The first aggregate that needs its rows, for messages; NULL if there is none. */
+/*
+ * The first aggregate that needs its rows, for messages; NULL if there is none.
+ * The values that one with DISTINCT has seen cannot be combined from slices.
+ */
 static char *
-why_not_incremental(const Query *level)
+why_not_incremental(const Query *level, bool sliced)
 {
 	ListCell *lc;
 
@@ -199,7 +209,7 @@ why_not_incremental(const Query *level)
 
 		if (AGGKIND_IS_ORDERED_SET(aggref->aggkind))
 			return psprintf("aggregate %s() WITHIN GROUP", name);
-		if (aggref->aggdistinct != NIL && !cq_aggregate_is_incremental(aggref, &why))
+		if (aggref->aggdistinct != NIL && (sliced || !cq_aggregate_is_incremental(aggref, &why)))
 			return psprintf("aggregate %s(DISTINCT ...)", name);
 		if (aggref->aggorder != NIL)
 			return psprintf("aggregate %s(... ORDER BY ...)", name);
@@ -207,6 +217,20 @@ why_not_incremental(const Query *level)
 			return psprintf("aggregate %s()", name);
 	}
 	return NULL;
+}
+
+/* Can the aggregates of a window be made up from those of its slices? */
+static bool
+can_be_sliced(const Query *level)
+{
+	ListCell *lc;
+
+	foreach (lc, cq_split_collect_aggregates(level))
+	{
+		if (!cq_aggregate_is_combinable(lfirst_node(Aggref, lc)))
+			return false;
+	}
+	return true;
 }
 
 static void

@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "operator/operator.h"
 #include "plan/close.h"
 #include "plan/path.h"
 #include "plan/plan.h"
@@ -35,6 +36,7 @@ static void explain_stream(StringInfo text, const CqPlan *plan);
 static void explain_stage(StringInfo text, const CqPlan *plan);
 static void explain_operator(StringInfo text, const CqPlan *plan);
 static void explain_top(StringInfo text, const CqPlan *plan);
+static void explain_slices(StringInfo text, const CqPlan *plan);
 static void explain_aggregate(StringInfo text, const CqPlan *plan, int i);
 static void explain_finish(StringInfo text, const CqPlan *plan);
 static void explain_prepared(StringInfo text, CqPrepared *prepared, Tuplestorestate *rows);
@@ -116,9 +118,11 @@ explain_operator(StringInfo text, const CqPlan *plan)
 					 plan->window.kind == CQ_WINDOW_NONE ? "" : cq_window_describe(&plan->window));
 	if (plan->shape == CQ_SHAPE_ROWS)
 		appendStringInfo(text, "  Reason: %s cannot be kept incrementally\n", plan->rows_why);
+	if (plan->window.kind == CQ_WINDOW_HOP)
+		explain_slices(text, plan);
 	if (plan->top != NULL)
 		explain_top(text, plan);
-	for (i = 0; i < plan->nkeys; i++)
+	for (i = 0; i < plan->nkeys && plan->shape == CQ_SHAPE_AGGREGATE; i++)
 	{
 		static const char *const roles[] = {"",
 											": the window",
@@ -132,6 +136,31 @@ explain_operator(StringInfo text, const CqPlan *plan)
 	}
 	for (i = 0; i < plan->naggregates; i++)
 		explain_aggregate(text, plan, i);
+}
+
+/* How an event gets into all of its windows. */
+static void
+explain_slices(StringInfo text, const CqPlan *plan)
+{
+	char *slices = cq_window_describe_slices(&plan->window);
+	int i;
+
+	if (plan->shape == CQ_SHAPE_ROWS)
+		appendStringInfo(text, "  Windows: get their rows from %s, kept once\n", slices);
+	else if (plan->sliced)
+		appendStringInfo(text, "  Windows: combined from %s when they close\n", slices);
+	for (i = 0; i < plan->naggregates && !plan->sliced; i++)
+	{
+		Aggref *aggref = plan->aggregates[i].aggref;
+
+		if (cq_aggregate_is_combinable(aggref))
+			continue;
+		appendStringInfo(text,
+						 "  Windows: each keeps its own groups; aggregate %s() has no combine "
+						 "function\n",
+						 get_func_name(aggref->aggfnoid));
+		break;
+	}
 }
 
 static void

@@ -42,9 +42,11 @@ typedef struct CqUse
 	Query *query;
 	int rti;
 	int depth;
-	bool whole_row;
 	Bitmapset *attributes; /* offset by FirstLowInvalidHeapAttributeNumber */
 } CqUse;
+
+/* The member that stands for a whole-row reference. */
+#define WHOLE_ROW (InvalidAttrNumber - FirstLowInvalidHeapAttributeNumber)
 
 static Oid the_stream(Query *top, const char *view_name);
 static bool count_streams_walker(Node *node, CqStreamCount *count);
@@ -56,7 +58,7 @@ static bool level_is_stateful(const Query *query);
 static bool use_walker(Node *node, CqUse *use);
 static void use_var(Var *var, CqUse *use);
 static Query *level_for_use(Query *query, const Bitmapset *outputs, bool is_stage);
-static Bitmapset *stream_columns(const CqPath *path, const CqUse *use);
+static Bitmapset *stream_columns(const CqPath *path, const Bitmapset *used);
 
 CqPath *
 cq_path_find(Query *top, const char *view_name)
@@ -144,28 +146,32 @@ Bitmapset *
 cq_path_columns(const CqPath *path, Query *stage, int from)
 {
 	Bitmapset *outputs = NULL;
-	CqUse use = {0};
 	int level;
 
 	for (level = from; level < path->nlevels; level++)
 	{
 		Query *query = cq_path_descend(path, stage, from, level);
 
-		memset(&use, 0, sizeof(use));
-		use.query = query;
-		use.rti = path->levels[level].rti;
-		query_tree_walker(level_for_use(query, outputs, level == from),
-						  use_walker,
-						  &use,
-						  QTW_IGNORE_JOINALIASES);
-		if (use.whole_row && level < path->nlevels - 1)
+		outputs = cq_path_used(query, path->levels[level].rti, outputs, level == from);
+		if (bms_is_member(WHOLE_ROW, outputs) && level < path->nlevels - 1)
 			cq_refuse(path->view_name,
 					  "a whole-row reference to a sub-query that reads the stream",
 					  NULL,
 					  "Name the columns instead.");
-		outputs = use.attributes;
 	}
-	return stream_columns(path, &use);
+	return stream_columns(path, outputs);
+}
+
+Bitmapset *
+cq_path_used(Query *query, int rti, const Bitmapset *outputs, bool is_stage)
+{
+	CqUse use = {query, rti, 0, NULL};
+
+	query_tree_walker(level_for_use(query, outputs, is_stage),
+					  use_walker,
+					  &use,
+					  QTW_IGNORE_JOINALIASES);
+	return use.attributes;
 }
 
 static Oid
@@ -386,13 +392,8 @@ use_var(Var *var, CqUse *use)
 	RangeTblEntry *rte = rt_fetch(var->varno, use->query->rtable);
 
 	if (var->varno == use->rti)
-	{
-		if (var->varattno == InvalidAttrNumber)
-			use->whole_row = true;
-		else
-			use->attributes =
-				bms_add_member(use->attributes, var->varattno - FirstLowInvalidHeapAttributeNumber);
-	}
+		use->attributes =
+			bms_add_member(use->attributes, var->varattno - FirstLowInvalidHeapAttributeNumber);
 	else if (rte->rtekind == RTE_JOIN)
 	{
 		int depth = use->depth;
@@ -408,21 +409,24 @@ use_var(Var *var, CqUse *use)
 }
 
 static Bitmapset *
-stream_columns(const CqPath *path, const CqUse *use)
+stream_columns(const CqPath *path, const Bitmapset *used)
 {
 	Bitmapset *columns = NULL;
+	bool whole_row = bms_is_member(WHOLE_ROW, used);
 	int member = -1;
 	int i;
 
-	for (i = 0; use->whole_row && i < path->definition->ncolumns; i++)
+	for (i = 0; whole_row && i < path->definition->ncolumns; i++)
 	{
 		if (!path->definition->columns[i].dropped)
 			columns = bms_add_member(columns, i + 1);
 	}
-	while ((member = bms_next_member(use->attributes, member)) >= 0)
+	while ((member = bms_next_member(used, member)) >= 0)
 	{
 		AttrNumber attno = member + FirstLowInvalidHeapAttributeNumber;
 
+		if (member == WHOLE_ROW)
+			continue;
 		if (attno < 0)
 			cq_refuse(path->view_name,
 					  "a system column of the stream",

@@ -54,6 +54,13 @@ extern Node *cq_path_flatten(Query *query, Node *expr);
 extern Expr *cq_path_thread_ordinal(const CqPath *path, Query *copy, int from);
 
 /*
+ * Which columns of a range table entry a level uses, for those of its outputs
+ * that are used (all of them, if it is the stage's own level); both as members
+ * of sets offset by FirstLowInvalidHeapAttributeNumber, 0 being the whole row.
+ */
+extern Bitmapset *cq_path_used(Query *query, int rti, const Bitmapset *outputs, bool is_stage);
+
+/*
  * Columns of the stream that a stage query reads, its event time included.  The
  * stage begins at level "from" and has the ordinal as its first output.
  */

@@ -24,6 +24,7 @@
 
 #include "compat.h"
 #include "plan/classify.h"
+#include "plan/hop.h"
 #include "plan/normalise.h"
 #include "plan/path.h"
 #include "plan/plan.h"
@@ -60,6 +61,11 @@ cq_plan_query(const Query *query, int emit, const char *view_name)
 
 	cq_classify(path, emit, plan, &clauses);
 	sort_dropped = split(path, plan, clauses);
+	if (plan->window.kind == CQ_WINDOW_HOP)
+	{
+		cq_hop_strip(path, plan->stage, path->split);
+		cq_hop_check_rest(path, plan);
+	}
 	check_clock(path, plan);
 	if (plan->upper != NULL)
 		cq_refuse_lent_rights(plan->upper, view_name);

@@ -38,15 +38,17 @@ typedef enum CqWindowKind
 {
 	CQ_WINDOW_NONE,
 	CQ_WINDOW_TUMBLE, /* fixed size: pipeline.tumble, date_bin */
-	CQ_WINDOW_TRUNC	  /* calendar: date_trunc */
+	CQ_WINDOW_TRUNC,  /* calendar: date_trunc */
+	CQ_WINDOW_HOP	  /* fixed size, one beginning every slide: pipeline.hop */
 } CqWindowKind;
 
 typedef struct CqWindow
 {
 	CqWindowKind kind;
 	Oid time_type;	 /* timestamptz or timestamp */
-	int64 size_us;	 /* CQ_WINDOW_TUMBLE */
+	int64 size_us;	 /* CQ_WINDOW_TUMBLE, CQ_WINDOW_HOP */
 	int64 origin_us; /* likewise: a start of a window, as a Timestamp */
+	int64 slide_us;	 /* CQ_WINDOW_HOP: from the start of a window to the next one's */
 	char *unit;		 /* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */
 	char *zone;		 /* likewise; NULL = TimeZone setting of the view */
 } CqWindow;
@@ -122,6 +124,7 @@ typedef struct CqPlan
 	Oid stream;			/* foreign table */
 	Bitmapset *columns; /* attribute numbers read of the stream, event time included */
 	CqWindow window;	/* kind NONE for unwindowed and append */
+	bool sliced;		/* HOP: windows share slices; otherwise each keeps its own state */
 
 	/*
 	 * The stage query.  Its first output column is the stream row's ctid (the
@@ -132,9 +135,14 @@ typedef struct CqPlan
 	Query *stage;
 	bool stage_has_joins; /* reads relations besides the stream */
 
-	/* AGGREGATE: */
+	/*
+	 * AGGREGATE: what rows are grouped by.  ROWS: what says which window a row
+	 * is given out for, if it is in several; never a value.
+	 */
 	int nkeys;
 	CqKey *keys;
+
+	/* AGGREGATE: */
 	int naggregates;
 	CqAggregate *aggregates;
 	int nsets;
@@ -142,7 +150,7 @@ typedef struct CqPlan
 
 	/*
 	 * Columns of the closed rows: AGGREGATE: keys then aggregates' results;
-	 * ROWS: stage columns without the ordinal.
+	 * ROWS: keys, then stage columns without the ordinal.
 	 */
 	TupleDesc closed_desc;
 	Query *close; /* WINDOW_CLOSE: reads CQ_CLOSED_ROWS; its columns are the view's */

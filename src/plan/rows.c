@@ -4,14 +4,18 @@
  *
  * Rows are kept where a window's answer cannot be worked up event by event:
  * the split level then stays as it is, aggregates, window functions and all,
- * and only reads its columns from the kept rows.  A query without any state
- * is all stage.
+ * and only reads its columns from the kept rows.  The columns of a hopping
+ * window are not among what is kept, as a row is in several of them; they stand
+ * before the others in the rows that are given out for a window.  A query
+ * without any state is all stage.
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 
+#include "plan/hop.h"
 #include "plan/refuse.h"
 #include "plan/split.h"
 #include "plan/surgery.h"
@@ -20,11 +24,15 @@
 typedef struct CqColumns
 {
 	const CqPath *path;
+	CqPlan *plan;
 	Query *stage;
 	int depth; /* sub-queries below the split level */
 } CqColumns;
 
 static Node *columns_mutator(Node *node, CqColumns *columns);
+static Node *window_column(Node *node, CqColumns *columns);
+static void windows_add(CqPlan *plan);
+static TupleDesc closed_desc_build(const CqPlan *plan);
 
 bool
 cq_split_append(const CqPath *path, CqPlan *plan)
@@ -53,17 +61,20 @@ cq_split_append(const CqPath *path, CqPlan *plan)
 bool
 cq_split_rows(const CqPath *path, CqPlan *plan)
 {
-	CqColumns columns = {path, NULL, 0};
+	CqColumns columns = {.path = path, .plan = plan};
 	Query *level;
 	bool sort_dropped;
 
 	plan->stage = columns.stage = cq_surgery_stage(path, path->split, &sort_dropped);
+	if (plan->window.kind == CQ_WINDOW_HOP)
+		windows_add(plan);
 	plan->close = copyObject(path->top);
 	level = cq_path_descend(path, plan->close, 0, path->split);
 	level->targetList = (List *) columns_mutator((Node *) level->targetList, &columns);
 	level->havingQual = columns_mutator(level->havingQual, &columns);
+	level->hasTargetSRFs = expression_returns_set((Node *) level->targetList);
 	plan->top = cq_top_recognise(path, plan);
-	plan->closed_desc = cq_surgery_stage_desc(plan->stage);
+	plan->closed_desc = closed_desc_build(plan);
 	cq_surgery_read_closed(level, plan->closed_desc, CQ_EMIT_WINDOW_CLOSE, NULL);
 	return sort_dropped;
 }
@@ -72,8 +83,13 @@ cq_split_rows(const CqPath *path, CqPlan *plan)
 static Node *
 columns_mutator(Node *node, CqColumns *columns)
 {
+	Node *window;
+
 	if (node == NULL)
 		return NULL;
+	window = window_column(node, columns);
+	if (window != NULL)
+		return window;
 	if (IsA(node, Var))
 	{
 		Var *var = copyObject((Var *) node);
@@ -83,8 +99,12 @@ columns_mutator(Node *node, CqColumns *columns)
 			return (Node *) var;
 		var->varlevelsup = 0;
 		column = cq_surgery_add_output(columns->path, columns->stage, (Node *) var, "a column");
-		return (Node *)
-			makeVar(1, column, var->vartype, var->vartypmod, var->varcollid, columns->depth);
+		return (Node *) makeVar(1,
+								columns->plan->nkeys + column,
+								var->vartype,
+								var->vartypmod,
+								var->varcollid,
+								columns->depth);
 	}
 	if (IsA(node, Query))
 	{
@@ -96,4 +116,67 @@ columns_mutator(Node *node, CqColumns *columns)
 		return result;
 	}
 	return expression_tree_mutator(node, columns_mutator, columns);
+}
+
+/*
+ * The column that a hopping window, its start or its end is read from; NULL if
+ * the node is none of these.
+ */
+static Node *
+window_column(Node *node, CqColumns *columns)
+{
+	Node *ours = node;
+	CqKeyRole role;
+
+	if (!IsA(node, Var) && (!IsA(node, FuncExpr) || columns->depth > 0))
+		return NULL;
+	if (IsA(node, Var))
+	{
+		if ((int) castNode(Var, node)->varlevelsup != columns->depth)
+			return NULL;
+		ours = copyObject(node);
+		castNode(Var, ours)->varlevelsup = 0;
+	}
+	if (!cq_hop_is_window(columns->path, columns->plan, ours, &role))
+		return NULL;
+	return (Node *) makeVar(1,
+							role - CQ_KEY_WINDOW_RANGE + 1,
+							exprType(ours),
+							exprTypmod(ours),
+							exprCollation(ours),
+							columns->depth);
+}
+
+/* A hopping window and its bounds, the first columns of the rows given out for it. */
+static void
+windows_add(CqPlan *plan)
+{
+	Oid time = plan->window.time_type;
+	Oid range = time == TIMESTAMPOID ? TSRANGEOID : TSTZRANGEOID;
+	int i;
+
+	plan->nkeys = CQ_KEY_WINDOW_END - CQ_KEY_WINDOW_RANGE + 1;
+	plan->keys = palloc0(sizeof(CqKey) * plan->nkeys);
+	for (i = 0; i < plan->nkeys; i++)
+	{
+		plan->keys[i].role = CQ_KEY_WINDOW_RANGE + i;
+		plan->keys[i].type = plan->keys[i].role == CQ_KEY_WINDOW_RANGE ? range : time;
+		plan->keys[i].typmod = -1;
+		plan->keys[i].stage_column = -1;
+	}
+}
+
+static TupleDesc
+closed_desc_build(const CqPlan *plan)
+{
+	static const char *const names[] = {"window", "window_start", "window_end"};
+	TupleDesc stored = cq_surgery_stage_desc(plan->stage);
+	TupleDesc desc = CreateTemplateTupleDesc(plan->nkeys + stored->natts);
+	int i;
+
+	for (i = 0; i < plan->nkeys; i++)
+		TupleDescInitEntry(desc, i + 1, names[i], plan->keys[i].type, plan->keys[i].typmod, 0);
+	for (i = 0; i < stored->natts; i++)
+		TupleDescCopyEntry(desc, plan->nkeys + i + 1, stored, i + 1);
+	return desc;
 }

@@ -57,6 +57,7 @@ cq_surgery_stage(const CqPath *path, int from, bool *sort_dropped)
 
 	ordinal = cq_path_thread_ordinal(path, stage, from);
 	stage->targetList = list_make1(makeTargetEntry(ordinal, 1, pstrdup("pipeline_ordinal"), false));
+	stage->hasTargetSRFs = false;
 	return stage;
 }
 

@@ -27,6 +27,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
+#include "plan/hop.h"
 #include "plan/surgery.h"
 #include "plan/top.h"
 #include "plan/window_key.h"
@@ -40,7 +41,7 @@ static int64 limit_above(const CqPath *path, AttrNumber attno);
 static int64 limit_of_condition(Node *condition, int varno, AttrNumber attno);
 static bool constant_value(const Const *constant, int64 *value);
 static bool build_partition(const CqPath *path, CqPlan *plan, WindowClause *clause, CqTop *top);
-static void build_sort(const CqPath *path, CqPlan *plan, WindowClause *clause, CqTop *top);
+static bool build_sort(const CqPath *path, CqPlan *plan, WindowClause *clause, CqTop *top);
 
 CqTop *
 cq_top_recognise(const CqPath *path, CqPlan *plan)
@@ -66,9 +67,8 @@ cq_top_recognise(const CqPath *path, CqPlan *plan)
 	top = palloc0(sizeof(CqTop));
 	top->limit = limit;
 	top->ties = function->winfnoid == F_RANK_;
-	if (!build_partition(path, plan, clause, top))
+	if (!build_partition(path, plan, clause, top) || !build_sort(path, plan, clause, top))
 		return NULL;
-	build_sort(path, plan, clause, top);
 	return top;
 }
 
@@ -186,7 +186,7 @@ build_partition(const CqPath *path, CqPlan *plan, WindowClause *clause, CqTop *t
 
 		if (cq_window_identifies(path, path->split, expr, &plan->window))
 			continue;
-		if (!cq_codec_supports(exprType(expr), &why))
+		if (!cq_codec_supports(exprType(expr), &why) || cq_hop_is_in(path, plan, expr))
 			return false;
 		key = &top->partition[top->npartition++];
 		key->role = CQ_KEY_VALUE;
@@ -199,7 +199,8 @@ build_partition(const CqPath *path, CqPlan *plan, WindowClause *clause, CqTop *t
 	return true;
 }
 
-static void
+/* What is equal for all rows of a hopping window is not to be had of the stage. */
+static bool
 build_sort(const CqPath *path, CqPlan *plan, WindowClause *clause, CqTop *top)
 {
 	Query *level = path->levels[path->split].query;
@@ -212,9 +213,12 @@ build_sort(const CqPath *path, CqPlan *plan, WindowClause *clause, CqTop *top)
 		Node *expr = get_sortgroupclause_expr(order, level->targetList);
 		CqTopKey *key = &top->sort[top->nsort++];
 
+		if (cq_hop_is_in(path, plan, expr))
+			return false;
 		key->stage_column = cq_surgery_add_output(path, plan->stage, expr, "a sort key");
 		key->sort_operator = order->sortop;
 		key->collation = exprCollation(expr);
 		key->nulls_first = order->nulls_first;
 	}
+	return true;
 }

@@ -2,9 +2,9 @@
  * window_key.c
  *	  Recognising windows among a query's expressions.
  *
- * A window is pipeline.tumble(), date_bin() or date_trunc() over the stream's
- * event time, or lower() or upper() of the first, with constants for the other
- * arguments.  It need not stand where it is used: columns are followed through
+ * A window is pipeline.tumble(), pipeline.hop(), date_bin() or date_trunc() over
+ * the stream's event time, or lower() or upper() of the first two, with
+ * constants for the other arguments.  It need not stand where it is used: columns are followed through
  * sub-queries down to the expression they are computed by.
  */
 #include "postgres.h"
@@ -25,9 +25,13 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "plan/hop.h"
 #include "plan/refuse.h"
 #include "plan/window_key.h"
 #include "window/window.h"
+
+/* What a late event has missed is a value, so there is a limit to it. */
+#define MAX_WINDOWS_OF_EVENT 1000000
 
 /* An expression together with the level that it is written from. */
 typedef struct CqPlace
@@ -43,15 +47,18 @@ static bool recognise_function(CqPlace *place, FuncExpr *call, bool strict, CqWi
 static bool recognise_bound(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window,
 							CqKeyRole *role);
 static bool recognise_tumble(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window);
+static bool recognise_hop(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window);
 static bool recognise_bin(CqPlace *place, FuncExpr *call, CqWindow *window);
 static bool recognise_trunc(CqPlace *place, FuncExpr *call, CqWindow *window);
 static bool is_event_time(CqPlace *place, Node *arg);
-static void refuse_other_time(CqPlace *place, Node *arg);
+static void refuse_other_time(CqPlace *place, Node *arg, const char *function);
 static List *call_arguments(FuncExpr *call);
 static Const *constant(CqPlace *place, Node *arg, const char *function, const char *name);
 static void window_fixed(CqPlace *place, CqWindow *window, Node *size, Node *origin,
 						 const char *function, const char *size_name);
 static char *canonical_unit(const Const *value);
+static char *describe_length(int64 length_us);
+static bool same_phase(const CqWindow *a, const CqWindow *b, int64 period_us);
 
 bool
 cq_window_recognise(const CqPath *path, int level, Node *expr, bool strict, CqWindow *window,
@@ -103,17 +110,50 @@ cq_window_equal(const CqWindow *a, const CqWindow *b)
 	if (a->kind != b->kind || a->time_type != b->time_type)
 		return false;
 	if (a->kind == CQ_WINDOW_TUMBLE)
-		return a->size_us == b->size_us &&
-			   (a->origin_us % a->size_us + a->size_us) % a->size_us ==
-				   (b->origin_us % b->size_us + b->size_us) % b->size_us;
+		return a->size_us == b->size_us && same_phase(a, b, a->size_us);
+	if (a->kind == CQ_WINDOW_HOP)
+		return a->size_us == b->size_us && a->slide_us == b->slide_us &&
+			   same_phase(a, b, a->slide_us);
 	if (strcmp(a->unit, b->unit) != 0)
 		return false;
 	return (a->zone == NULL) == (b->zone == NULL) &&
 		   (a->zone == NULL || strcmp(a->zone, b->zone) == 0);
 }
 
+/* Do windows that begin once in each period begin at the same times? */
+static bool
+same_phase(const CqWindow *a, const CqWindow *b, int64 period_us)
+{
+	return (a->origin_us % period_us + period_us) % period_us ==
+		   (b->origin_us % period_us + period_us) % period_us;
+}
+
 char *
 cq_window_describe(const CqWindow *window)
+{
+	if (window->kind == CQ_WINDOW_TRUNC)
+		return psprintf("windows of a calendar %s", window->unit);
+	if (window->kind == CQ_WINDOW_HOP)
+		return psprintf("windows of %s every %s",
+						describe_length(window->size_us),
+						describe_length(window->slide_us));
+	return psprintf("windows of %s", describe_length(window->size_us));
+}
+
+char *
+cq_window_describe_slices(const CqWindow *window)
+{
+	int64 into_end = window->size_us % window->slide_us;
+
+	if (into_end == 0)
+		return psprintf("slices of %s", describe_length(window->slide_us));
+	return psprintf("slices of %s and %s",
+					describe_length(into_end),
+					describe_length(window->slide_us - into_end));
+}
+
+static char *
+describe_length(int64 length_us)
 {
 	static const struct
 	{
@@ -130,15 +170,10 @@ cq_window_describe(const CqWindow *window)
 	int i = 0;
 	int64 count;
 
-	if (window->kind == CQ_WINDOW_TRUNC)
-		return psprintf("windows of a calendar %s", window->unit);
-	while (window->size_us % units[i].length_us != 0)
+	while (length_us % units[i].length_us != 0)
 		i++;
-	count = window->size_us / units[i].length_us;
-	return psprintf("windows of " INT64_FORMAT " %s%s",
-					count,
-					units[i].name,
-					count == 1 ? "" : "s");
+	count = length_us / units[i].length_us;
+	return psprintf(INT64_FORMAT " %s%s", count, units[i].name, count == 1 ? "" : "s");
 }
 
 const char *
@@ -173,6 +208,7 @@ place_resolve(CqPlace *place)
 		const CqLevel *level = &place->path->levels[place->level];
 		RangeTblEntry *rte;
 		TargetEntry *tle;
+		FuncExpr *hop;
 		Var *var;
 
 		if (IsA(place->expr, RelabelType))
@@ -190,6 +226,12 @@ place_resolve(CqPlace *place)
 			return;
 		}
 		var = (Var *) place->expr;
+		hop = cq_hop_in_from(level->query, var->varno);
+		if (hop != NULL && var->varattno == 1)
+		{
+			place->expr = (Node *) hop;
+			return;
+		}
 		rte = rt_fetch(var->varno, level->query->rtable);
 		if (var->varno != level->rti || rte->rtekind != RTE_SUBQUERY)
 			return;
@@ -223,8 +265,11 @@ recognise_function(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window
 		default:
 			name = cq_window_function_name(call->funcid);
 			*role = CQ_KEY_WINDOW_RANGE;
-			return name != NULL && strcmp(name, "tumble") == 0 &&
-				   recognise_tumble(place, call, strict, window);
+			if (name != NULL && strcmp(name, "tumble") == 0)
+				return recognise_tumble(place, call, strict, window);
+			if (name != NULL && strcmp(name, "hop") == 0)
+				return recognise_hop(place, call, strict, window);
+			return false;
 	}
 }
 
@@ -254,11 +299,46 @@ recognise_tumble(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window)
 	if (!is_event_time(place, linitial(args)))
 	{
 		if (strict)
-			refuse_other_time(place, linitial(args));
+			refuse_other_time(place, linitial(args), "tumble");
 		return false;
 	}
 	window->time_type = exprType(linitial(args));
 	window_fixed(place, window, lsecond(args), lthird(args), "tumble", "size");
+	return true;
+}
+
+static bool
+recognise_hop(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window)
+{
+	List *args = call_arguments(call);
+	Const *slide;
+	Const *size;
+
+	if (!is_event_time(place, linitial(args)))
+	{
+		if (strict)
+			refuse_other_time(place, linitial(args), "hop");
+		return false;
+	}
+	window->time_type = exprType(linitial(args));
+	window_fixed(place, window, lsecond(args), lfourth(args), "hop", "size");
+	slide = constant(place, lthird(args), "hop", "slide");
+	window->kind = CQ_WINDOW_HOP;
+	window->slide_us = cq_window_length(DatumGetIntervalP(slide->constvalue), "hop", "slide");
+	size = constant(place, lsecond(args), "hop", "size");
+	cq_window_check_part(DatumGetIntervalP(slide->constvalue),
+						 DatumGetIntervalP(size->constvalue),
+						 "hop",
+						 "slide");
+	if (window->size_us / window->slide_us > MAX_WINDOWS_OF_EVENT)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("each event of continuous view \"%s\" would be in too many windows",
+					   place->path->view_name),
+				errdetail("There are %lld to a time; at most %d are possible.",
+						  (long long) (window->size_us / window->slide_us),
+						  MAX_WINDOWS_OF_EVENT),
+				errhint("Use a longer slide, or shorter windows."));
 	return true;
 }
 
@@ -305,7 +385,7 @@ is_event_time(CqPlace *place, Node *arg)
 }
 
 static void
-refuse_other_time(CqPlace *place, Node *arg)
+refuse_other_time(CqPlace *place, Node *arg, const char *function)
 {
 	const CqStream *stream = place->path->definition;
 	CqPlace time = {place->path, place->level, arg};
@@ -324,23 +404,24 @@ refuse_other_time(CqPlace *place, Node *arg)
 		castNode(Var, time.expr)->varno == place->path->levels[time.level].rti &&
 		castNode(Var, time.expr)->varattno > 0)
 		column = stream->columns[castNode(Var, time.expr)->varattno - 1].name;
-	ereport(
-		ERROR,
-		errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		errmsg("window of continuous view \"%s\" is not over the event time",
-			   place->path->view_name),
-		column != NULL
-			? errdetail("pipeline.tumble() is called with column \"%s\"; the event time of stream "
-						"\"%s\" is column \"%s\".",
-						column,
-						stream->name,
-						stream->columns[stream->event_time - 1].name)
-			: errdetail("pipeline.tumble() is called with an expression; the event time of stream "
-						"\"%s\" is column \"%s\".",
-						stream->name,
-						stream->columns[stream->event_time - 1].name),
-		errhint("Only the event time says when a window is complete: use it, or change the "
-				"stream's option \"event_time\"; a generated column can compute it."));
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("window of continuous view \"%s\" is not over the event time",
+				   place->path->view_name),
+			column != NULL
+				? errdetail("pipeline.%s() is called with column \"%s\"; the event time of stream "
+							"\"%s\" is column \"%s\".",
+							function,
+							column,
+							stream->name,
+							stream->columns[stream->event_time - 1].name)
+				: errdetail("pipeline.%s() is called with an expression; the event time of stream "
+							"\"%s\" is column \"%s\".",
+							function,
+							stream->name,
+							stream->columns[stream->event_time - 1].name),
+			errhint("Only the event time says when a window is complete: use it, or change the "
+					"stream's option \"event_time\"; a generated column can compute it."));
 }
 
 /* All arguments, by position, defaults filled in. */

@@ -23,8 +23,11 @@ extern bool cq_window_identifies(const CqPath *path, int level, Node *expr, cons
 
 extern bool cq_window_equal(const CqWindow *a, const CqWindow *b);
 
-/* "windows of 1 minute", "windows of a calendar month" */
+/* "windows of 1 minute", "windows of a calendar month", "windows of 10 seconds every 2 seconds" */
 extern char *cq_window_describe(const CqWindow *window);
+
+/* "slices of 2 seconds": what hopping windows are made up of. */
+extern char *cq_window_describe_slices(const CqWindow *window);
 
 /* Name of a function of schema pipeline that makes windows or window time; NULL if it is none. */
 extern const char *cq_window_function_name(Oid function);

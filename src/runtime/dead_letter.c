@@ -26,6 +26,7 @@
 #include "errors.h"
 #include "runtime/run.h"
 #include "settings.h"
+#include "window/window.h"
 
 /* More of a record than this is not kept. */
 #define KEEP_BYTES (256 * 1024)
@@ -42,7 +43,7 @@ static void stop_at(CqRun *run, const CqRecord *record, int32 partition, int sql
 static const char *keep_bytes(const char *bytes, Size *len);
 static void keep_row(CqRun *run, const CqRecord *record, CqDeadLetter *letter);
 static Datum bytes_datum(const char *bytes, Size len);
-static Datum window_array(Oid time_type, TimestampTz start, TimestampTz end);
+static Datum window_array(Oid time_type, const CqMissed *missed);
 
 void
 cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate,
@@ -221,8 +222,7 @@ cq_late_check(CqRun *run, const CqViewRun *view)
  * then late_windows, arrived_at, watermark, partition, offset.
  */
 void
-cq_late_event(CqRun *run, CqViewRun *view, int ordinal, TimestampTz window_start,
-			  TimestampTz window_end)
+cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed)
 {
 	const CqEvent *event = &run->batch.events[ordinal];
 	MemoryContext old;
@@ -234,7 +234,7 @@ cq_late_event(CqRun *run, CqViewRun *view, int ordinal, TimestampTz window_start
 	if (view->last_late_ordinal == ordinal)
 		return;
 	view->last_late_ordinal = ordinal;
-	view->checkpoint.counters.late++;
+	view->checkpoint.counters.late += missed->n;
 	if (view->late == NULL)
 		return;
 	old = MemoryContextSwitchTo(run->batch.context);
@@ -246,7 +246,7 @@ cq_late_event(CqRun *run, CqViewRun *view, int ordinal, TimestampTz window_start
 		nulls[n] = run->batch.nulls[(Size) ordinal * run->batch.natts + column - 1];
 		n++;
 	}
-	values[n++] = window_array(view->plan->window.time_type, window_start, window_end);
+	values[n++] = window_array(view->plan->window.time_type, missed);
 	values[n++] = TimestampTzGetDatum(event->arrival);
 	values[n++] = TimestampTzGetDatum(event->watermark);
 	values[n++] = Int32GetDatum(run->source->partitions[event->partition].id);
@@ -256,16 +256,26 @@ cq_late_event(CqRun *run, CqViewRun *view, int ordinal, TimestampTz window_start
 	MemoryContextSwitchTo(old);
 }
 
-/* An array of one range. */
+/* An array of ranges. */
 static Datum
-window_array(Oid time_type, TimestampTz start, TimestampTz end)
+window_array(Oid time_type, const CqMissed *missed)
 {
 	Oid range_type = time_type == TIMESTAMPTZOID ? TSTZRANGEOID : TSRANGEOID;
 	TypeCacheEntry *type = lookup_type_cache(range_type, TYPECACHE_RANGE_INFO);
-	RangeBound lower = {.val = TimestampTzGetDatum(start), .inclusive = true, .lower = true};
-	RangeBound upper = {.val = TimestampTzGetDatum(end)};
-	Datum range = RangeTypePGetDatum(cq_compat_make_range(type, &lower, &upper));
+	Datum *ranges = palloc(sizeof(Datum) * missed->n);
+	int i;
 
-	return PointerGetDatum(
-		construct_array(&range, 1, range_type, type->typlen, type->typbyval, type->typalign));
+	for (i = 0; i < missed->n; i++)
+	{
+		TimestampTz start = missed->start + i * missed->slide_us;
+		TimestampTz end = missed->end + i * missed->slide_us;
+
+		ranges[i] = cq_window_range(time_type, start, end);
+	}
+	return PointerGetDatum(construct_array(ranges,
+										   (int) missed->n,
+										   range_type,
+										   type->typlen,
+										   type->typbyval,
+										   type->typalign));
 }

@@ -18,6 +18,8 @@ typedef struct Consumer
 
 static void watermarks_raise(CqRun *run, const CqViewRun *view);
 static void row_consume(void *arg, int ordinal, TupleTableSlot *row);
+static CqOutcome row_fold(CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row,
+						  CqMissed *missed);
 static void row_append(CqViewRun *view, TupleTableSlot *row);
 static void event_untimed(CqRun *run, CqViewRun *view, int ordinal);
 static void event_failed(void *arg, int ordinal, ErrorData *error);
@@ -79,26 +81,31 @@ row_consume(void *arg, int ordinal, TupleTableSlot *row)
 	Consumer *consumer = arg;
 	CqRun *run = consumer->run;
 	CqViewRun *view = consumer->view;
-	TimestampTz window_start;
-	TimestampTz window_end;
+	CqMissed missed;
 
 	if (view->op == NULL)
-	{
 		row_append(view, row);
-		return;
-	}
-	switch (
-		cq_operator_consume(view->op, row, &run->batch.events[ordinal], &window_start, &window_end))
-	{
-		case CQ_COUNTED:
-			break;
-		case CQ_LATE:
-			cq_late_event(run, view, ordinal, window_start, window_end);
-			break;
-		case CQ_NO_TIME:
-			event_untimed(run, view, ordinal);
-			break;
-	}
+	else if (row_fold(run, view, ordinal, row, &missed) == CQ_NO_TIME)
+		event_untimed(run, view, ordinal);
+	else if (missed.n > 0)
+		cq_late_event(run, view, ordinal, &missed);
+}
+
+/* Windows that have to close before the event are not the event's fault if they cannot. */
+static CqOutcome
+row_fold(CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row, CqMissed *missed)
+{
+	const CqEvent *event = &run->batch.events[ordinal];
+	CqOutcome outcome = cq_operator_consume(view->op, row, event, missed);
+
+	if (outcome != CQ_CLOSE_FIRST)
+		return outcome;
+	run->phase = CQ_PHASE_FINISH;
+	cq_view_run_freeze(run, view, event->watermark);
+	run->phase = CQ_PHASE_EVALUATE;
+	outcome = cq_operator_consume(view->op, row, event, missed);
+	Assert(outcome != CQ_CLOSE_FIRST);
+	return outcome;
 }
 
 /* The result row is the stage row without the ordinal. */

@@ -113,7 +113,8 @@ typedef struct CqViewRun
 	Relation result_rel;
 	Relation late_rel;
 	Relation chunks_rel;
-	List *dead_letters;	   /* of CqDeadLetter * */
+	Tuplestorestate *closed_rows; /* of windows that have closed; NULL if none has */
+	List *dead_letters;			  /* of CqDeadLetter * */
 	int last_late_ordinal; /* an event is late for a window once, however many rows it gave */
 	int last_untimed_ordinal;
 } CqViewRun;
@@ -276,6 +277,12 @@ extern void cq_run_gather_columns(CqRun *run);
  */
 extern void cq_dispute(CqRun *run, const CqRecord *record);
 
+/*
+ * Freeze the windows that are complete at a watermark: what they hold becomes
+ * closed rows, which close_windows() makes the view's.
+ */
+extern void cq_view_run_freeze(CqRun *run, CqViewRun *view, TimestampTz watermark);
+
 /* Set a record aside as the stream's on_error option says. */
 extern void cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate,
 						   const char *message);
@@ -289,6 +296,5 @@ extern void cq_dead_letters_write(CqRun *run, CqViewRun *view);
  */
 extern void cq_late_check(CqRun *run, const CqViewRun *view);
 
-/* Keep or count a late event. */
-extern void cq_late_event(CqRun *run, CqViewRun *view, int ordinal, TimestampTz window_start,
-						  TimestampTz window_end);
+/* Keep or count an event that was late for some windows or all. */
+extern void cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed);

@@ -56,6 +56,7 @@ cq_view_run_open(CqRun *run, CqViewRun *view)
 	CqIdentity saved = cq_run_as_owner(run);
 
 	view->stage = NULL;
+	view->closed_rows = NULL;
 	view->dead_letters = NIL;
 	view->output = cq_output_begin(view->result_rel);
 	view->late = view->late_rel ? cq_output_begin(view->late_rel) : NULL;
@@ -65,22 +66,39 @@ cq_view_run_open(CqRun *run, CqViewRun *view)
 bool
 cq_view_run_close_windows(CqRun *run, CqViewRun *view)
 {
-	TimestampTz watermark = cq_view_run_watermark(run, view);
-	Tuplestorestate *rows;
 	CqIdentity saved;
-	int closed;
 
-	if (view->op == NULL || view->plan->window.kind == CQ_WINDOW_NONE ||
-		cq_operator_first_end(view->op) > watermark)
+	if (view->op == NULL || view->plan->window.kind == CQ_WINDOW_NONE)
+		return false;
+	cq_view_run_freeze(run, view, cq_view_run_watermark(run, view));
+	if (view->closed_rows == NULL)
 		return false;
 	saved = cq_run_as_owner(run);
-	rows = tuplestore_begin_heap(false, false, work_mem);
-	closed = cq_operator_close(view->op, watermark, rows);
-	cq_close_run(view->close_prepared, rows, close_receive, view);
-	tuplestore_end(rows);
+	cq_close_run(view->close_prepared, view->closed_rows, close_receive, view);
+	tuplestore_end(view->closed_rows);
 	cq_run_as_system(saved);
-	view->checkpoint.counters.windows_closed += closed;
+	view->closed_rows = NULL;
 	return true;
+}
+
+void
+cq_view_run_freeze(CqRun *run, CqViewRun *view, TimestampTz watermark)
+{
+	CqIdentity saved;
+
+	if (cq_operator_first_end(view->op) > watermark)
+		return;
+	saved = cq_run_as_owner(run);
+	if (view->closed_rows == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(run->checkpoint_context);
+
+		view->closed_rows = tuplestore_begin_heap(false, false, work_mem);
+		MemoryContextSwitchTo(old);
+	}
+	view->checkpoint.counters.windows_closed +=
+		cq_operator_close(view->op, watermark, view->closed_rows);
+	cq_run_as_system(saved);
 }
 
 static void

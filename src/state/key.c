@@ -307,6 +307,17 @@ cq_key_equals_slowly(CqKeyCodec *codec, const char *stored)
 }
 
 void
+cq_key_take(CqKeyCodec *codec, const char *stored, Size size, uint32 hash)
+{
+	reserve(codec, size);
+	memcpy(codec->bytes, stored, size);
+	codec->size = size;
+	codec->hash = hash;
+	if (!codec->all_by_image)
+		cq_key_unpack(codec, codec->bytes, codec->values, codec->nulls);
+}
+
+void
 cq_key_put(CqKeyCodec *codec, StringInfo out, const char *stored)
 {
 	int bitmap = out->len;

@@ -77,6 +77,9 @@ cq_key_equals(CqKeyCodec *codec, const char *stored, Size size)
 	return true;
 }
 
+/* Make a stored key the one packed last; hash is the one that it had when it was packed. */
+extern void cq_key_take(CqKeyCodec *codec, const char *stored, Size size, uint32 hash);
+
 /* The values of a stored key; they point into it. */
 extern void cq_key_unpack(CqKeyCodec *codec, const char *stored, Datum *values, bool *nulls);
 

@@ -74,10 +74,11 @@ cq_window_find(const CqWindow *window, TimestampTz time, TimestampTz *start, Tim
 			return cq_window_fixed(time, window->size_us, window->origin_us, start, end);
 		case CQ_WINDOW_TRUNC:
 			return window_calendar(window, time, start, end);
+		case CQ_WINDOW_HOP:
 		case CQ_WINDOW_NONE:
 			break;
 	}
-	elog(ERROR, "query has no window");
+	elog(ERROR, "a time of the query is not in one window");
 	return false;
 }
 

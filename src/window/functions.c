@@ -47,8 +47,6 @@ static Datum hop(FunctionCallInfo fcinfo, Oid range_type);
 static Datum cumulate(FunctionCallInfo fcinfo, Oid range_type);
 static void check_time(int64 time, const char *function);
 static void out_of_range(void) CQ_NORETURN;
-static void shorter_than(int64 part_us, int64 size_us, const Interval *part, const Interval *size,
-						 const char *function, const char *argument);
 static const char *usage(const char *function);
 static Datum make_window(TypeCacheEntry *range, int64 start, int64 end);
 static WindowSet *set_begin(FunctionCallInfo fcinfo, Oid range_type);
@@ -130,6 +128,22 @@ cq_window_length(const Interval *interval, const char *function, const char *arg
 	return us;
 }
 
+void
+cq_window_check_part(const Interval *part, const Interval *size, const char *function,
+					 const char *argument)
+{
+	if (cq_window_length(part, function, argument) <= cq_window_length(size, function, "size"))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("argument \"%s\" of %s() cannot be greater than \"size\"", argument, function),
+			errdetail("The size is %s, the %s is %s.",
+					  DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(size))),
+					  argument,
+					  DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(part)))),
+			errhint("The arguments are %s; they may be swapped.", usage(function)));
+}
+
 Datum
 cq_window_range(Oid time_type, TimestampTz start, TimestampTz end)
 {
@@ -167,25 +181,14 @@ hop(FunctionCallInfo fcinfo, Oid range_type)
 		int64 origin_us = PG_GETARG_TIMESTAMPTZ(3);
 		WindowSet *set = set_begin(fcinfo, range_type);
 		int64 last_start;
-		int64 end;
 
 		check_time(time, "hop");
 		check_time(origin_us, "hop");
-		shorter_than(slide_us,
-					 size_us,
-					 PG_GETARG_INTERVAL_P(2),
-					 PG_GETARG_INTERVAL_P(1),
-					 "hop",
-					 "slide");
-
-		/* the last window starts at most slide before ts, the first at most size */
-		if (!cq_window_fixed(time, slide_us, origin_us, &last_start, &end) ||
-			pg_add_s64_overflow(last_start, size_us, &set->last_end))
+		cq_window_check_part(PG_GETARG_INTERVAL_P(2), PG_GETARG_INTERVAL_P(1), "hop", "slide");
+		if (!cq_hop_windows(time, size_us, slide_us, origin_us, &set->start, &last_start))
 			out_of_range();
-		set->start = last_start - (size_us - 1 - (time - last_start)) / slide_us * slide_us;
 		set->end = set->start + size_us;
-		if (!IS_VALID_TIMESTAMP(set->start) || !IS_VALID_TIMESTAMP(set->last_end))
-			out_of_range();
+		set->last_end = last_start + size_us;
 		set->start_step = slide_us;
 		set->end_step = slide_us;
 	}
@@ -204,12 +207,7 @@ cumulate(FunctionCallInfo fcinfo, Oid range_type)
 		WindowSet *set = set_begin(fcinfo, range_type);
 
 		check_time(time, "cumulate");
-		shorter_than(step_us,
-					 size_us,
-					 PG_GETARG_INTERVAL_P(2),
-					 PG_GETARG_INTERVAL_P(1),
-					 "cumulate",
-					 "step");
+		cq_window_check_part(PG_GETARG_INTERVAL_P(2), PG_GETARG_INTERVAL_P(1), "cumulate", "step");
 		if (size_us % step_us != 0)
 			ereport(ERROR,
 					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -239,22 +237,6 @@ out_of_range(void)
 			errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 			errmsg("timestamp out of range"),
 			errdetail("The time's window does not lie within the range of timestamps."));
-}
-
-static void
-shorter_than(int64 part_us, int64 size_us, const Interval *part, const Interval *size,
-			 const char *function, const char *argument)
-{
-	if (part_us <= size_us)
-		return;
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("argument \"%s\" of %s() cannot be greater than \"size\"", argument, function),
-			errdetail("The size is %s, the %s is %s.",
-					  DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(size))),
-					  argument,
-					  DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(part)))),
-			errhint("The arguments are %s; they may be swapped.", usage(function)));
 }
 
 static const char *

@@ -21,11 +21,32 @@
  */
 extern int64 cq_window_length(const Interval *interval, const char *function, const char *argument);
 
+/* Error when one length is greater than the other; both must be valid by cq_window_length(). */
+extern void cq_window_check_part(const Interval *part, const Interval *size, const char *function,
+								 const char *argument);
+
 /*
  * The window of a fixed size that a time falls into, given any start of a
  * window.  False when it does not lie within the range of timestamps.
  */
 extern bool cq_window_fixed(int64 time, int64 size_us, int64 origin_us, int64 *start, int64 *end);
+
+/*
+ * Hopping windows, from hop.c: the starts of the first and the last window that
+ * a time is in.  False when one of them does not lie within the range of
+ * timestamps.
+ */
+extern bool cq_hop_windows(int64 time, int64 size_us, int64 slide_us, int64 origin_us,
+						   int64 *first_start, int64 *last_start);
+
+/*
+ * The slice that a time falls into: its windows must be within range.  Slices
+ * are numbered without gaps in order of time; a window has a fixed number of
+ * them.
+ */
+extern void cq_hop_slice(const CqWindow *window, TimestampTz time, TimestampTz *start,
+						 TimestampTz *end, int64 *number);
+extern int64 cq_hop_slices_per_window(const CqWindow *window);
 
 /* As cq_window_bounds(), but false instead of an error where the window is out of range. */
 extern bool cq_window_find(const CqWindow *window, TimestampTz time, TimestampTz *start,

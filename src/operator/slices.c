@@ -1,0 +1,406 @@
+/*
+ * slices.c
+ *	  Hopping windows made up of slices.
+ *
+ * A pane is a slice of time (see hop.c), so an event is folded into one,
+ * however many windows it is in.  When a window closes, its slices are combined
+ * into a pane that lives for as long as it takes to give out its rows.  A slice
+ * goes with its last window.
+ *
+ * With many windows to a slice the same slices would be combined over and over.
+ * So what lies within four neighbouring slices is kept combined as a block, and
+ * within four such blocks, and so on, each block aligned to its length.  A block
+ * is made when a window first needs it and serves all windows that it lies in.
+ * A window of n slices then takes at most 6 log4(n) blocks and slices, and a slice
+ * is combined into log4(n) blocks in its life.  Time in which there is no slice
+ * costs nothing, and a block in which there is only one is that slice.
+ *
+ * An event that is late for some of its windows still counts in the others, but
+ * the slice that it belongs to is part of all of them.  So the windows that were
+ * complete when it came must be closed before it is taken in.
+ *
+ * Invariants
+ *	L1. A slice holds the events that count in each of its windows that end
+ *		behind closed_to.
+ *	L2. A block is made up of its slices as they are now: when one changes, the
+ *		blocks that it is in are dropped.  So a window's contents depend on its
+ *		slices alone, to the last digit of a floating-point sum, and not on what
+ *		happened to be combined before a restart.
+ *	L3. Blocks are never saved.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+
+#include "operator/shape.h"
+#include "window/window.h"
+
+/* As a power of two: how many blocks make a block of the next level. */
+#define FANOUT_BITS 2
+
+typedef struct BlockKey
+{
+	int64 number; /* counted as slices are, in units of the block's length */
+	int level;	  /* 0 would be slices */
+} BlockKey;
+
+typedef struct Block
+{
+	BlockKey key;
+	char status;
+	CqPane *pane;
+} Block;
+
+#define SH_PREFIX		cq_blocks
+#define SH_ELEMENT_TYPE Block
+#define SH_KEY_TYPE		BlockKey
+#define SH_KEY			key
+#define SH_HASH_KEY(table, key)                                                                    \
+	hash_combine(murmurhash32((uint32) (key).number),                                              \
+				 murmurhash32((uint32) ((key).number >> 32)) + (key).level)
+#define SH_EQUAL(table, a, b) ((a).number == (b).number && (a).level == (b).level)
+#define SH_SCOPE			  static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+#define BLOCKS_FIRST 32
+
+static void window_emit(CqOperator *operator, TimestampTz start, TimestampTz end,
+						Tuplestorestate *rows);
+static void range_combine(CqOperator *operator, CqPane * into, int64 from, int64 to);
+static int largest_block(int64 number, int64 from, int64 to);
+static CqPane *block_get(CqOperator *operator, int level, int place, int stop);
+static void blocks_drop(CqOperator *operator, int64 number);
+static void slices_leave(CqOperator *operator);
+static int number_search(CqOperator *operator, int64 number);
+
+/* Number of the block that contains a slice. */
+static inline int64
+block_number(int64 slice, int level)
+{
+	int bits = level * FANOUT_BITS;
+
+	/* rounded down, slices before the origin have negative numbers */
+	return slice >= 0 ? slice >> bits : -((-slice - 1) >> bits) - 1;
+}
+
+/* The first slice of a block. */
+static inline int64
+block_first(int64 number, int level)
+{
+	return number * ((int64) 1 << (level * FANOUT_BITS));
+}
+
+void
+cq_slices_create(CqOperator *operator)
+{
+	operator->blocks = cq_blocks_create(operator->context, BLOCKS_FIRST, NULL);
+}
+
+/* ------------------------------------------------------------------------
+ * Events in
+ * ------------------------------------------------------------------------
+ */
+
+bool
+cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz watermark, CqMissed *missed,
+			  int64 *windows)
+{
+	const CqWindow *window = &operator->window;
+	TimestampTz last;
+	uint64 behind;
+
+	if (!cq_hop_windows(time,
+						window->size_us,
+						window->slide_us,
+						window->origin_us,
+						&missed->start,
+						&last))
+		return false;
+	*windows = (last - missed->start) / window->slide_us + 1;
+	missed->end = missed->start + window->size_us;
+	missed->slide_us = window->slide_us;
+	missed->n = 0;
+	if (watermark < missed->end)
+		return true;
+	behind = (uint64) watermark - (uint64) missed->end;
+	missed->n = Min((uint64) *windows, behind / window->slide_us + 1);
+	return true;
+}
+
+CqOutcome
+cq_slices_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
+{
+	TimestampTz watermark = Max(event->watermark, operator->closed_to);
+	int64 windows;
+	int place;
+
+	Assert(operator->allowed_lateness_us == 0);
+	if (!cq_hop_missed(operator, event->time, watermark, missed, &windows))
+		return CQ_NO_TIME;
+	if (missed->n == windows)
+		return CQ_LATE;
+	if (missed->n > 0)
+	{
+		if (cq_slices_first_end(operator) <= watermark)
+			return CQ_CLOSE_FIRST;
+		/* nothing is left to close there, and never shall be: not with this event, either */
+		operator->closed_to = watermark;
+	}
+
+	place = cq_pane_search(operator, event->time);
+	if (place == operator->npanes || operator->panes[place]->start> event->time)
+	{
+		CqPane *pane = cq_pane_create(operator, event->time, event->time);
+
+		(void) cq_slices_place(operator, event->time, pane);
+		cq_pane_insert(operator, place, pane);
+	}
+	operator->current = operator->panes[place];
+	if (missed->n > 0)
+		blocks_drop(operator, operator->current->number);
+	return CQ_COUNTED;
+}
+
+/* Fill in where in time a slice lies; false if one of its windows is out of range. */
+bool
+cq_slices_place(CqOperator *operator, TimestampTz time, CqPane *pane)
+{
+	const CqWindow *window = &operator->window;
+
+	if (!cq_hop_windows(time,
+						window->size_us,
+						window->slide_us,
+						window->origin_us,
+						&pane->first_end,
+						&pane->last_end))
+		return false;
+	cq_hop_slice(window, time, &pane->start, &pane->end, &pane->number);
+	pane->first_end += window->size_us;
+	pane->last_end += window->size_us;
+	return true;
+}
+
+/* ------------------------------------------------------------------------
+ * Windows out
+ * ------------------------------------------------------------------------
+ */
+
+/* Windows begin one after the other, so the first one that is open has the first slice in it. */
+TimestampTz
+cq_slices_first_end(CqOperator *operator)
+{
+	int64 slide_us = operator->window.slide_us;
+	CqPane *first;
+
+	if (operator->npanes == 0)
+		return DT_NOEND;
+	first = operator->panes[0];
+	if (operator->closed_to<first->first_end)
+		return first->first_end;
+	return first->first_end + ((operator->closed_to - first->first_end) / slide_us + 1) * slide_us;
+}
+
+int
+cq_slices_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows)
+{
+	TimestampTz end;
+	int closed = 0;
+
+	while ((end = cq_slices_first_end(operator)) <= watermark)
+	{
+		CHECK_FOR_INTERRUPTS();
+		window_emit(operator, end - operator->window.size_us, end, rows);
+		operator->closed_to = end;
+		slices_leave(operator);
+		closed++;
+	}
+	operator->closed_to = Max(operator->closed_to, watermark);
+	operator->current = NULL;
+	return closed;
+}
+
+static void
+window_emit(CqOperator *operator, TimestampTz start, TimestampTz end, Tuplestorestate *rows)
+{
+	TimestampTz slice_start;
+	TimestampTz slice_end;
+	int64 from;
+	int64 to;
+	CqPane *window;
+	int i;
+
+	cq_hop_slice(&operator->window, start, &slice_start, &slice_end, &from);
+	to = from + cq_hop_slices_per_window(&operator->window);
+	if (operator->ops->combine == NULL)
+	{
+		for (i = number_search(operator, from);
+			 i < operator->npanes && operator->panes[i]->number<to;
+			 i++)
+			operator->ops->emit(operator, operator->panes[i], start, end, rows);
+		return;
+	}
+	window = cq_pane_create(operator, start, end);
+	range_combine(operator, window, from, to);
+	operator->ops->emit(operator, window, start, end, rows);
+	cq_pane_free(operator, window);
+}
+
+/* Combine the slices with numbers from <= n < to, in order of time. */
+static void
+range_combine(CqOperator *operator, CqPane * into, int64 from, int64 to)
+{
+	int place = number_search(operator, from);
+
+	while (place < operator->npanes && operator->panes[place]->number<to)
+	{
+		int64 number = operator->panes[place]->number;
+		int level = largest_block(number, from, to);
+		int stop = number_search(operator, block_first(block_number(number, level) + 1, level));
+
+		operator->ops->combine(operator, into, block_get(operator, level, place, stop));
+		place = stop;
+	}
+}
+
+/* Level of the largest block that contains a slice and lies in a range of slices. */
+static int
+largest_block(int64 number, int64 from, int64 to)
+{
+	int level = 0;
+
+	for (;;)
+	{
+		int64 block = block_number(number, level + 1);
+
+		if (block_first(block, level + 1) < from || block_first(block + 1, level + 1) > to)
+			return level;
+		level++;
+	}
+}
+
+/* The block of a level whose slices are at place <= i < stop, of which there is at least one. */
+static CqPane *
+block_get(CqOperator *operator, int level, int place, int stop)
+{
+	BlockKey key = {block_number(operator->panes[place]->number, level), level};
+	CqPane *pane;
+	Block *block;
+	bool found;
+
+	if (stop - place == 1)
+		return operator->panes[place];
+	block = cq_blocks_lookup(operator->blocks, key);
+	if (block != NULL)
+		return block->pane;
+
+	pane = cq_pane_create(operator, operator->panes[place]->start, operator->panes[stop - 1]->end);
+	while (place < stop)
+	{
+		int64 part = block_number(operator->panes[place]->number, level - 1);
+		int next = number_search(operator, block_first(part + 1, level - 1));
+
+		operator->ops->combine(operator, pane, block_get(operator, level - 1, place, next));
+		place = next;
+	}
+	block = cq_blocks_insert(operator->blocks, key, &found);
+	block->pane = pane;
+	return pane;
+}
+
+/* Drop the blocks that a slice is in. */
+static void
+blocks_drop(CqOperator *operator, int64 number)
+{
+	int64 slices = cq_hop_slices_per_window(&operator->window);
+	BlockKey key;
+
+	if (operator->blocks->members == 0)
+		return;
+	for (key.level = 1; block_first(1, key.level) <= slices; key.level++)
+	{
+		Block *block;
+
+		key.number = block_number(number, key.level);
+		block = cq_blocks_lookup(operator->blocks, key);
+		if (block == NULL)
+			continue;
+		cq_pane_free(operator, block->pane);
+		cq_blocks_delete(operator->blocks, key);
+	}
+}
+
+/* Free the slices whose last window has closed. */
+static void
+slices_leave(CqOperator *operator)
+{
+	int n = 0;
+
+	for (; n < operator->npanes && operator->panes[n]->last_end <= operator->closed_to; n++)
+	{
+		CqPane *slice = operator->panes[n];
+
+		blocks_drop(operator, slice->number);
+		cq_chunklog_drop(operator->log, &slice->chunks);
+		cq_pane_free(operator, slice);
+	}
+	operator->npanes -= n;
+	memmove(operator->panes, &operator->panes[n], operator->npanes * sizeof(CqPane *));
+}
+
+void
+cq_slices_forget(CqOperator *operator)
+{
+	cq_blocks_iterator iterator;
+	Block *block;
+
+	cq_blocks_start_iterate(operator->blocks, &iterator);
+	while ((block = cq_blocks_iterate(operator->blocks, &iterator)) != NULL)
+		cq_pane_free(operator, block->pane);
+	cq_blocks_reset(operator->blocks);
+}
+
+/* How many windows have a slice and have not closed. */
+int64
+cq_slices_open_windows(CqOperator *operator)
+{
+	int64 slide_us = operator->window.slide_us;
+	TimestampTz counted = operator->closed_to;
+	int64 n = 0;
+	int i;
+
+	for (i = 0; i < operator->npanes; i++)
+	{
+		CqPane *pane = operator->panes[i];
+		TimestampTz end = pane->first_end;
+
+		if (counted >= end)
+			end += ((counted - end) / slide_us + 1) * slide_us;
+		if (end > pane->last_end)
+			continue;
+		n += (pane->last_end - end) / slide_us + 1;
+		counted = pane->last_end;
+	}
+	return n;
+}
+
+/* The place of the first slice with this number or a higher one. */
+static int
+number_search(CqOperator *operator, int64 number)
+{
+	int low = 0;
+	int high = operator->npanes;
+
+	while (low < high)
+	{
+		int middle = (low + high) / 2;
+
+		if (operator->panes[middle]->number<number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}

@@ -1,0 +1,44 @@
+/*
+ * hop.h
+ *	  pipeline.hop() in a continuous view's query: recognised, not executed.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "nodes/primnodes.h"
+
+#include "plan/path.h"
+#include "plan/plan.h"
+
+extern bool cq_is_hop(const Node *expr);
+
+/*
+ * The call, if a range table entry is one that gives every row beside it all of
+ * its windows; NULL if it is anything else.
+ */
+extern FuncExpr *cq_hop_in_from(const Query *query, int rti);
+
+/*
+ * Is this expression of the split level a hopping window, or its start or end?
+ * *role says which.  plan->window must be set.
+ */
+extern bool cq_hop_is_window(const CqPath *path, const CqPlan *plan, Node *expr, CqKeyRole *role);
+
+/* Is there such a window anywhere in an expression of the split level? */
+extern bool cq_hop_is_in(const CqPath *path, const CqPlan *plan, Node *expr);
+
+/*
+ * Refuse a query with a hopping window if the levels up to its split level pair
+ * windows with something else.
+ */
+extern void cq_hop_check_step(const CqPath *path);
+
+/*
+ * Have a stage query not compute the windows, which the operator finds by
+ * itself; to be called when its outputs are complete.
+ */
+extern void cq_hop_strip(const CqPath *path, Query *stage, int from);
+
+/* Refuse the query if anything but the operator would need the windows, or need them twice. */
+extern void cq_hop_check_rest(const CqPath *path, const CqPlan *plan);

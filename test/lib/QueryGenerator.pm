@@ -14,13 +14,17 @@ with other modules.
 A query is a hash:
 
   sql         the text, with placeholders: {S} the stream, {V} an ordinary view
-              over it, {tumble} the function that makes tumbling windows
+              over it, {tumble} and {hop} the functions that make windows; a call
+              of the latter begins {hop}(e.id,
   kind        windowed, unwindowed (GROUP BY without a window) or append
   columns     how many columns it has; they are called c1, c2, ...
   inexact     columns (numbers) whose last digits depend on the order of rows
   window_end  windowed: the end of a row's window, from the row's columns
-  contributes windowed, if known: a query giving id, window_start and window_end
-              of the events that count, one row per event
+  contributes windowed, if known: a query giving id, at and window_end of the
+              events that count, one row per event and window
+  reaches     windowed: a query giving id and at of the events that would count
+              if they had a time
+  hop         its windows hop: an event may be late for some of them
   optional    the extension may refuse it
 
 Placeholders are filled in by C<fill>, so that the same text runs as a
@@ -98,15 +102,28 @@ CREATE AGGREGATE oracle_sum_of_squares(int) (sfunc = oracle_square_step, stype =
 CREATE AGGREGATE oracle_parity(int) (sfunc = int4xor, stype = int);
 };
 
-# The stand-in for pipeline.tumble over ordinary tables.  Written with date_bin,
-# so that a mistake in pipeline.tumble shows.  A day is 24 hours to both, whatever
-# the session's zone.
+# The stand-ins for pipeline.tumble and pipeline.hop over ordinary tables.  Written
+# with date_bin, so that a mistake in ours shows.  A day is 24 hours to all, whatever
+# the session's zone.  hop_in_time leaves out the windows that a row is late for; the
+# table arrivals says how far the watermark was before it.
 my $TUMBLE = q{
 CREATE SCHEMA oracle;
 CREATE FUNCTION oracle.tumble(at timestamptz, size interval, origin timestamptz DEFAULT '2000-01-03 00:00:00+00') RETURNS tstzrange
   LANGUAGE sql IMMUTABLE AS 'SELECT tstzrange(date_bin(size, at, origin), date_bin(size, at, origin) + extract(epoch FROM size) * interval ''1 second'')';
 CREATE FUNCTION oracle.tumble(at timestamp, size interval, origin timestamp DEFAULT '2000-01-03 00:00:00') RETURNS tsrange
   LANGUAGE sql IMMUTABLE AS 'SELECT tsrange(date_bin(size, at, origin), date_bin(size, at, origin) + extract(epoch FROM size) * interval ''1 second'')';
+CREATE FUNCTION oracle.hop(id bigint, at timestamptz, size interval, slide interval) RETURNS SETOF tstzrange LANGUAGE sql STABLE STRICT AS $$
+  SELECT tstzrange(s, s + size) FROM (SELECT date_bin(slide, at, '2000-01-03 00:00:00+00') - n * slide AS s
+    FROM generate_series(0, ceil(extract(epoch FROM size) / extract(epoch FROM slide))::int) n) x WHERE s + size > at $$;
+CREATE FUNCTION oracle.hop(id bigint, at timestamp, size interval, slide interval) RETURNS SETOF tsrange LANGUAGE sql STABLE STRICT AS $$
+  SELECT tsrange(s, s + size) FROM (SELECT date_bin(slide, at, '2000-01-03 00:00:00') - n * slide AS s
+    FROM generate_series(0, ceil(extract(epoch FROM size) / extract(epoch FROM slide))::int) n) x WHERE s + size > at $$;
+CREATE FUNCTION oracle.hop_in_time(id bigint, at timestamptz, size interval, slide interval) RETURNS SETOF tstzrange LANGUAGE plpgsql STABLE STRICT AS $$
+  BEGIN RETURN QUERY SELECT w FROM oracle.hop(id, at, size, slide) w
+    WHERE NOT EXISTS (SELECT 1 FROM arrivals a WHERE a.id = hop_in_time.id AND a.watermark >= upper(w)); END $$;
+CREATE FUNCTION oracle.hop_in_time(id bigint, at timestamp, size interval, slide interval) RETURNS SETOF tsrange LANGUAGE plpgsql STABLE STRICT AS $$
+  BEGIN RETURN QUERY SELECT w FROM oracle.hop(id, at, size, slide) w
+    WHERE NOT EXISTS (SELECT 1 FROM arrivals a WHERE a.id = hop_in_time.id AND a.watermark >= upper(w)); END $$;
 };
 
 =pod
@@ -240,9 +257,9 @@ sub value_expression
 
 =pod
 
-=item $generator->fill($text, stream => ..., view => ..., tumble => ...)
+=item $generator->fill($text, stream => ..., view => ..., tumble => ..., hop => ...)
 
-The text with its placeholders filled in.
+The text with its placeholders filled in.  hop is without the row's id.
 
 =cut
 
@@ -253,6 +270,7 @@ sub fill
 	$text =~ s/\{V\}/$with{view}/g;
 	$text =~ s/\{S\}/$with{stream}/g;
 	$text =~ s/\{tumble\}/$with{tumble}/g;
+	$text =~ s/\{hop\}\(e\.id, /$with{hop}/g;
 	return $text;
 }
 
@@ -395,12 +413,24 @@ sub window
 	my $type = $self->{time_type};
 	my $size = $self->pick('5 minutes', '7 minutes', '10 minutes', '90 seconds', '1 hour', '3 hours', '1 day');
 	my $r = $self->random;
+
+	return $self->hop_window if $self->chance(0.3);
 	my $origin = $type eq 'timestamptz' ? q{timestamptz '2001-02-03 04:05:06+00'} : q{timestamp '2001-02-03 04:05:06'};
 
 	return $self->range_window("{tumble}(e.at, '$size')") if $r < 0.40;
 	return $self->range_window("{tumble}(e.at, '$size', $origin)") if $r < 0.50;
 	return $self->start_window("date_bin('$size', e.at, $origin)", $size eq '1 day' ? "interval '24 hours'" : "interval '$size'") if $r < 0.70;
 	return $self->trunc_window($type);
+}
+
+# Windows that overlap, of all kinds of slices.
+sub hop_window
+{
+	my ($self) = @_;
+	my ($size, $slide) = @{ $self->pick([ '10 minutes', '2 minutes' ], [ '10 minutes', '3 minutes' ], [ '7 minutes', '5 minutes' ],
+		[ '1 hour', '5 minutes' ], [ '1 hour', '1 minute' ], [ '30 minutes', '30 minutes' ], [ '1 day', '7 hours' ]) };
+
+	return { %{ $self->range_window("{hop}(e.id, e.at, '$size', '$slide')") }, hop => 1 };
 }
 
 sub range_window
@@ -595,6 +625,13 @@ sub assemble
 	return \%query;
 }
 
+# Which events reach a windowed query's windows, with or without a time.
+sub reaches
+{
+	my ($source) = @_;
+	return "$source->{with}SELECT DISTINCT e.id, e.at FROM $source->{from}" . where_clause($source);
+}
+
 # Which events are in a windowed query's windows, and which windows those are.
 sub contributes
 {
@@ -621,8 +658,9 @@ sub windowed
 	$tail .= $self->having($incremental_only) if $self->chance(0.2);
 	return $self->assemble($source, \@items, $tail,
 		kind => 'windowed',
+		hop => $window->{hop},
 		window_end => sprintf($window->{end}, 'c1'),
-		contributes => contributes($source, $window));
+		contributes => contributes($source, $window), reaches => reaches($source));
 }
 
 # An aggregate or a window function over the groups of a window, as a subquery.
@@ -637,7 +675,7 @@ sub two_levels
 	  . ' GROUP BY ' . join(', ', 1 .. 1 + @keys);
 	my $keys = join(', ', map { "k$_" } 0 .. $#keys);
 	my $end = sprintf($window->{end}, 'c1');
-	my %query = (kind => 'windowed', window_end => $end, inexact => {}, contributes => contributes($source, $window));
+	my %query = (kind => 'windowed', hop => $window->{hop}, window_end => $end, inexact => {}, contributes => contributes($source, $window), reaches => reaches($source));
 
 	if ($self->chance(0.5))
 	{
@@ -660,8 +698,8 @@ sub ranked
 	my $source = { with => '', from => '{S} e', where => [ $self->condition ] };
 	my $window = $self->window;
 	my $w = $window->{expression};
-	my %query = (kind => 'windowed', window_end => sprintf($window->{end}, 'c1'), inexact => {}, columns => 4, optional => 1,
-		contributes => contributes($source, $window));
+	my %query = (kind => 'windowed', hop => $window->{hop}, window_end => sprintf($window->{end}, 'c1'), inexact => {}, columns => 4, optional => 1,
+		contributes => contributes($source, $window), reaches => reaches($source));
 
 	$query{sql} = "SELECT w AS c1, id AS c2, k AS c3, r AS c4 FROM (SELECT $w AS w, e.id, e.k, rank() OVER (PARTITION BY $w, e.k ORDER BY e.num DESC NULLS LAST, e.id) AS r FROM {S} e"
 	  . where_clause($source) . ') t WHERE r <= 2';

@@ -166,9 +166,11 @@ extern bool cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz wa
 extern const CqShapeOps cq_shape_aggregate;
 extern const CqShapeOps cq_shape_rows;
 
-/* Panes: the place of the first one that begins, or ends, after a time; opened at a place; freed. */
+/* Place of the first pane that begins at a time or later; of the first that ends after it. */
 extern int cq_pane_search_start(CqOperator *operator, TimestampTz start);
 extern int cq_pane_search(CqOperator *operator, TimestampTz time);
+
+/* An empty pane, which may then be put among the operator's; one that is not, or not any more. */
 extern CqPane *cq_pane_create(CqOperator *operator, TimestampTz start, TimestampTz end);
 extern void cq_pane_insert(CqOperator *operator, int place, CqPane *pane);
 extern void cq_pane_free(CqOperator *operator, CqPane * pane);

@@ -141,7 +141,7 @@ window_walker(Node *node, CqHopSearch *search)
 	return expression_tree_walker(node, window_walker, search);
 }
 
-/* Functions of one select list that return sets go on in step: the first rows of both, and so on. */
+/* Functions of one select list that return sets go on in step, their first rows together. */
 void
 cq_hop_check_step(const CqPath *path)
 {

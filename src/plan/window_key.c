@@ -4,8 +4,9 @@
  *
  * A window is pipeline.tumble(), pipeline.hop(), date_bin() or date_trunc() over
  * the stream's event time, or lower() or upper() of the first two, with
- * constants for the other arguments.  It need not stand where it is used: columns are followed through
- * sub-queries down to the expression they are computed by.
+ * constants for the other arguments.  It need not stand where it is used:
+ * columns are followed through sub-queries down to the expression they are
+ * computed by.
  */
 #include "postgres.h"
 

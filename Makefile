@@ -5,6 +5,8 @@
 #   make demo [SOURCE=kafka]  show what it does, in a scratch cluster
 #   make test                 setup, build, install, and all tests against scratch clusters;
 #                             TESTS="tap restart" runs some of them, see tools/run_tests
+#   make bench                all scenarios of the benchmark, and latencies; under 30 minutes.
+#                             make bench-endurance: 50 million events through one view
 #   make installcheck         regress and isolation tests against a running server that preloads us
 #   make format, check-style  code layout; rules that a script can check
 
@@ -67,6 +69,13 @@ demo:
 test:
 	@PG_CONFIG='$(PG_CONFIG)' tools/run_tests $(TESTS)
 
+# With what is installed; see docs/BENCHMARKS.md.
+bench:
+	@test/bench/run && test/bench/paced
+
+bench-endurance:
+	@test/bench/endurance
+
 # Lists of files are given through find, so that an empty folder is no error.
 format:
 	find src test -name '*.[ch]' -o -name '*.cpp' | xargs clang-format -i
@@ -78,4 +87,4 @@ clean: clean-tools
 clean-tools:
 	@$(MAKE) -s -C test/tools clean
 
-.PHONY: setup tools demo test format check-style clean-tools
+.PHONY: setup tools demo test bench bench-endurance format check-style clean-tools

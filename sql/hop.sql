@@ -158,7 +158,30 @@ SELECT pipeline.explain('h_combined');
 SELECT pipeline.explain('h_odd');
 SELECT pipeline.explain('h_own');
 SELECT pipeline.explain('h_kept');
-INSERT INTO h_plain VALUES ('2024-01-01 00:00:01', 'a', 1), ('2024-01-01 00:00:04', 'b', 2), ('2024-01-01 00:00:05.5', 'a', 4);
+-- of a window's groups only those that may be its first reach the close query
+CREATE VIEW h_first WITH (pipeline.continuous) AS
+SELECT * FROM (SELECT k, w, count(*) AS c, max(count(*)) OVER (PARTITION BY w) AS top
+  FROM h_plain, pipeline.hop(at, '4 seconds', '2 seconds') AS w GROUP BY k, w) t WHERE c = top;
+CREATE VIEW h_two WITH (pipeline.continuous) AS
+SELECT k, s, w FROM (SELECT t.*, rank() OVER (PARTITION BY w ORDER BY s DESC NULLS LAST, k) AS r
+  FROM (SELECT k, w, sum(n) AS s FROM h_plain, pipeline.hop(at, '4 seconds', '2 seconds') AS w GROUP BY k, w) t) r WHERE r <= 2;
+CREATE VIEW h_per_key WITH (pipeline.continuous) AS
+SELECT * FROM (SELECT k, n, w, min(sum(n)) OVER (PARTITION BY w, k) AS least, sum(n) AS s
+  FROM h_plain, pipeline.hop(at, '4 seconds', '2 seconds') AS w GROUP BY k, n, w) t WHERE least = s AND w IS NOT NULL;
+-- not where it would change what is ranked: a condition on groups, a second function, part of a partition
+CREATE VIEW h_all1 WITH (pipeline.continuous) AS
+SELECT * FROM (SELECT k, w, count(*) AS c, max(count(*)) OVER (PARTITION BY w) AS top
+  FROM h_plain, pipeline.hop(at, '4 seconds', '2 seconds') AS w GROUP BY k, w HAVING min(n) < 4) t WHERE c = top;
+CREATE VIEW h_all2 WITH (pipeline.continuous) AS
+SELECT * FROM (SELECT k, w, count(*) AS c, max(count(*)) OVER (PARTITION BY w) AS top, sum(count(*)) OVER (PARTITION BY w) AS total
+  FROM h_plain, pipeline.hop(at, '4 seconds', '2 seconds') AS w GROUP BY k, w) t WHERE c = top;
+CREATE VIEW h_all3 WITH (pipeline.continuous) AS
+SELECT * FROM (SELECT k, w, count(*) AS c, max(count(*)) OVER (PARTITION BY w ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS top
+  FROM h_plain, pipeline.hop(at, '4 seconds', '2 seconds') AS w GROUP BY k, w) t WHERE c = top;
+SELECT v, line FROM (SELECT v, pipeline.explain(v) AS text FROM unnest('{h_first,h_two,h_per_key,h_all1,h_all2,h_all3}'::regclass[]) v) x,
+  string_to_table(text, chr(10)) line WHERE line LIKE '%may be%';
+INSERT INTO h_plain VALUES ('2024-01-01 00:00:01', 'a', 1), ('2024-01-01 00:00:04', 'b', 2), ('2024-01-01 00:00:05.5', 'a', 4),
+  ('2024-01-01 00:00:05.6', 'a', 8), ('2024-01-01 00:00:05', 'c', 1);
 CREATE PROCEDURE h_until(query text, n bigint) LANGUAGE plpgsql AS $$
 DECLARE seen bigint;
 BEGIN
@@ -166,7 +189,7 @@ BEGIN
     EXECUTE query INTO seen;
   END LOOP;
 END $$;
-CALL h_until('SELECT count(*) FROM h_combined', 12);
+CALL h_until('SELECT count(*) FROM h_combined', 17);
 SELECT * FROM h_combined ORDER BY w, k;
 CALL h_until('SELECT count(*) FROM h_odd', 4);
 SELECT * FROM h_odd ORDER BY w;
@@ -174,6 +197,16 @@ CALL h_until('SELECT count(*) FROM h_own', 2);
 SELECT * FROM h_own ORDER BY w;
 CALL h_until('SELECT count(*) FROM h_kept', 2);
 SELECT * FROM h_kept ORDER BY w;
+CALL h_until('SELECT count(*) FROM h_first', 4);
+SELECT * FROM h_first ORDER BY w, k;
+CALL h_until('SELECT count(*) FROM h_two', 6);
+SELECT * FROM h_two ORDER BY w, k;
+CALL h_until('SELECT count(*) FROM h_per_key', 8);
+SELECT * FROM h_per_key ORDER BY w, k, n;
+CALL h_until('SELECT count(*) FROM h_all1', 6);
+SELECT k, w, c FROM h_all1 ORDER BY w, k;
+CALL h_until('SELECT count(*) FROM h_all2', 4);
+SELECT * FROM h_all2 ORDER BY w, k;
 SELECT pipeline.watermark('h_odd');
 
 -- refused

@@ -134,6 +134,7 @@ struct CqOperator
 	CqKey *keys;
 	Datum *values; /* of a closed row */
 	bool *nulls;
+	CqTopRanker *top; /* of rows or groups; NULL = all count */
 
 	/* AGGREGATE */
 	int nkinds;
@@ -145,7 +146,6 @@ struct CqOperator
 	TupleDesc stored_desc; /* closed_desc without the window's columns */
 	CqCodec *codecs;
 	TupleTableSlot *slot;
-	CqTopRanker *top;  /* NULL = every row counts */
 	Datum *top_values; /* a row of the pane as a stage row */
 	bool *top_nulls;
 };

@@ -64,6 +64,7 @@ static void agg_free_pane(CqPane *pane);
 static void agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
 static void agg_emit(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end,
 					 Tuplestorestate *rows);
+static bool group_matters(CqOperator *operator, CqTopSeen * seen);
 static void agg_combine(CqOperator *operator, CqPane * into, CqPane *from);
 static void combine_group(CqOperator *operator, CqPane * into, CqPane *from, CqGroup *group,
 						  uint32 hash);
@@ -136,6 +137,9 @@ agg_create(CqOperator *operator, const CqPlan * plan)
 		operator->kinds[i + 1].codec = set_codec_create(operator, plan, &plan->sets[i]);
 		operator->kinds[i + 1].states_size = sizeof(uint64);
 	}
+
+	if (plan->top)
+		operator->top = cq_top_create(plan->top, operator->context);
 
 	/* rows, aggregate functions and keys share one scratch context */
 	MemoryContextDelete(operator->scratch);
@@ -295,6 +299,7 @@ static void
 agg_emit(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end,
 		 Tuplestorestate *rows)
 {
+	CqTopSeen *seen = operator->top ? cq_top_seen_create(pane->context) : NULL;
 	cq_groups_iterator iterator;
 	GroupSlot *slot;
 	CqGroup *group;
@@ -309,10 +314,25 @@ agg_emit(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end
 			if (group->kind != 0)
 				continue;
 			group_values(operator, pane, group, false);
-			tuplestore_putvalues(rows, operator->closed_desc, operator->values, operator->nulls);
+			if (seen == NULL || group_matters(operator, seen))
+				tuplestore_putvalues(rows,
+									 operator->closed_desc,
+									 operator->values,
+									 operator->nulls);
 			MemoryContextReset(operator->scratch);
 		}
 	}
+}
+
+/* May the close query's answer depend on the group whose values are at hand? */
+static bool
+group_matters(CqOperator *operator, CqTopSeen * seen)
+{
+	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+	bool result = cq_top_admits(operator->top, seen, operator->values, operator->nulls);
+
+	MemoryContextSwitchTo(old);
+	return result;
 }
 
 static void

@@ -37,6 +37,7 @@ static void explain_stage(StringInfo text, const CqPlan *plan);
 static void explain_operator(StringInfo text, const CqPlan *plan);
 static void explain_top(StringInfo text, const CqPlan *plan);
 static void explain_slices(StringInfo text, const CqPlan *plan);
+static const char *top_column_name(const CqPlan *plan, int column);
 static void explain_aggregate(StringInfo text, const CqPlan *plan, int i);
 static void explain_finish(StringInfo text, const CqPlan *plan);
 static void explain_prepared(StringInfo text, CqPrepared *prepared, Tuplestorestate *rows);
@@ -169,18 +170,29 @@ explain_top(StringInfo text, const CqPlan *plan)
 	const CqTop *top = plan->top;
 	int i;
 
-	appendStringInfo(text, "  Only rows that may be among the first " INT64_FORMAT, top->limit);
+	appendStringInfo(text,
+					 "  Only %s that may be among the first " INT64_FORMAT,
+					 plan->shape == CQ_SHAPE_ROWS ? "rows" : "groups",
+					 top->limit);
 	for (i = 0; i < top->npartition; i++)
 		appendStringInfo(text,
 						 "%s%s",
 						 i == 0 ? " per " : ", ",
-						 stage_column_name(plan, top->partition[i].stage_column));
+						 top_column_name(plan, top->partition[i].stage_column));
 	for (i = 0; i < top->nsort; i++)
 		appendStringInfo(text,
 						 "%s%s",
 						 i == 0 ? " by " : ", ",
-						 stage_column_name(plan, top->sort[i].stage_column));
+						 top_column_name(plan, top->sort[i].stage_column));
 	appendStringInfoChar(text, '\n');
+}
+
+static const char *
+top_column_name(const CqPlan *plan, int column)
+{
+	return plan->shape == CQ_SHAPE_ROWS
+			   ? stage_column_name(plan, column)
+			   : NameStr(TupleDescAttr(plan->closed_desc, column)->attname);
 }
 
 static void

@@ -97,15 +97,15 @@ typedef struct CqDistinctSet
 /* One expression that ranks rows. */
 typedef struct CqTopKey
 {
-	int stage_column; /* 0-based; column 0 is the ordinal */
+	int stage_column; /* 0-based; column 0 is the ordinal.  Of groups: column of closed rows */
 	Oid sort_operator;
 	Oid collation;
 	bool nulls_first;
 } CqTopKey;
 
 /*
- * ROWS: of the rows of a window that agree in the partition's columns, only
- * those matter that may be among the first "limit" by the sort keys.
+ * Of the rows or the groups of a window that agree in the partition's columns,
+ * only those matter that may be among the first "limit" by the sort keys.
  */
 typedef struct CqTop
 {
@@ -156,7 +156,7 @@ typedef struct CqPlan
 	Query *close; /* WINDOW_CLOSE: reads CQ_CLOSED_ROWS; its columns are the view's */
 
 	const char *rows_why; /* ROWS: what it is that cannot be kept incrementally */
-	CqTop *top;			  /* ROWS: which rows may be forgotten at once; NULL = none */
+	CqTop *top;			  /* which rows may be forgotten at once, or groups at the end */
 
 	/*
 	 * CHANGES: the user's view over the result table, whose columns are those

@@ -28,6 +28,7 @@
 #include "plan/refuse.h"
 #include "plan/split.h"
 #include "plan/surgery.h"
+#include "plan/top.h"
 #include "plan/window_key.h"
 
 /* Putting closed rows in place of groups and aggregates. */
@@ -79,7 +80,10 @@ cq_split_aggregate(const CqPath *path, CqPlan *plan, List *clauses)
 	plan->closed_desc = closed_desc_build(path, plan, keys, aggregates);
 	finish = finish_build(path, plan, keys, aggregates);
 	if (plan->emit == CQ_EMIT_WINDOW_CLOSE)
+	{
 		plan->close = finish;
+		plan->top = cq_top_recognise_groups(path, plan);
+	}
 	else
 		plan->upper = finish;
 	return sort_dropped;

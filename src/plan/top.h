@@ -15,3 +15,9 @@
  * nothing is known.  The columns that decide become outputs of plan->stage.
  */
 extern CqTop *cq_top_recognise(const CqPath *path, CqPlan *plan);
+
+/*
+ * The same of the groups of a window, when it closes; their columns are those of
+ * plan->closed_desc.  plan->close must be complete.
+ */
+extern CqTop *cq_top_recognise_groups(const CqPath *path, const CqPlan *plan);

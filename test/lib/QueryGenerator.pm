@@ -113,11 +113,11 @@ CREATE FUNCTION oracle.tumble(at timestamptz, size interval, origin timestamptz 
 CREATE FUNCTION oracle.tumble(at timestamp, size interval, origin timestamp DEFAULT '2000-01-03 00:00:00') RETURNS tsrange
   LANGUAGE sql IMMUTABLE AS 'SELECT tsrange(date_bin(size, at, origin), date_bin(size, at, origin) + extract(epoch FROM size) * interval ''1 second'')';
 CREATE FUNCTION oracle.hop(id bigint, at timestamptz, size interval, slide interval) RETURNS SETOF tstzrange LANGUAGE sql STABLE STRICT AS $$
-  SELECT tstzrange(s, s + size) FROM (SELECT date_bin(slide, at, '2000-01-03 00:00:00+00') - n * slide AS s
-    FROM generate_series(0, ceil(extract(epoch FROM size) / extract(epoch FROM slide))::int) n) x WHERE s + size > at $$;
+  SELECT tstzrange(s, s + z) FROM (SELECT extract(epoch FROM size) * interval '1 second' AS z, date_bin(slide, at, '2000-01-03 00:00:00+00') - n * extract(epoch FROM slide) * interval '1 second' AS s
+    FROM generate_series(0, ceil(extract(epoch FROM size) / extract(epoch FROM slide))::int) n) x WHERE s + z > at $$;
 CREATE FUNCTION oracle.hop(id bigint, at timestamp, size interval, slide interval) RETURNS SETOF tsrange LANGUAGE sql STABLE STRICT AS $$
-  SELECT tsrange(s, s + size) FROM (SELECT date_bin(slide, at, '2000-01-03 00:00:00') - n * slide AS s
-    FROM generate_series(0, ceil(extract(epoch FROM size) / extract(epoch FROM slide))::int) n) x WHERE s + size > at $$;
+  SELECT tsrange(s, s + z) FROM (SELECT extract(epoch FROM size) * interval '1 second' AS z, date_bin(slide, at, '2000-01-03 00:00:00') - n * extract(epoch FROM slide) * interval '1 second' AS s
+    FROM generate_series(0, ceil(extract(epoch FROM size) / extract(epoch FROM slide))::int) n) x WHERE s + z > at $$;
 CREATE FUNCTION oracle.hop_in_time(id bigint, at timestamptz, size interval, slide interval) RETURNS SETOF tstzrange LANGUAGE plpgsql STABLE STRICT AS $$
   BEGIN RETURN QUERY SELECT w FROM oracle.hop(id, at, size, slide) w
     WHERE NOT EXISTS (SELECT 1 FROM arrivals a WHERE a.id = hop_in_time.id AND a.watermark >= upper(w)); END $$;

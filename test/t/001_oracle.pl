@@ -48,9 +48,9 @@ sub test_generator
 	for my $n (1 .. 80)
 	{
 		my $query = $generator->query;
-		my %here = (tumble => 'oracle.tumble', stream => 'ev_all', view => '(SELECT * FROM ev_all WHERE ' . QueryGenerator->view_condition . ')');
+		my %here = (tumble => 'oracle.tumble', hop => 'oracle.hop(e.id, ', stream => 'ev_all', view => '(SELECT * FROM ev_all WHERE ' . QueryGenerator->view_condition . ')');
 		my $expected = $generator->fill($query->{sql}, %here);
-		my $actual = $generator->fill($query->{sql}, tumble => 'oracle.tumble', stream => 'ev', view => 'ev_view');
+		my $actual = $generator->fill($query->{sql}, tumble => 'oracle.tumble', hop => 'oracle.hop(e.id, ', stream => 'ev', view => 'ev_view');
 		my $difference;
 
 		die "the generator is not repeatable" if $again->query->{sql} ne $query->{sql};

@@ -39,22 +39,22 @@
 /* As a power of two: how many blocks make a block of the next level. */
 #define FANOUT_BITS 2
 
-typedef struct BlockKey
+typedef struct SliceBlockKey
 {
 	int64 number; /* counted as slices are, in units of the block's length */
 	int level;	  /* 0 would be slices */
-} BlockKey;
+} SliceBlockKey;
 
-typedef struct Block
+typedef struct SliceBlock
 {
-	BlockKey key;
+	SliceBlockKey key;
 	char status;
 	CqPane *pane;
-} Block;
+} SliceBlock;
 
 #define SH_PREFIX		cq_blocks
-#define SH_ELEMENT_TYPE Block
-#define SH_KEY_TYPE		BlockKey
+#define SH_ELEMENT_TYPE SliceBlock
+#define SH_KEY_TYPE		SliceBlockKey
 #define SH_KEY			key
 #define SH_HASH_KEY(table, key)                                                                    \
 	hash_combine(murmurhash32((uint32) (key).number),                                              \
@@ -285,9 +285,9 @@ largest_block(int64 number, int64 from, int64 to)
 static CqPane *
 block_get(CqOperator *operator, int level, int place, int stop)
 {
-	BlockKey key = {block_number(operator->panes[place]->number, level), level};
+	SliceBlockKey key = {block_number(operator->panes[place]->number, level), level};
 	CqPane *pane;
-	Block *block;
+	SliceBlock *block;
 	bool found;
 
 	if (stop - place == 1)
@@ -315,13 +315,13 @@ static void
 blocks_drop(CqOperator *operator, int64 number)
 {
 	int64 slices = cq_hop_slices_per_window(&operator->window);
-	BlockKey key;
+	SliceBlockKey key;
 
 	if (operator->blocks->members == 0)
 		return;
 	for (key.level = 1; block_first(1, key.level) <= slices; key.level++)
 	{
-		Block *block;
+		SliceBlock *block;
 
 		key.number = block_number(number, key.level);
 		block = cq_blocks_lookup(operator->blocks, key);
@@ -354,7 +354,7 @@ void
 cq_slices_forget(CqOperator *operator)
 {
 	cq_blocks_iterator iterator;
-	Block *block;
+	SliceBlock *block;
 
 	cq_blocks_start_iterate(operator->blocks, &iterator);
 	while ((block = cq_blocks_iterate(operator->blocks, &iterator)) != NULL)

@@ -24,6 +24,7 @@
 #include "catalog/tables.h"
 #include "compat.h"
 #include "ddl/parts.h"
+#include "ddl/shards.h"
 #include "monitor/slots.h"
 #include "source/local/local.h"
 #include "source/stream.h"
@@ -54,7 +55,7 @@ cq_pause(PG_FUNCTION_ARGS)
 	if (task.state == CQ_TASK_PAUSED)
 		PG_RETURN_VOID();
 	cq_task_set_state(view.id, CQ_TASK_PAUSED, NULL);
-	cq_slots_at_commit(CQ_SLOT_DISABLE, view.id);
+	cq_shards_at_commit(CQ_SLOT_DISABLE, view.id);
 	PG_RETURN_VOID();
 }
 
@@ -78,7 +79,7 @@ cq_resume(PG_FUNCTION_ARGS)
 		cq_task_set_state(view.id, CQ_TASK_RUNNING, NULL);
 	if (accept_loss)
 		cq_task_set_accept_loss(view.id, true);
-	cq_slots_at_commit(CQ_SLOT_ADD, view.id);
+	cq_shards_at_commit(CQ_SLOT_ADD, view.id);
 	PG_RETURN_VOID();
 }
 
@@ -138,7 +139,7 @@ advance_view(int64 id, TimestampTz to)
 	if (!cq_task_load(id, &task) || (task.has_advance && task.advance_to >= to))
 		return;
 	cq_task_set_advance(id, to);
-	cq_slots_at_commit(CQ_SLOT_CHANGED, id);
+	cq_shards_at_commit(CQ_SLOT_CHANGED, id);
 }
 
 /*

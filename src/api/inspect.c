@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "api/check.h"
+#include "catalog/shards.h"
 #include "catalog/tables.h"
 #include "compat.h"
 #include "ddl/identity.h"
@@ -90,7 +91,10 @@ cq_explain(PG_FUNCTION_ARGS)
 
 	cq_api_own_view(relid, &view, &task);
 	cq_identity_owner(cq_parts_owner(relid), view.settings, &saved);
-	plan = cq_plan_query(cq_plan_stored_query(view.query), view.options.emit, get_rel_name(relid));
+	plan = cq_plan_query(cq_plan_stored_query(view.query),
+						 view.options.emit,
+						 cq_shards_of_view(view.id) != NIL,
+						 get_rel_name(relid));
 	text = cq_plan_explain(plan);
 	cq_identity_restore(&saved);
 	return_lines(fcinfo, text);

@@ -4,7 +4,9 @@
  *	  at the call.
  *
  * The worker is asked to note where the stream ends; it answers when it has
- * committed up to there.  A ticket is good for one worker: when another one
+ * committed up to there.  Of a view with several workers all are asked, and when
+ * all have answered the first one again: whether the windows that could close by
+ * that are out.  A ticket is good for one worker: when another one
  * has taken over, the question is asked again, which can only make the wait
  * longer.  The answer is polled for, because a worker's latch is the only one
  * it knows; a few milliseconds are less than a checkpoint takes.
@@ -22,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "api/check.h"
+#include "catalog/shards.h"
 #include "catalog/tables.h"
 #include "monitor/slots.h"
 #include "monitor/wait_event.h"
@@ -40,6 +43,8 @@ typedef struct Asked
 } Asked;
 
 static TimestampTz deadline_after(Interval *timeout);
+static void positions_refresh(int64 view, List **positions, Asked **asked);
+static bool all_caught_up(List *positions, Asked *asked);
 static bool caught_up(int64 task, Asked *asked);
 static void check_state(int64 id, Oid relid);
 static void check_committed(int64 task, Oid relid);
@@ -50,7 +55,8 @@ cq_wait_for(PG_FUNCTION_ARGS)
 	Oid relid = PG_GETARG_OID(0);
 	TimestampTz deadline = deadline_after(PG_GETARG_INTERVAL_P(1));
 	TimestampTz next_check = DT_NOBEGIN;
-	Asked asked = {0};
+	List *positions = NIL;
+	Asked *asked = NULL;
 	CqView view;
 	CqTask task;
 
@@ -61,13 +67,14 @@ cq_wait_for(PG_FUNCTION_ARGS)
 		TimestampTz now = GetCurrentTimestamp();
 
 		CHECK_FOR_INTERRUPTS();
-		if (caught_up(view.id, &asked))
-			PG_RETURN_BOOL(true);
 		if (now >= next_check)
 		{
 			check_state(view.id, relid);
+			positions_refresh(view.id, &positions, &asked);
 			next_check = now + STATE_CHECK_US;
 		}
+		if (all_caught_up(positions, asked))
+			PG_RETURN_BOOL(true);
 		if (now >= deadline)
 			PG_RETURN_BOOL(false);
 		(void) WaitLatch(MyLatch,
@@ -87,6 +94,36 @@ deadline_after(Interval *timeout)
 								   TimestampTzGetDatum(GetCurrentTimestamp()),
 								   IntervalPGetDatum(timeout));
 	return DatumGetTimestampTz(deadline);
+}
+
+/* The number of workers may change meanwhile; then everybody is asked anew. */
+static void
+positions_refresh(int64 view, List **positions, Asked **asked)
+{
+	List *now = cq_view_positions(view);
+	bool same = list_length(now) == list_length(*positions);
+	ListCell *a;
+	ListCell *b;
+
+	if (same)
+		forboth (a, now, b, *positions)
+			same = same && *(int64 *) lfirst(a) == *(int64 *) lfirst(b);
+	if (same)
+		return;
+	*positions = now;
+	*asked = palloc0(sizeof(Asked) * (list_length(now) + 1));
+}
+
+static bool
+all_caught_up(List *positions, Asked *asked)
+{
+	bool all = true;
+	int n = 0;
+	ListCell *lc;
+
+	foreach (lc, positions)
+		all = caught_up(*(int64 *) lfirst(lc), &asked[n++]) && all;
+	return all && (n == 1 || caught_up(*(int64 *) linitial(positions), &asked[n]));
 }
 
 static bool

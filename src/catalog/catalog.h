@@ -19,6 +19,7 @@
 /* A view's options, parsed and with defaults. */
 typedef struct CqViewOptions
 {
+	int workers;
 	int emit; /* CqEmit, or -1: by whether the query has windows */
 	bool store_late;
 	int64 late_retention_us;	/* -1 = for ever; not enforced yet */
@@ -87,6 +88,7 @@ typedef struct CqCheckpoint
 	int64 next_gid;
 	int64 out_of_orderness_us; /* of the stream, when written; for display */
 	CqCounters counters;
+	TimestampTz frozen_to; /* of a view with several workers: see runtime/shard.c; else DT_NOBEGIN */
 	int npartitions;
 	CqPartition *partitions; /* only the saved part is filled in */
 	ItemPointerData tid;	 /* of the row version that was read or written last */
@@ -118,7 +120,7 @@ extern void cq_task_set_advance(int64 id, TimestampTz advance_to);
 extern void cq_task_clear_advance(int64 id, TimestampTz applied);
 extern void cq_task_set_accept_loss(int64 id, bool accept_loss);
 extern void cq_tasks_adopt(void);	 /* give all tasks this database's identity */
-extern List *cq_tasks_running(void); /* of int64 *: ids of tasks in state running that are ours */
+extern List *cq_tasks_running(void); /* of int64 *: positions of tasks in state running that are ours */
 
 /* checkpoints */
 extern void cq_checkpoint_insert(int64 task); /* the first one: no partitions yet */
@@ -131,6 +133,13 @@ extern bool cq_checkpoint_load(int64 task, CqCheckpoint *checkpoint);
  */
 extern void cq_checkpoint_lock(CqCheckpoint *checkpoint);
 extern void cq_checkpoint_write(CqCheckpoint *checkpoint);
+
+/*
+ * Load the newest version and take it, waiting for a checkpoint under way.  Once
+ * it is written the worker that wrote it before is fenced.  False if there is no
+ * such row.
+ */
+extern bool cq_checkpoint_take(int64 task, CqCheckpoint *checkpoint);
 
 /* Is the extension there (and its catalog readable) in this database? */
 extern bool cq_extension_exists(void);

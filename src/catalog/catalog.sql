@@ -64,9 +64,20 @@ CREATE TABLE pipeline_data.checkpoints (
   checkpoint_us bigint NOT NULL,          -- total time spent in committing
   committed_at timestamptz NOT NULL,
   out_of_orderness_us bigint NOT NULL,    -- of the stream at that time; for display
-  partitions bytea NOT NULL               -- packed; see pipeline_data.partitions()
+  partitions bytea NOT NULL,              -- packed; see pipeline_data.partitions()
+  frozen_to timestamptz                   -- of a view with several workers: see runtime/shard.c
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
 ALTER TABLE pipeline_data.checkpoints ALTER COLUMN partitions SET STORAGE MAIN;
+
+-- Views with several workers: one row for each worker but the first, which is the view itself.  A
+-- shard has a row of checkpoints, too.
+CREATE TABLE pipeline_data.shards (
+  id bigint NOT NULL PRIMARY KEY,         -- from id_seq
+  view bigint NOT NULL,                   -- id
+  number int,                             -- reads partitions with partition % workers = number; null: retired
+  chunks regclass,                        -- operator state; null where there is none
+  UNIQUE (view, number)
+);
 
 -- Records that could not be decoded or evaluated.
 CREATE TABLE pipeline_data.dead_letters (
@@ -88,6 +99,7 @@ SELECT pg_catalog.pg_extension_config_dump('pipeline_data.id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.views', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.tasks', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.checkpoints', '');
+SELECT pg_catalog.pg_extension_config_dump('pipeline_data.shards', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.dead_letters', '');
 
 INSERT INTO pipeline_data.identity

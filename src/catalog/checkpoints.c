@@ -24,6 +24,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "libpq/pqformat.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -57,11 +58,13 @@ enum
 	COL_COMMITTED_AT,
 	COL_OUT_OF_ORDERNESS,
 	COL_PARTITIONS,
-	COL_COUNT = COL_PARTITIONS
+	COL_FROZEN_TO,
+	COL_COUNT = COL_FROZEN_TO
 };
 
 PG_FUNCTION_INFO_V1(cq_partitions);
 
+static bool checkpoint_lock(CqCheckpoint *checkpoint);
 static bool row_is_ours(Relation rel, const CqCheckpoint *checkpoint);
 static HeapTuple checkpoint_form(Relation rel, const CqCheckpoint *checkpoint);
 static void checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint);
@@ -76,6 +79,7 @@ cq_checkpoint_insert(int64 task)
 
 	first.task = task;
 	first.closed_to = DT_NOBEGIN;
+	first.frozen_to = DT_NOBEGIN;
 	first.next_gid = 1;
 	CatalogTupleInsert(rel, checkpoint_form(rel, &first));
 	table_close(rel, NoLock);
@@ -94,13 +98,39 @@ cq_checkpoint_load(int64 task, CqCheckpoint *checkpoint)
 	return HeapTupleIsValid(row);
 }
 
+bool
+cq_checkpoint_take(int64 task, CqCheckpoint *checkpoint)
+{
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		InvalidateCatalogSnapshot();
+		if (!cq_checkpoint_load(task, checkpoint))
+			return false;
+		if (checkpoint_lock(checkpoint))
+			return true;
+	}
+}
+
 void
 cq_checkpoint_lock(CqCheckpoint *checkpoint)
+{
+	if (!checkpoint_lock(checkpoint))
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_FENCED),
+				errmsg("position of task %lld was changed by somebody else",
+					   (long long) checkpoint->task));
+}
+
+/* False if the row is not the one that was loaded any more. */
+static bool
+checkpoint_lock(CqCheckpoint *checkpoint)
 {
 	Relation rel = cq_table_open("checkpoints", RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TM_FailureData failure;
 	TM_Result result;
+	bool same;
 	bool isnull;
 
 	if (!row_is_ours(rel, checkpoint))
@@ -119,15 +149,12 @@ cq_checkpoint_lock(CqCheckpoint *checkpoint)
 							  LockWaitBlock,
 							  0,
 							  &failure);
-	if (result != TM_Ok ||
-		DatumGetInt64(slot_getattr(slot, COL_TASK, &isnull)) != checkpoint->task ||
-		DatumGetInt64(slot_getattr(slot, COL_SEQ, &isnull)) != checkpoint->seq)
-		ereport(ERROR,
-				errcode(CQ_ERRCODE_FENCED),
-				errmsg("position of task %lld was changed by somebody else",
-					   (long long) checkpoint->task));
+	same = result == TM_Ok &&
+		   DatumGetInt64(slot_getattr(slot, COL_TASK, &isnull)) == checkpoint->task &&
+		   DatumGetInt64(slot_getattr(slot, COL_SEQ, &isnull)) == checkpoint->seq;
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
+	return same;
 }
 
 /*
@@ -193,6 +220,8 @@ checkpoint_form(Relation rel, const CqCheckpoint *checkpoint)
 	values[COL_OUT_OF_ORDERNESS - 1] = Int64GetDatum(checkpoint->out_of_orderness_us);
 	values[COL_PARTITIONS - 1] =
 		PointerGetDatum(partitions_pack(checkpoint->partitions, checkpoint->npartitions));
+	values[COL_FROZEN_TO - 1] = TimestampTzGetDatum(checkpoint->frozen_to);
+	nulls[COL_FROZEN_TO - 1] = TIMESTAMP_IS_NOBEGIN(checkpoint->frozen_to);
 	return heap_form_tuple(RelationGetDescr(rel), values, nulls);
 }
 
@@ -224,6 +253,8 @@ checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint)
 	counters->checkpoint_us = DatumGetInt64(values[COL_CHECKPOINT_US - 1]);
 	checkpoint->partitions =
 		partitions_unpack(DatumGetByteaPP(values[COL_PARTITIONS - 1]), &checkpoint->npartitions);
+	checkpoint->frozen_to =
+		nulls[COL_FROZEN_TO - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[COL_FROZEN_TO - 1]);
 	checkpoint->tid = row->t_self;
 }
 

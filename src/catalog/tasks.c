@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog/catalog.h"
+#include "catalog/shards.h"
 #include "catalog/tables.h"
 
 enum
@@ -221,15 +222,12 @@ cq_tasks_running(void)
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
 		CqTask task;
-		int64 *id;
 
 		task_from_row(rel, row, &task);
 		if (task.state != CQ_TASK_RUNNING || task.database != MyDatabaseId ||
 			task.incarnation != incarnation)
 			continue;
-		id = palloc(sizeof(int64));
-		*id = task.id;
-		ids = lappend(ids, id);
+		ids = list_concat(ids, cq_view_positions(task.id));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);

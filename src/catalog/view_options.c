@@ -14,6 +14,7 @@
 #include "utils/varlena.h"
 
 #include "catalog/catalog.h"
+#include "catalog/shards.h"
 #include "compat.h"
 #include "plan/plan.h"
 
@@ -92,6 +93,7 @@ cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options
 
 	memset(options, 0, sizeof(*options));
 	options->emit = -1;
+	options->workers = 1;
 	options->store_late = true;
 	options->late_retention_us = -1;
 	options->given = given;
@@ -236,8 +238,12 @@ take_start(const char *name, const char *value, const char *view_name, CqViewOpt
 static void
 take_workers(const char *name, const char *value, const char *view_name, CqViewOptions *options)
 {
-	if (strcmp(value, "1") != 0)
-		refuse(name, value, view_name, options);
+	char *end;
+	long n = strtol(value, &end, 10);
+
+	if (end == value || *end != '\0' || n < 1 || n > CQ_MAX_WORKERS)
+		bad_value(name, value, view_name, psprintf("The value is between 1 and %d.", CQ_MAX_WORKERS));
+	options->workers = (int) n;
 }
 
 static void

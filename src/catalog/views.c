@@ -18,6 +18,7 @@
 #include "utils/rel.h"
 
 #include "catalog/catalog.h"
+#include "catalog/shards.h"
 #include "catalog/tables.h"
 
 enum
@@ -166,6 +167,7 @@ cq_view_delete(int64 id)
 		table_close(rel, NoLock);
 	}
 	CommandCounterIncrement();
+	cq_shards_delete(id);
 }
 
 void

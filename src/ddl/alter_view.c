@@ -22,6 +22,7 @@
 #include "ddl/handlers.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
+#include "ddl/shards.h"
 #include "ddl/view_options.h"
 #include "monitor/slots.h"
 #include "plan/plan.h"
@@ -130,7 +131,8 @@ alter_options(const CqView *view, const AlterParts *parts)
 				errdetail("The view was created without a table for them."),
 				errhint("Drop the view and create it again."));
 	cq_view_set_options(view->id, given);
-	cq_slots_at_commit(CQ_SLOT_CHANGED, view->id);
+	cq_shards_alter(view, options.workers);
+	cq_shards_at_commit(CQ_SLOT_CHANGED, view->id);
 }
 
 /* What state and results depend on stays as it was at creation. */
@@ -185,7 +187,7 @@ owner_changed(const CqView *view)
 	cq_identity_owner(owner, view->settings, &saved);
 	cq_identity_check_rights(cq_plan_stored_query(view->query), "");
 	cq_identity_restore(&saved);
-	cq_slots_at_commit(CQ_SLOT_CHANGED, view->id);
+	cq_shards_at_commit(CQ_SLOT_CHANGED, view->id);
 }
 
 /* The table for late rows is renamed along if it is still called after the view. */
@@ -200,7 +202,7 @@ cq_rename_view(CqUtility *utility, Oid relid)
 	CommandCounterIncrement();
 	if (!cq_parts_find(relid, &view))
 		return;
-	cq_slots_at_commit(CQ_SLOT_CHANGED, view.id);
+	cq_shards_at_commit(CQ_SLOT_CHANGED, view.id);
 	late_name = OidIsValid(view.late) ? get_rel_name(view.late) : NULL;
 	if (late_name == NULL || strcmp(late_name, cq_parts_late_name(old_name)) != 0)
 		return;
@@ -223,7 +225,7 @@ cq_move_view(CqUtility *utility, Oid relid)
 	new_schema = get_rel_namespace(relid);
 	if (new_schema == old_schema || !cq_parts_find(relid, &view))
 		return;
-	cq_slots_at_commit(CQ_SLOT_CHANGED, view.id);
+	cq_shards_at_commit(CQ_SLOT_CHANGED, view.id);
 	if (!OidIsValid(view.late) || get_rel_namespace(view.late) != old_schema)
 		return;
 	moved = new_object_addresses();

@@ -31,6 +31,7 @@
 #include "ddl/handlers.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
+#include "ddl/shards.h"
 #include "ddl/view_options.h"
 #include "decode/decoder.h"
 #include "monitor/slots.h"
@@ -48,7 +49,7 @@ static void check_tablespace(void);
 static Oid create_as_user(CqUtility *utility, const ViewStmt *stmt, List *others);
 static void say_what_was_understood(const CqPlan *plan);
 static void warn_of_whole_tables(const CqPlan *plan, const char *name);
-static void warn_of_few_workers(void);
+static void warn_of_few_workers(int workers);
 
 void
 cq_create_view(CqUtility *utility)
@@ -109,7 +110,8 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_view_options_parse(given, name, &view.options);
 
 	query = analyse_query(utility, stmt);
-	plan = cq_plan_query(query, view.options.emit, name);
+	plan = cq_plan_query(query, view.options.emit, view.options.workers > 1, name);
+	cq_shards_check(plan, view.options.workers, name);
 	cq_operator_check(plan);
 	(void) cq_decoder_create(cq_stream_load(plan->stream), plan->columns);
 	cq_identity_check_rights(query, utility->query_string);
@@ -130,10 +132,11 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_view_insert(&view);
 	cq_task_insert(view.id);
 	cq_checkpoint_insert(view.id);
-	cq_slots_at_commit(CQ_SLOT_ADD, view.id);
+	cq_shards_create(&view, view.options.workers);
+	cq_shards_at_commit(CQ_SLOT_ADD, view.id);
 	say_what_was_understood(plan);
 	warn_of_whole_tables(plan, name);
-	warn_of_few_workers();
+	warn_of_few_workers(view.options.workers);
 }
 
 /*
@@ -307,9 +310,9 @@ warn_of_whole_tables(const CqPlan *plan, const char *name)
 
 /* Ours need one worker each and one for the launcher; PostgreSQL's own launcher takes one. */
 static void
-warn_of_few_workers(void)
+warn_of_few_workers(int workers)
 {
-	int needed = 2 + (max_logical_replication_workers > 0 ? 1 : 0);
+	int needed = 1 + workers + (max_logical_replication_workers > 0 ? 1 : 0);
 	int i;
 
 	LWLockAcquire(cq_shared->lock, LW_SHARED);

@@ -22,6 +22,7 @@
 #include "catalog/catalog.h"
 #include "ddl/drop.h"
 #include "ddl/handlers.h"
+#include "ddl/shards.h"
 #include "monitor/slots.h"
 
 static void drop_hook(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg);
@@ -64,8 +65,8 @@ view_dropped(Oid relid)
 		return;
 	if (!cq_view_load_by_oid(relid, &view))
 		return;
+	cq_shards_at_commit(CQ_SLOT_REMOVE, view.id);
 	cq_view_delete(view.id);
-	cq_slots_at_commit(CQ_SLOT_REMOVE, view.id);
 }
 
 static void

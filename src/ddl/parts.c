@@ -5,7 +5,7 @@
  *		v		the user's view, in the user's schema: reads t
  *		q_N		hidden view with the query as the user wrote it
  *		t_N		hidden table with the results, columns c1 .. cn
- *		k_N		hidden table with the operator's state
+ *		k_N		hidden table with the operator's state; one more for each further worker
  *		v_late	late rows, beside the user's view
  *
  * N is the view's id; hidden means in schema pipeline_data, on which users have
@@ -62,6 +62,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "catalog/shards.h"
 #include "compat.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
@@ -82,6 +83,7 @@ static Query *select_from_result(const CqView *view, TupleDesc desc);
 static void refuse_dml(Oid view);
 static void revoke_writing(Oid table, Oid owner);
 static void record_columns(Oid table, const ObjectAddress *whole);
+static List *parts_of(const CqView *view);
 static bool is_part_of(Oid part, Oid view);
 static AttrNumber stored_column(const Query *query, AttrNumber resno, Oid table);
 static AttrNumber stored_var(const Query *query, Node *expr, Oid table);
@@ -122,6 +124,35 @@ create_hidden(CqView *view, const Query *query, const CqPlan *plan, Oid owner)
 		revoke_writing(view->chunks, owner);
 	cq_parts_record(view);
 	CommandCounterIncrement();
+}
+
+Oid
+cq_parts_create_chunks(const CqView *view, int64 id)
+{
+	Oid owner = cq_parts_owner(view->view);
+	ObjectAddress whole;
+	ObjectAddress part;
+	CqIdentity saved;
+	Oid chunks = InvalidOid;
+
+	EventTriggerInhibitCommandCollection();
+	PG_TRY();
+	{
+		cq_identity_system(&saved);
+		chunks = create_chunk_table(id, owner);
+		revoke_writing(chunks, owner);
+		cq_identity_restore(&saved);
+	}
+	PG_FINALLY();
+	{
+		EventTriggerUndoInhibitCommandCollection();
+	}
+	PG_END_TRY();
+	ObjectAddressSet(whole, RelationRelationId, view->view);
+	ObjectAddressSet(part, RelationRelationId, chunks);
+	recordDependencyOn(&part, &whole, DEPENDENCY_INTERNAL);
+	CommandCounterIncrement();
+	return chunks;
 }
 
 /*
@@ -441,21 +472,37 @@ revoke_writing(Oid table, Oid owner)
 void
 cq_parts_record(const CqView *view)
 {
-	const Oid parts[] = {view->query, view->result, view->chunks, view->late};
 	ObjectAddress whole;
 	ObjectAddress part;
-	int i;
+	ListCell *lc;
 
 	ObjectAddressSet(whole, RelationRelationId, view->view);
-	for (i = 0; i < lengthof(parts); i++)
+	foreach (lc, parts_of(view))
 	{
-		if (!OidIsValid(parts[i]) || is_part_of(parts[i], view->view))
+		if (is_part_of(lfirst_oid(lc), view->view))
 			continue;
-		ObjectAddressSet(part, RelationRelationId, parts[i]);
+		ObjectAddressSet(part, RelationRelationId, lfirst_oid(lc));
 		recordDependencyOn(&part, &whole, DEPENDENCY_INTERNAL);
-		if (parts[i] == view->result)
-			record_columns(parts[i], &whole);
+		if (lfirst_oid(lc) == view->result)
+			record_columns(lfirst_oid(lc), &whole);
 	}
+}
+
+static List *
+parts_of(const CqView *view)
+{
+	const Oid own[] = {view->query, view->result, view->chunks, view->late};
+	List *parts = NIL;
+	ListCell *lc;
+	int i;
+
+	for (i = 0; i < lengthof(own); i++)
+		if (OidIsValid(own[i]))
+			parts = lappend_oid(parts, own[i]);
+	foreach (lc, cq_shards_of_view(view->id))
+		if (OidIsValid(((CqShardRow *) lfirst(lc))->chunks))
+			parts = lappend_oid(parts, ((CqShardRow *) lfirst(lc))->chunks);
+	return parts;
 }
 
 /*
@@ -542,14 +589,12 @@ cq_parts_owner(Oid relid)
 void
 cq_parts_change_owner(const CqView *view, Oid owner)
 {
-	const Oid parts[] = {view->query, view->result, view->chunks, view->late};
 	CqIdentity saved;
-	int i;
+	ListCell *lc;
 
 	cq_identity_system(&saved);
-	for (i = 0; i < lengthof(parts); i++)
-		if (OidIsValid(parts[i]))
-			ATExecChangeOwner(parts[i], owner, true, AccessExclusiveLock);
+	foreach (lc, parts_of(view))
+		ATExecChangeOwner(lfirst_oid(lc), owner, true, AccessExclusiveLock);
 	cq_identity_restore(&saved);
 	CommandCounterIncrement();
 }

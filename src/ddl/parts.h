@@ -20,6 +20,9 @@
 extern void cq_parts_create(CqView *view, const Query *query, const CqPlan *plan,
 							const char *late_name);
 
+/* Make one more table for operator state; id: what it is called by. */
+extern Oid cq_parts_create_chunks(const CqView *view, int64 id);
+
 /* Record that the parts live and die with the view; what is recorded already stays. */
 extern void cq_parts_record(const CqView *view);
 

@@ -29,6 +29,7 @@
 #include "catalog/catalog.h"
 #include "compat.h"
 #include "ddl/handlers.h"
+#include "ddl/shards.h"
 #include "decode/format.h"
 #include "monitor/slots.h"
 #include "source/local/local.h"
@@ -281,7 +282,7 @@ tell_views(Oid stream)
 	ListCell *lc;
 
 	foreach (lc, cq_views_of_stream(stream))
-		cq_slots_at_commit(CQ_SLOT_CHANGED, *(int64 *) lfirst(lc));
+		cq_shards_at_commit(CQ_SLOT_CHANGED, *(int64 *) lfirst(lc));
 }
 
 void

@@ -37,6 +37,14 @@ CROSS JOIN pipeline_data.identity i
 WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
    OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 
+-- What a view is run as: itself and, if it has several workers, its further shards.  Shards without
+-- a worker (number is null) still count for what they did.
+CREATE VIEW pipeline_data.positions AS
+SELECT id AS view, id, 0 AS shard, EXISTS (SELECT FROM pipeline_data.shards s WHERE s.view = v.id) AS sharded
+FROM pipeline_data.views v
+UNION ALL
+SELECT view, id, number, true FROM pipeline_data.shards;
+
 CREATE VIEW pipeline.views WITH (security_barrier) AS
 SELECT v.view,
   v.relowner::regrole AS owner,
@@ -64,32 +72,52 @@ SELECT v.view,
   v.reason,
   s.activity,
   s.pid,
-  c.events_in,
-  c.filtered,
-  c.unmatched,
-  c.late,
-  c.dead_letters,
-  c.skipped,
-  c.lost,
-  c.rows_out,
-  c.bytes_in,
-  c.windows_closed,
+  p.events_in,
+  p.filtered,
+  p.unmatched,
+  p.late,
+  p.dead_letters,
+  p.skipped,
+  p.lost,
+  p.rows_out,
+  p.bytes_in,
+  p.windows_closed,
   c.closed_to AS watermark,
-  c.seq AS checkpoints,
-  c.committed_at AS last_checkpoint_at,
-  s.last_checkpoint AS last_checkpoint_time,
-  c.checkpoint_us / NULLIF(c.seq, 0) * interval '1 microsecond' AS mean_checkpoint_time,
-  s.state_bytes,
-  s.groups,
-  s.open_windows,
-  s.failures,
-  s.retry_at,
-  s.error_at AS last_error_at,
-  s.error_code AS last_error_code,
-  s.error_message AS last_error
+  p.checkpoints,
+  p.last_checkpoint_at,
+  p.last_checkpoint_time,
+  p.checkpoint_us / NULLIF(p.checkpoints, 0) * interval '1 microsecond' AS mean_checkpoint_time,
+  p.state_bytes,
+  p.groups,
+  p.open_windows,
+  p.failures,
+  p.retry_at,
+  e.error_at AS last_error_at,
+  e.error_code AS last_error_code,
+  e.error_message AS last_error
 FROM pipeline_data.visible_views v
 JOIN pipeline_data.checkpoints c ON c.task = v.id
-LEFT JOIN pipeline_data.task_slots() s ON s.database = v.database AND s.task = v.id;
+LEFT JOIN pipeline_data.task_slots() s ON s.database = v.database AND s.task = v.id
+CROSS JOIN LATERAL (
+  SELECT sum(c.events_in)::bigint AS events_in, sum(c.filtered)::bigint AS filtered,
+    sum(c.unmatched)::bigint AS unmatched, sum(c.late)::bigint AS late,
+    sum(c.dead_letters)::bigint AS dead_letters, sum(c.skipped)::bigint AS skipped,
+    sum(c.lost)::bigint AS lost, sum(c.rows_out)::bigint AS rows_out, sum(c.bytes_in)::bigint AS bytes_in,
+    sum(c.windows_closed)::bigint AS windows_closed, sum(c.seq)::bigint AS checkpoints,
+    max(c.committed_at) AS last_checkpoint_at, sum(c.checkpoint_us)::bigint AS checkpoint_us,
+    max(s.last_checkpoint) AS last_checkpoint_time, sum(s.state_bytes)::bigint AS state_bytes,
+    sum(s.groups)::bigint AS groups, max(s.open_windows) AS open_windows,
+    max(s.failures) AS failures, min(s.retry_at) AS retry_at
+  FROM pipeline_data.positions o
+  JOIN pipeline_data.checkpoints c ON c.task = o.id
+  LEFT JOIN pipeline_data.task_slots() s ON s.database = v.database AND s.task = o.id
+  WHERE o.view = v.id) p
+LEFT JOIN LATERAL (
+  SELECT s.error_at, s.error_code, s.error_message
+  FROM pipeline_data.positions o
+  JOIN pipeline_data.task_slots() s ON s.database = v.database AND s.task = o.id
+  WHERE o.view = v.id AND s.error_at IS NOT NULL
+  ORDER BY s.error_at DESC LIMIT 1) e ON true;
 COMMENT ON VIEW pipeline.stat_views IS
   'continuous views: what was processed, as of the last checkpoint, and what the worker does now';
 
@@ -107,9 +135,10 @@ SELECT v.view,
   s.idle,
   s.unreachable
 FROM pipeline_data.visible_views v
-JOIN pipeline_data.checkpoints c ON c.task = v.id
+JOIN pipeline_data.positions o ON o.view = v.id
+JOIN pipeline_data.checkpoints c ON c.task = o.id
 CROSS JOIN LATERAL pipeline_data.partitions(c.partitions) p
-LEFT JOIN pipeline_data.task_slots() t ON t.database = v.database AND t.task = v.id
+LEFT JOIN pipeline_data.task_slots() t ON t.database = v.database AND t.task = o.id
 LEFT JOIN pipeline_data.partition_slots() s
   ON s.database = v.database AND s.leader = t.leader AND s.partition = p.partition;
 COMMENT ON VIEW pipeline.stat_partitions IS
@@ -121,6 +150,7 @@ SELECT pipeline_data.launcher_pid() AS pid,
   NULL::name AS database,
   NULL::regclass AS view,
   NULL::regclass[] AS views,
+  NULL::int AS shard,
   NULL::text AS activity,
   NULL::timestamptz AS started_at
 WHERE pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AND pipeline_data.launcher_pid() IS NOT NULL
@@ -128,12 +158,15 @@ UNION ALL
 SELECT s.pid, 'worker', d.datname, v.view,
   (SELECT pg_catalog.array_agg(m.view ORDER BY m.id)
    FROM pipeline_data.task_slots() o
-   JOIN pipeline_data.visible_views m ON m.database = o.database AND m.id = o.task
+   JOIN pipeline_data.positions n ON n.id = o.task
+   JOIN pipeline_data.visible_views m ON m.database = o.database AND m.id = n.view
    WHERE o.pid = s.pid),
+  CASE WHEN p.sharded THEN p.shard END,
   s.activity, s.started_at
 FROM pipeline_data.task_slots() s
 LEFT JOIN pg_catalog.pg_database d ON d.oid = s.database
-LEFT JOIN pipeline_data.visible_views v ON v.database = s.database AND v.id = s.task
+LEFT JOIN pipeline_data.positions p ON p.id = s.task AND d.datname = pg_catalog.current_database()
+LEFT JOIN pipeline_data.visible_views v ON v.database = s.database AND v.id = p.view
 WHERE s.pid IS NOT NULL AND s.task = s.leader
   AND (v.id IS NOT NULL OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
 COMMENT ON VIEW pipeline.stat_workers IS

@@ -595,6 +595,49 @@ cq_slot_wait_done(Oid database, int64 task, uint64 ticket)
 	return done;
 }
 
+bool
+cq_slot_report(Oid database, int64 task, CqShardReport *report)
+{
+	bool there = false;
+	int index;
+
+	LWLockAcquire(cq_shared->lock, LW_SHARED);
+	index = cq_slot_find(database, task);
+	if (index >= 0)
+	{
+		const CqTaskSlot *slot = &cq_shared->tasks[index];
+
+		*report = slot->report;
+		there = slot->pid != 0 && report->begun && report->change == slot->change;
+	}
+	LWLockRelease(cq_shared->lock);
+	return there;
+}
+
+void
+cq_slot_tell(Oid database, int64 task, const CqShardReport *report)
+{
+	int index;
+
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+	index = cq_slot_find(database, task);
+	if (index >= 0 && cq_shared->tasks[index].pid == MyProcPid)
+		cq_shared->tasks[index].report = *report;
+	LWLockRelease(cq_shared->lock);
+}
+
+void
+cq_slot_wake(Oid database, int64 task)
+{
+	int index;
+
+	LWLockAcquire(cq_shared->lock, LW_SHARED);
+	index = cq_slot_find(database, task);
+	if (index >= 0 && cq_shared->tasks[index].latch)
+		SetLatch(cq_shared->tasks[index].latch);
+	LWLockRelease(cq_shared->lock);
+}
+
 const char *
 cq_activity_name(int activity)
 {

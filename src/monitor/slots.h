@@ -38,6 +38,24 @@ typedef enum CqActivity
 	CQ_ACTIVITY_STOPPED
 } CqActivity;
 
+/*
+ * Of a view with several workers: what one of them tells the others.  All of it
+ * is true of what is committed.
+ */
+typedef struct CqShardReport
+{
+	uint64 change;		   /* the slot's, when the worker read its rows */
+	bool begun;			   /* knows its partitions */
+	bool idle;			   /* has none, or all of them are */
+	bool caught_up;		   /* no partition has a known backlog */
+	TimestampTz mark;	   /* watermark of its partitions */
+	TimestampTz first_end; /* of its windows; DT_NOEND */
+	TimestampTz last_end;  /* DT_NOBEGIN */
+	TimestampTz frozen_to;
+	TimestampTz closed_to;
+	TimestampTz advanced_to; /* advance_watermark(): everything before the call is in */
+} CqShardReport;
+
 typedef struct CqTaskSlot
 {
 	bool in_use;
@@ -65,6 +83,8 @@ typedef struct CqTaskSlot
 	int joining;			 /* a leader: the leader of the task that its views shall go over to */
 	int stands_for;			 /* a leader: that of the task for which it stands still */
 	int handed_to;			 /* no worker any more: the leader whose task shall take the view */
+
+	CqShardReport report;	 /* of a view with several workers; see runtime/shard.c */
 
 	int failures;			 /* in a row; decides the backoff */
 	TimestampTz start_after; /* not before */
@@ -172,5 +192,14 @@ extern bool cq_slot_read(Oid database, int64 task, CqTaskSlot *copy);
  */
 extern uint64 cq_slot_request_wait(Oid database, int64 task);
 extern bool cq_slot_wait_done(Oid database, int64 task, uint64 ticket);
+
+/*
+ * Workers of one view.  report: what the worker of a position has told; false if
+ * there is no worker, or it has not told anything yet, or its view has changed
+ * since.
+ */
+extern bool cq_slot_report(Oid database, int64 task, CqShardReport *report);
+extern void cq_slot_tell(Oid database, int64 task, const CqShardReport *report);
+extern void cq_slot_wake(Oid database, int64 task);
 
 extern const char *cq_activity_name(int activity);

@@ -68,7 +68,7 @@ static bool distinct_is_incremental(const Aggref *aggref);
 static HeapTuple fetch_aggregate(const Aggref *aggref, Lookup *lookup);
 static void describe_one(const CqAggregate *aggregate, StringInfo out);
 static void setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned,
-				  int number, bool sliced);
+				  int number, bool combined);
 static void setup_transition(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup);
 static void setup_initial_value(CqRunningAggregate *running, Lookup *lookup, HeapTuple tuple);
 static void setup_final(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup);
@@ -265,14 +265,18 @@ cq_aggregates_create(const CqPlan *plan, MemoryContext context)
 	all->scratch = all->node->tmpcontext->ecxt_per_tuple_memory;
 
 	for (i = 0; i < all->n; i++)
-		setup(all, &all->aggregates[i], &plan->aggregates[i], i, plan->sliced);
+		setup(all,
+			  &all->aggregates[i],
+			  &plan->aggregates[i],
+			  i,
+			  plan->sliced || (plan->divided && !plan->disjoint));
 	MemoryContextSwitchTo(old);
 	return all;
 }
 
 static void
 setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned, int number,
-	  bool sliced)
+	  bool combined)
 {
 	Lookup lookup;
 	HeapTuple tuple;
@@ -307,7 +311,7 @@ setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned
 	setup_initial_value(running, &lookup, tuple);
 	setup_final(all, running, &lookup);
 	setup_saving(all, running, &lookup);
-	if (running->internal || sliced)
+	if (running->internal || combined)
 		setup_combine(all, running, &lookup);
 	running->agg->aggref = lookup.aggref;
 	running->agg->transno = number;
@@ -664,6 +668,9 @@ cq_aggregates_combine(CqAggregates *all, char *states, ExprContext *memory, char
 		char *into = states + running->offset;
 		char *from = others + running->offset;
 
+		/* one with DISTINCT takes the members of its set */
+		if (running->set >= 0)
+			continue;
 		if (running->kind == CQ_FAST_COUNT_ROWS || running->kind == CQ_FAST_COUNT)
 			*(int64 *) into += *(int64 *) from;
 		else if (running->kind != CQ_FAST_NONE)

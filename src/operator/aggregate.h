@@ -37,7 +37,7 @@ typedef struct CqRunningAggregate
 	bool internal;		   /* the transition value is a pointer into the unknown */
 	bool final_overwrites; /* the final function may change the transition value */
 	CqCodec codec;		   /* of the transition value, unless internal */
-	FmgrInfo combine;	   /* if internal, or if the plan combines slices */
+	FmgrInfo combine;	   /* if internal, or if the plan combines states */
 	FunctionCallInfo combine_call;
 } CqRunningAggregate;
 
@@ -84,7 +84,8 @@ extern void cq_aggregates_advance_set(CqAggregates *aggregates, int set, uint64 
 
 /*
  * Take the states of a group over other rows into its states; those stay as
- * they are.  The plan must be one that combines slices.
+ * they are.  The plan must be one that combines states; aggregates with DISTINCT
+ * are left out.
  */
 extern void cq_aggregates_combine(CqAggregates *aggregates, char *states, ExprContext *memory,
 								  char *others, ExprContext *others_memory);

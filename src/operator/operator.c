@@ -14,7 +14,7 @@
  *
  * Invariants
  *	O1. No two panes overlap, unless windows do and there is a pane to each; and
- *		none has its last window's end at or before closed_to.
+ *		none whose last window ends at or before closed_to is opened.
  *	O2. Between saves, memory is the chunk table plus the rows consumed; after
  *		a save the two are equal.
  *	O3. An error in the middle of anything leaves the operator unusable; its
@@ -46,6 +46,7 @@
 static uint64 identity(const CqPlan *plan);
 static void copy_window(CqOperator *operator, const CqWindow * window);
 static void load(CqOperator *operator, Relation chunks);
+static bool load_wanted(void *arg, int64 start);
 static CqLoaded load_entry(void *arg, int64 start, CqReader *entry);
 static CqPane *pane_to_load(CqOperator *operator, int64 start);
 static bool pane_bounds(CqOperator *operator, int64 start, CqPane *pane);
@@ -58,12 +59,23 @@ static bool window_is_late(CqOperator *operator, TimestampTz end, TimestampTz wa
 static void rewrite_entry(void *arg, int64 start, CqEntry *entry);
 static void save(CqOperator *operator, Relation chunks);
 static void check_memory(CqOperator *operator);
-static int client_encoding_pin(void);
-static void client_encoding_restore(int encoding);
 
 CqOperator *
 cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_us,
 				   TimestampTz closed_to, MemoryContext context)
+{
+	return cq_operator_load(plan,
+							chunks,
+							allowed_lateness_us,
+							closed_to,
+							DT_NOBEGIN,
+							DT_NOEND,
+							context);
+}
+
+CqOperator *
+cq_operator_load(const CqPlan *plan, Relation chunks, int64 allowed_lateness_us,
+				 TimestampTz closed_to, TimestampTz after, TimestampTz upto, MemoryContext context)
 {
 	/* the transaction's until it is complete, so that an error leaves nothing behind */
 	MemoryContext own =
@@ -84,6 +96,8 @@ cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_u
 	operator->changes = plan->emit == CQ_EMIT_CHANGES;
 	operator->allowed_lateness_us = allowed_lateness_us;
 	operator->closed_to = closed_to;
+	operator->load_after = after;
+	operator->load_upto = upto;
 	operator->closed_desc = CreateTupleDescCopy(plan->closed_desc);
 	operator->panes_capacity = 16;
 	operator->panes = palloc(operator->panes_capacity * sizeof(CqPane *));
@@ -94,14 +108,14 @@ cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_u
 		cq_slices_create(operator);
 	operator->log = cq_chunklog_create(identity(plan), own);
 
-	encoding = client_encoding_pin();
+	encoding = cq_client_encoding_pin();
 	PG_TRY();
 	{
 		load(operator, chunks);
 	}
 	PG_FINALLY();
 	{
-		client_encoding_restore(encoding);
+		cq_client_encoding_restore(encoding);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
@@ -477,18 +491,43 @@ cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 		return cq_slices_close(operator, watermark, rows);
 	for (; n < operator->npanes && operator->panes[n]->end <= watermark; n++)
 	{
-		CqPane *pane = operator->panes[n];
-
 		CHECK_FOR_INTERRUPTS();
-		operator->ops->emit(operator, pane, pane->start, pane->end, rows);
+		operator->ops->emit(operator,
+							operator->panes[n],
+							operator->panes[n]->start,
+							operator->panes[n]->end,
+							rows);
+	}
+	cq_panes_drop(operator, n);
+	operator->closed_to = Max(operator->closed_to, watermark);
+	return n;
+}
+
+void
+cq_panes_drop(CqOperator *operator, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		CqPane *pane = operator->panes[i];
+
 		cq_chunklog_drop(operator->log, &pane->chunks);
 		cq_pane_free(operator, pane);
 	}
 	operator->npanes -= n;
 	memmove(operator->panes, &operator->panes[n], operator->npanes * sizeof(CqPane *));
 	operator->current = NULL;
-	operator->closed_to = Max(operator->closed_to, watermark);
-	return n;
+}
+
+CqPane *
+cq_pane_at(CqOperator *operator, TimestampTz start, TimestampTz end)
+{
+	int place = cq_pane_search_start(operator, start);
+
+	if (place < operator->npanes && operator->panes[place]->start == start)
+		return operator->panes[place];
+	return pane_open(operator, place, start, end);
 }
 
 void
@@ -527,7 +566,7 @@ cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
 void
 cq_operator_save(CqOperator *operator, Relation chunks)
 {
-	int encoding = client_encoding_pin();
+	int encoding = cq_client_encoding_pin();
 
 	PG_TRY();
 	{
@@ -535,7 +574,7 @@ cq_operator_save(CqOperator *operator, Relation chunks)
 	}
 	PG_FINALLY();
 	{
-		client_encoding_restore(encoding);
+		cq_client_encoding_restore(encoding);
 	}
 	PG_END_TRY();
 	check_memory(operator);
@@ -581,10 +620,25 @@ load(CqOperator *operator, Relation chunks)
 	cq_chunklog_load(operator->log,
 					 chunks,
 					 operator->ops->newest_first,
+					 operator->load_after == DT_NOBEGIN && operator->load_upto == DT_NOEND
+						 ? NULL
+						 : load_wanted,
 					 load_entry,
 					 operator,
 					 operator->scratch);
 	check_memory(operator);
+}
+
+static bool
+load_wanted(void *arg, int64 start)
+{
+	CqOperator *operator= arg;
+	TimestampTz window_start;
+	TimestampTz window_end;
+
+	/* what is wrong with a window that is not found is said when it is loaded */
+	return !cq_window_find(&operator->window, start, &window_start, &window_end) ||
+		   (window_end > operator->load_after && window_end <= operator->load_upto);
 }
 
 static CqLoaded
@@ -677,8 +731,8 @@ pane_bounds(CqOperator *operator, int64 start, CqPane *pane)
  * Binary output and input functions convert text to the client's encoding and
  * from it.  What they write for us stays in the database's.
  */
-static int
-client_encoding_pin(void)
+int
+cq_client_encoding_pin(void)
 {
 	int encoding = pg_get_client_encoding();
 
@@ -688,8 +742,8 @@ client_encoding_pin(void)
 	return encoding;
 }
 
-static void
-client_encoding_restore(int encoding)
+void
+cq_client_encoding_restore(int encoding)
 {
 	if (encoding >= 0)
 		SetClientEncoding(encoding);

@@ -72,6 +72,21 @@ extern TimestampTz cq_operator_last_end(CqOperator *operator);
 extern int cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
 
 /*
+ * State in parts, see combine.c.  freeze: take no more rows of windows with end
+ * <= to.  take_in: add what another part's chunk table holds, under the active
+ * snapshot, of windows with after < end <= upto; a retired part has nobody else
+ * who would delete it, so that is done, too.  forget: windows with end <= to were
+ * taken in by another; like close(), but without rows.
+ */
+extern void cq_operator_freeze(CqOperator *operator, TimestampTz to);
+extern void cq_operator_take_in(CqOperator *operator, const CqPlan * plan, Relation chunks,
+								TimestampTz after, TimestampTz upto, bool retired);
+extern void cq_operator_forget(CqOperator *operator, TimestampTz to);
+
+/* CHANGES: new groups get numbers from this one on. */
+extern void cq_operator_number_from(CqOperator *operator, int64 gid);
+
+/*
  * CHANGES: give every group that changed since the last save to upsert(), with
  * its finished values (plan->closed_desc).  gid identifies the group for ever;
  * *tid is invalid when this worker does not know where the group's row is

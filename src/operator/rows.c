@@ -30,6 +30,7 @@ static void rows_emit(CqOperator *operator, CqPane * pane, TimestampTz start, Ti
 static void rows_save(CqOperator *operator, CqPane * pane);
 static CqLoaded rows_load(CqOperator *operator, CqPane * pane, CqReader *reader);
 static TupleDesc stored_desc_build(TupleDesc closed, int nkeys);
+static void rows_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part);
 static CqStoredRow *row_store(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
 static bool row_matters(CqOperator *operator, CqPane * pane, const Datum *values,
 						const bool *nulls);
@@ -44,6 +45,7 @@ const CqShapeOps cq_shape_rows = {
 	.save = rows_save,
 	.rewrite = NULL,
 	.load = rows_load,
+	.take_part = rows_take_part,
 };
 
 static inline MinimalTuple
@@ -244,4 +246,20 @@ rows_load(CqOperator *operator, CqPane * pane, CqReader *reader)
 					 operator->nulls);
 	row_store(operator, pane, operator->values, operator->nulls);
 	return loaded;
+}
+
+/* Rows that another part's make unneeded do no harm. */
+static void
+rows_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part)
+{
+	CqStoredRow *row;
+
+	for (row = part->first; row; row = row->next)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(row_tuple(row), operator->slot, false);
+		slot_getallattrs(operator->slot);
+		row_store(operator, pane, operator->slot->tts_values, operator->slot->tts_isnull);
+	}
+	ExecClearTuple(operator->slot);
 }

@@ -100,6 +100,9 @@ typedef struct CqShapeOps
 
 	/* Take in a saved entry; called in the scratch context. */
 	CqLoaded (*load)(CqOperator *operator, CqPane * pane, CqReader *entry);
+
+	/* Take in what another operator of the same plan has of the same window. */
+	void (*take_part)(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part);
 } CqShapeOps;
 
 struct CqOperator
@@ -113,6 +116,9 @@ struct CqOperator
 	TimestampTz closed_to;
 	TupleDesc closed_desc;
 	CqChunkLog *log;
+
+	TimestampTz load_after; /* windows that end then or before, or after load_upto, are not loaded */
+	TimestampTz load_upto;
 
 	CqPane *current; /* the one used last; NULL if it was closed */
 	CqPane **panes;	 /* in order of start, and of end */
@@ -141,6 +147,7 @@ struct CqOperator
 	CqEntryKind *kinds;
 	CqAggregates *aggregates;
 	int64 next_gid;
+	bool disjoint; /* no group is in two parts of the state */
 
 	/* ROWS */
 	TupleDesc stored_desc; /* closed_desc without the window's columns */
@@ -178,6 +185,20 @@ extern void cq_pane_free(CqOperator *operator, CqPane * pane);
 /* Fill in the keys of closed rows that depend on the window alone; memory is in context. */
 extern void cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
 							 TimestampTz end);
+/* An operator that has of its windows only those with after < end <= upto. */
+extern CqOperator *cq_operator_load(const CqPlan *plan, Relation chunks,
+									int64 allowed_lateness_us, TimestampTz closed_to,
+									TimestampTz after, TimestampTz upto, MemoryContext context);
+
+/* The pane of the window that begins then; opened if there is none. */
+extern CqPane *cq_pane_at(CqOperator *operator, TimestampTz start, TimestampTz end);
+
+/* Give up the first n panes; their chunks are deleted by the next save. */
+extern void cq_panes_drop(CqOperator *operator, int n);
+
+/* Around all that uses codecs, see operator.c. */
+extern int cq_client_encoding_pin(void);
+extern void cq_client_encoding_restore(int encoding);
 
 /* n bytes of a pane's memory, 8-byte aligned, not zeroed. */
 extern void *cq_pane_alloc(CqOperator *operator, CqPane * pane, Size n);

@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "errors.h"
 #include "operator/shape.h"
 
 /* What consuming a row looks at comes last, next to the states and the key. */
@@ -72,6 +73,11 @@ static void agg_save(CqOperator *operator, CqPane * pane);
 static void entry_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo bytes);
 static void agg_rewrite(CqPane *pane, CqEntry *entry);
 static CqLoaded agg_load(CqOperator *operator, CqPane * pane, CqReader *reader);
+static void agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part);
+static void group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part,
+						  CqGroup *from);
+static void member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *from);
+static const Datum *key_repack(CqKeyCodec *other, const char *key, CqKeyCodec *codec);
 static CqKeyCodec *set_codec_create(CqOperator *operator, const CqPlan * plan,
 									const CqDistinctSet *set);
 static void sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *values,
@@ -91,6 +97,7 @@ const CqShapeOps cq_shape_aggregate = {
 	.save = agg_save,
 	.rewrite = agg_rewrite,
 	.load = agg_load,
+	.take_part = agg_take_part,
 };
 
 static inline char *
@@ -127,6 +134,7 @@ agg_create(CqOperator *operator, const CqPlan * plan)
 							   key->equality_operator,
 							   operator->context);
 	}
+	operator->disjoint = plan->disjoint;
 	operator->aggregates = cq_aggregates_create(plan, operator->context);
 	operator->nkinds = 1 + plan->nsets;
 	operator->kinds = palloc(operator->nkinds * sizeof(CqEntryKind));
@@ -525,4 +533,135 @@ agg_load(CqOperator *operator, CqPane * pane, CqReader *reader)
 	loaded.live = true;
 	loaded.owner = &group->entry;
 	return loaded;
+}
+
+/* ------------------------------------------------------------------------
+ * State in parts
+ * ------------------------------------------------------------------------
+ */
+
+/* Groups first: what a member does concerns its group. */
+static void
+agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part)
+{
+	int pass;
+
+	for (pass = 0; pass < (operator->nkinds> 1 ? 2 : 1); pass++)
+	{
+		cq_groups_iterator iterator;
+		bool members = pass == 1;
+		GroupSlot *slot;
+		CqGroup *from;
+
+		cq_groups_start_iterate(part->groups, &iterator);
+		while ((slot = cq_groups_iterate(part->groups, &iterator)) != NULL)
+			for (from = slot->group; from; from = from->next_same_hash)
+			{
+				MemoryContext old;
+
+				CHECK_FOR_INTERRUPTS();
+				if ((from->kind != 0) != members)
+					continue;
+				old = MemoryContextSwitchTo(operator->scratch);
+				if (members)
+					member_take(operator, pane, other, from);
+				else
+					group_take(operator, pane, other, part, from);
+				MemoryContextSwitchTo(old);
+				MemoryContextReset(operator->scratch);
+				MemoryContextReset(other->scratch);
+			}
+	}
+}
+
+static void
+group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part, CqGroup *from)
+{
+	CqKeyCodec *codec = operator->kinds[0].codec;
+	StringInfoData bytes;
+	CqReader reader;
+	CqGroup *group;
+	bool is_new;
+
+	(void) key_repack(other->kinds[0].codec, group_key(other, from), codec);
+	group = group_find(operator, pane, 0, &is_new);
+	if (!operator->disjoint)
+	{
+		if (is_new)
+			cq_aggregates_init(operator->aggregates, group_states(group), pane->memory);
+		cq_aggregates_combine(operator->aggregates,
+							  group_states(group),
+							  pane->memory,
+							  group_states(from),
+							  part->memory);
+		return;
+	}
+	if (!is_new)
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("events of one group came from several partitions"),
+				errdetail("The stream's option \"partition_key\" says that they do not."),
+				errhint("Drop the view, correct the option and create the view again."));
+	initStringInfo(&bytes);
+	cq_aggregates_put(other->aggregates, group_states(from), part->memory, &bytes);
+	reader.at = bytes.data;
+	reader.end = bytes.data + bytes.len;
+	cq_aggregates_get(operator->aggregates, group_states(group), pane->memory, &reader);
+}
+
+/* What no other part has taken counts now; of a group that is in one part, it has counted. */
+static void
+member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *from)
+{
+	int kind = from->kind;
+	const Datum *values;
+	CqGroup *group;
+	CqGroup *member;
+	uint64 mask = *(uint64 *) group_states(from);
+	uint64 *taken;
+	bool is_new;
+
+	if (operator->disjoint)
+		return;
+	values = key_repack(other->kinds[kind].codec,
+						group_key(other, from),
+						operator->kinds[kind].codec);
+	member = group_find(operator, pane, kind, &is_new);
+	taken = (uint64 *) group_states(member);
+	mask &= ~*taken;
+	if (mask == 0)
+		return;
+	*taken |= mask;
+	(void) key_repack(other->kinds[kind].codec, group_key(other, from), operator->kinds[0].codec);
+	group = group_find(operator, pane, 0, &is_new);
+	Assert(!is_new);
+	cq_aggregates_advance_set(operator->aggregates, kind - 1, mask, group_states(group), values);
+}
+
+/*
+ * Pack a key of another operator, or the columns of it that this codec has.
+ * Returns its values by stage column, in the current memory context.
+ */
+static const Datum *
+key_repack(CqKeyCodec *other, const char *key, CqKeyCodec *codec)
+{
+	int ncolumns = 1;
+	Datum *stored = palloc(sizeof(Datum) * (other->ncolumns + 1));
+	bool *stored_nulls = palloc(sizeof(bool) * (other->ncolumns + 1));
+	Datum *values;
+	bool *nulls;
+	int i;
+
+	for (i = 0; i < other->ncolumns; i++)
+		ncolumns = Max(ncolumns, other->columns[i].source + 1);
+	values = palloc0(sizeof(Datum) * ncolumns);
+	nulls = palloc0(sizeof(bool) * ncolumns);
+	cq_key_unpack(other, key, stored, stored_nulls);
+	for (i = 0; i < other->ncolumns; i++)
+	{
+		values[other->columns[i].source] = stored[i];
+		nulls[other->columns[i].source] = stored_nulls[i];
+	}
+	cq_key_pack(codec, values, nulls);
+	return values;
 }

@@ -40,6 +40,9 @@ static void classify_emit(const CqPath *path, int emit, bool windowed, CqPlan *p
 static void classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan);
 static char *why_not_incremental(const Query *level, bool sliced);
 static bool can_be_sliced(const Query *level);
+static bool groups_are_disjoint(const CqPath *path, const List *clauses);
+static char *why_not_combined(const Query *level);
+static void refuse_divided(const CqPath *path, const CqPlan *plan) CQ_NORETURN;
 static void refuse_raw(const CqPath *path) CQ_NORETURN;
 static void check_local(const CqPath *path, const CqPlan *plan, bool distinct_is_split);
 static void check_grouping_sets(const CqPath *path, const CqPlan *plan, int level);
@@ -79,13 +82,21 @@ cq_classify(const CqPath *path, int emit, CqPlan *plan, List **clauses)
 	windowed = window_find(path, plan, grouped ? *clauses : raw_clauses(level));
 	if (!grouped && !windowed)
 		refuse_raw(path);
+	plan->disjoint = plan->divided && groups_are_disjoint(path, *clauses);
 	classify_shape(path, grouped, windowed, plan);
+	if (plan->window.kind == CQ_WINDOW_HOP && plan->divided)
+		cq_refuse(path->view_name,
+				  "several workers with hopping windows",
+				  "Slices of windows are not put together from several workers yet.",
+				  "Leave the option \"workers\" out.");
 	if (plan->window.kind == CQ_WINDOW_HOP)
 	{
 		cq_hop_check_step(path);
 		plan->sliced = plan->shape == CQ_SHAPE_ROWS || can_be_sliced(level);
 	}
 	classify_emit(path, emit, windowed, plan);
+	if (plan->divided && !windowed && !plan->disjoint)
+		refuse_divided(path, plan);
 	cq_refuse_limit(path, windowed ? 0 : path->split + 1);
 	if (windowed)
 		check_local(path, plan, distinct);
@@ -188,8 +199,36 @@ classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan)
 				"pipeline.tumble(event_time, '1 hour'), or use another aggregate.");
 		plan->rows_why = why;
 	}
+	else if (windowed && plan->divided && !plan->disjoint &&
+			 (why = why_not_combined(level)) != NULL)
+		plan->rows_why = why;
 	else
 		plan->shape = CQ_SHAPE_AGGREGATE;
+}
+
+/*
+ * Are all events of a group in one partition?  They are if the columns that
+ * decide about an event's partition are among the group's keys.
+ */
+static bool
+groups_are_disjoint(const CqPath *path, const List *clauses)
+{
+	Query *level = path->levels[path->split].query;
+	List *columns = NIL;
+	ListCell *lc;
+
+	foreach (lc, clauses)
+		columns = lappend_int(columns,
+							  cq_stream_column(path,
+											   path->split,
+											   get_sortgroupclause_expr(lfirst(lc),
+																		level->targetList)));
+	foreach (lc, path->definition->partition_key)
+	{
+		if (!list_member_int(columns, lfirst_int(lc)))
+			return false;
+	}
+	return path->definition->partition_key != NIL;
 }
 
 /*
@@ -223,14 +262,37 @@ why_not_incremental(const Query *level, bool sliced)
 static bool
 can_be_sliced(const Query *level)
 {
+	return why_not_combined(level) == NULL;
+}
+
+/* The first aggregate whose states cannot be put together: it has no combine function. */
+static char *
+why_not_combined(const Query *level)
+{
 	ListCell *lc;
 
 	foreach (lc, cq_split_collect_aggregates(level))
 	{
-		if (!cq_aggregate_is_combinable(lfirst_node(Aggref, lc)))
-			return false;
+		Aggref *aggref = lfirst_node(Aggref, lc);
+
+		if (!cq_aggregate_is_combinable(aggref))
+			return psprintf("aggregate %s() over several workers",
+							get_func_name(aggref->aggfnoid));
 	}
-	return true;
+	return NULL;
+}
+
+static void
+refuse_divided(const CqPath *path, const CqPlan *plan)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("continuous view \"%s\" cannot have several workers", path->view_name),
+			errdetail("It has no window, and the events of a group may be in several partitions: "
+					  "two workers would keep the same row."),
+			errhint("If all events with the same values of some GROUP BY columns are in one "
+					"partition, say so in the option \"partition_key\" of stream \"%s\".",
+					path->definition->name));
 }
 
 static void

@@ -121,6 +121,11 @@ explain_operator(StringInfo text, const CqPlan *plan)
 		appendStringInfo(text, "  Reason: %s cannot be kept incrementally\n", plan->rows_why);
 	if (plan->window.kind == CQ_WINDOW_HOP)
 		explain_slices(text, plan);
+	if (plan->divided)
+		appendStringInfo(text,
+						 "  Workers: each keeps those of its partitions; %s\n",
+						 plan->disjoint ? "no group is in two of them"
+										: "they are put together when a window closes");
 	if (plan->top != NULL)
 		explain_top(text, plan);
 	for (i = 0; i < plan->nkeys && plan->shape == CQ_SHAPE_AGGREGATE; i++)

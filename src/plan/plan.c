@@ -44,7 +44,7 @@ static void notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped);
 static bool placeholder_walker(Node *node, Oid *result_table);
 
 CqPlan *
-cq_plan_query(const Query *query, int emit, const char *view_name)
+cq_plan_query(const Query *query, int emit, bool divided, const char *view_name)
 {
 	CqPlan *plan = palloc0(sizeof(CqPlan));
 	List *views;
@@ -59,6 +59,7 @@ cq_plan_query(const Query *query, int emit, const char *view_name)
 	plan->stream = path->stream;
 	plan->result_desc = ExecCleanTypeFromTL(tree->targetList);
 
+	plan->divided = divided;
 	cq_classify(path, emit, plan, &clauses);
 	sort_dropped = split(path, plan, clauses);
 	if (plan->window.kind == CQ_WINDOW_HOP)

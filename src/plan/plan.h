@@ -136,6 +136,14 @@ typedef struct CqPlan
 	bool stage_has_joins; /* reads relations besides the stream */
 
 	/*
+	 * Several workers keep parts of the state, which are put together when a
+	 * window closes.  disjoint: no group is in two parts, as far as the stream's
+	 * option "partition_key" is true; otherwise groups are combined.
+	 */
+	bool divided;
+	bool disjoint;
+
+	/*
 	 * AGGREGATE: what rows are grouped by.  ROWS: what says which window a row
 	 * is given out for, if it is in several; never a value.
 	 */
@@ -177,10 +185,11 @@ typedef struct CqPlan
  * Work out how to carry out a query (parsed and analysed, not rewritten: as
  * stored in a view's rule).  Ordinary views in it are expanded first, streams
  * in views included.  Error with a hint when it cannot be kept continuously.
- * emit: what the user asked for, or -1.  The result is allocated in the current
+ * emit: what the user asked for, or -1.  divided: several workers keep the view,
+ * each what comes from some of the partitions.  The result is allocated in the current
  * memory context; query is not changed.
  */
-extern CqPlan *cq_plan_query(const Query *query, int emit, const char *view_name);
+extern CqPlan *cq_plan_query(const Query *query, int emit, bool divided, const char *view_name);
 
 /* The query of a stored (hidden) view relation, as a copy fit for cq_plan_query(). */
 extern Query *cq_plan_stored_query(Oid query_view);

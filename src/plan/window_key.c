@@ -244,6 +244,21 @@ place_resolve(CqPlace *place)
 	}
 }
 
+AttrNumber
+cq_stream_column(const CqPath *path, int level, Node *expr)
+{
+	CqPlace place = {path, level, expr};
+	Var *var;
+
+	place_resolve(&place);
+	if (!IsA(place.expr, Var) || place.level != path->nlevels - 1)
+		return 0;
+	var = (Var *) place.expr;
+	if (var->varlevelsup != 0 || var->varno != path->levels[place.level].rti || var->varattno <= 0)
+		return 0;
+	return var->varattno;
+}
+
 static bool
 recognise_function(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window, CqKeyRole *role)
 {
@@ -374,15 +389,9 @@ recognise_trunc(CqPlace *place, FuncExpr *call, CqWindow *window)
 static bool
 is_event_time(CqPlace *place, Node *arg)
 {
-	CqPlace time = {place->path, place->level, arg};
-	Var *var;
+	AttrNumber column = cq_stream_column(place->path, place->level, arg);
 
-	place_resolve(&time);
-	if (!IsA(time.expr, Var) || time.level != place->path->nlevels - 1)
-		return false;
-	var = (Var *) time.expr;
-	return var->varlevelsup == 0 && var->varno == place->path->levels[time.level].rti &&
-		   var->varattno > 0 && var->varattno == place->path->definition->event_time;
+	return column > 0 && column == place->path->definition->event_time;
 }
 
 static void

@@ -31,3 +31,6 @@ extern char *cq_window_describe_slices(const CqWindow *window);
 
 /* Name of a function of schema pipeline that makes windows or window time; NULL if it is none. */
 extern const char *cq_window_function_name(Oid function);
+
+/* The column of the stream that an expression of a level is, as it is; 0 if it is computed. */
+extern AttrNumber cq_stream_column(const CqPath *path, int level, Node *expr);

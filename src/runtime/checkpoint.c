@@ -35,6 +35,7 @@
 #include "clock.h"
 #include "errors.h"
 #include "runtime/run.h"
+#include "runtime/shard.h"
 #include "settings.h"
 #include "source/kafka/kafka.h"
 
@@ -109,6 +110,8 @@ cq_checkpoint_due(const CqRun *run)
 	{
 		const CqViewRun *view = lfirst(lc);
 
+		if (view->shard)
+			return cq_shard_due(run, view);
 		if (cq_view_run_watermark(run, view) > view->checkpoint.closed_to ||
 			view->checkpoint.seq == 0 || view->checkpoint.npartitions != run->source->npartitions)
 			return true;
@@ -185,7 +188,7 @@ views_open(CqRun *run)
 	{
 		CqViewRun *view = lfirst(lc);
 
-		if (!cq_task_load(view->id, &view->task))
+		if (!cq_task_load(view->view.id, &view->task))
 			ereport(ERROR,
 					errcode(ERRCODE_UNDEFINED_OBJECT),
 					errmsg("continuous view number %lld is gone", (long long) view->id));
@@ -301,7 +304,7 @@ clocks_apply(CqRun *run)
 	{
 		CqViewRun *view = lfirst(lc);
 
-		if (view->clock_to <= cq_view_run_watermark(run, view))
+		if (view->shard || view->clock_to <= cq_view_run_watermark(run, view))
 			continue;
 		view->watermark = view->clock_to;
 		moved = true;
@@ -319,6 +322,9 @@ advances_apply(CqRun *run)
 	{
 		CqViewRun *view = lfirst(lc);
 
+		/* workers of one view must agree first */
+		if (view->shard)
+			continue;
 		any = any || view->task.has_advance;
 		advance_apply(run, view);
 	}

@@ -164,7 +164,7 @@ cq_dead_letters_write(CqRun *run, CqViewRun *view)
 		Datum values[DEAD_LETTER_COLUMNS];
 		bool nulls[DEAD_LETTER_COLUMNS] = {false};
 
-		values[0] = Int64GetDatum(view->id);
+		values[0] = Int64GetDatum(view->view.id);
 		values[1] = ObjectIdGetDatum(run->stream->relid);
 		values[2] = Int32GetDatum(letter->partition);
 		values[3] = Int64GetDatum(letter->offset);

@@ -16,7 +16,7 @@ typedef struct Consumer
 	CqViewRun *view;
 } Consumer;
 
-static void watermarks_raise(CqRun *run, const CqViewRun *view);
+static void watermarks_set(CqRun *run, const CqViewRun *view);
 static void row_consume(void *arg, int ordinal, TupleTableSlot *row);
 static CqOutcome row_fold(CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row,
 						  CqMissed *missed);
@@ -40,7 +40,7 @@ cq_evaluate(CqRun *run, CqViewRun *view)
 		return;
 	view->last_late_ordinal = -1;
 	view->last_untimed_ordinal = -1;
-	watermarks_raise(run, view);
+	watermarks_set(run, view);
 	saved = cq_run_as_owner(run);
 	if (view->stage == NULL && !run->care->careful)
 		view->stage = cq_stage_begin(view->stage_prepared);
@@ -64,13 +64,22 @@ cq_evaluate(CqRun *run, CqViewRun *view)
  * Intake gave events the stream's watermark before them, which never falls; for
  * a view that is ahead of the stream its own counts until the stream is there.
  * The views that come after this one are at least as far ahead.
+ *
+ * Where a view has several workers an event is late for what this one has frozen,
+ * and for nothing else: there is no other view in the task.
  */
 static void
-watermarks_raise(CqRun *run, const CqViewRun *view)
+watermarks_set(CqRun *run, const CqViewRun *view)
 {
 	CqBatch *batch = &run->batch;
 	int i;
 
+	if (view->shard)
+	{
+		for (i = 0; i < batch->nevents; i++)
+			batch->events[i].watermark = view->checkpoint.frozen_to;
+		return;
+	}
 	for (i = 0; i < batch->nevents && batch->events[i].watermark < view->watermark; i++)
 		batch->events[i].watermark = view->watermark;
 }

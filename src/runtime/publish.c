@@ -81,6 +81,7 @@ hold(int index)
 	slot->company = 0;
 	slot->settled = true;
 	slot->joining = slot->stands_for = slot->handed_to = 0;
+	memset(&slot->report, 0, sizeof(slot->report));
 	slot->started_at = GetCurrentTimestamp();
 	slot->wait_done = slot->wait_requested;
 }

@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "catalog/shards.h"
 #include "clock.h"
 #include "errors.h"
 #include "monitor/wait_event.h"
@@ -217,6 +218,7 @@ views_stop(List *views, const ErrorData *error)
 	uint64 *changes = palloc(sizeof(uint64) * n);
 	char *reason = reason_of(error);
 	ListCell *lc;
+	ListCell *lp;
 	int i = 0;
 
 	foreach (lc, views)
@@ -231,11 +233,16 @@ views_stop(List *views, const ErrorData *error)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	foreach (lc, views)
 	{
-		int64 id = *(int64 *) lfirst(lc);
+		int64 id = cq_shard_view(*(int64 *) lfirst(lc));
 		CqTask task;
 
-		if (cq_task_load(id, &task))
-			cq_task_set_state(id, CQ_TASK_STOPPED, reason);
+		if (!cq_task_load(id, &task))
+			continue;
+		cq_task_set_state(id, CQ_TASK_STOPPED, reason);
+		/* its other workers stop, too */
+		foreach (lp, cq_view_positions(id))
+			if (*(int64 *) lfirst(lp) != *(int64 *) lfirst(lc))
+				cq_slots_at_commit(CQ_SLOT_DISABLE, *(int64 *) lfirst(lp));
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();

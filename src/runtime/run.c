@@ -21,6 +21,7 @@
 
 #include "runtime/publish.h"
 #include "runtime/run.h"
+#include "runtime/shard.h"
 #include "source/kafka/kafka.h"
 
 static void views_load(CqRun *run);
@@ -30,7 +31,7 @@ static void count_from(CqViewRun *view, int64 next_offset);
 static void views_take_along(CqRun *run);
 static bool run_has(const CqRun *run, int64 id);
 static void views_prepare(CqRun *run);
-static void run_load_stream(CqRun *run, const CqView *view, MemoryContext source_context);
+static void run_load_stream(CqRun *run, const CqViewRun *run_view, MemoryContext source_context);
 static int relation_natts(Oid relid);
 static void settings_apply(List *settings);
 static void run_open_source(CqRun *run, const CqViewRun *view, MemoryContext source_context);
@@ -73,7 +74,7 @@ cq_run_build(CqRun *run, bool take_along, MemoryContext source_context)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(run->context);
 	saved = cq_run_as_owner(run);
-	run_load_stream(run, &first->view, source_context);
+	run_load_stream(run, first, source_context);
 	views_prepare(run);
 	cq_run_gather_columns(run);
 	cq_run_as_system(saved);
@@ -297,8 +298,9 @@ cq_run_company(const CqRun *run)
 
 /* The definition of the stream lives as long as the source that was opened by it. */
 static void
-run_load_stream(CqRun *run, const CqView *view, MemoryContext source_context)
+run_load_stream(CqRun *run, const CqViewRun *run_view, MemoryContext source_context)
 {
+	const CqView *view = &run_view->view;
 	MemoryContext old;
 	CqStream *stream;
 
@@ -313,6 +315,12 @@ run_load_stream(CqRun *run, const CqView *view, MemoryContext source_context)
 	{
 		stream->start = view->options.start;
 		stream->start_time = view->options.start_time;
+	}
+	if (run_view->shard)
+	{
+		stream->shard = run_view->shard->number;
+		stream->shards = run_view->shard->workers;
+		stream->begun = cq_shard_has_begun(run_view);
 	}
 	run->stream = stream;
 	MemoryContextSwitchTo(old);

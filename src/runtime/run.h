@@ -73,12 +73,15 @@ typedef struct CqWishes
 	uint64 wait_done;
 } CqWishes;
 
-/* One view of a task. */
+/* One view of a task; one shard of it if the view has several workers. */
+typedef struct CqShard CqShard;
+
 typedef struct CqViewRun
 {
 	MemoryContext context;		/* of all this; below the run's */
 	MemoryContext plan_context; /* of plan, stage, close; replaced when stale */
-	int64 id;
+	int64 id;		/* of the position: the view's, or a shard's */
+	CqShard *shard; /* NULL: the view has one worker; see shard.h */
 	char name[NAMEDATALEN];
 	Oid owner;
 	CqView view;
@@ -264,6 +267,9 @@ extern void cq_evaluate(CqRun *run, CqViewRun *view);
 extern bool cq_view_run_lock(CqViewRun *view);
 extern void cq_view_run_open(CqRun *run, CqViewRun *view);
 extern bool cq_view_run_close_windows(CqRun *run, CqViewRun *view);
+
+/* Write the rows of those that end by then, however they came to be complete; were there any? */
+extern bool cq_view_run_emit(CqRun *run, CqViewRun *view, TimestampTz watermark);
 extern void cq_view_run_save(CqRun *run, CqViewRun *view);
 extern void cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us);
 extern void cq_view_run_close(CqRun *run, CqViewRun *view);

@@ -16,6 +16,7 @@
 #include "utils/tuplestore.h"
 
 #include "runtime/run.h"
+#include "runtime/shard.h"
 
 static bool relation_lock(Oid relid, LOCKMODE mode, Relation *rel);
 static void close_receive(void *arg, TupleTableSlot *row);
@@ -66,11 +67,19 @@ cq_view_run_open(CqRun *run, CqViewRun *view)
 bool
 cq_view_run_close_windows(CqRun *run, CqViewRun *view)
 {
-	CqIdentity saved;
-
+	if (view->shard)
+		return cq_shard_step(run, view);
 	if (view->op == NULL || view->plan->window.kind == CQ_WINDOW_NONE)
 		return false;
-	cq_view_run_freeze(run, view, cq_view_run_watermark(run, view));
+	return cq_view_run_emit(run, view, cq_view_run_watermark(run, view));
+}
+
+bool
+cq_view_run_emit(CqRun *run, CqViewRun *view, TimestampTz watermark)
+{
+	CqIdentity saved;
+
+	cq_view_run_freeze(run, view, watermark);
 	if (view->closed_rows == NULL)
 		return false;
 	saved = cq_run_as_owner(run);
@@ -165,15 +174,20 @@ cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us)
 {
 	CqCheckpoint *cp = &view->checkpoint;
 
-	view->watermark = cq_view_run_watermark(run, view);
-	cp->closed_to = view->watermark;
+	if (view->shard)
+		view->watermark = cp->frozen_to;
+	else
+	{
+		view->watermark = cq_view_run_watermark(run, view);
+		cp->closed_to = view->watermark;
+	}
 	cp->out_of_orderness_us = run->stream->out_of_orderness_us;
 	cp->npartitions = run->source->npartitions;
 	cp->partitions = positions_of(run, view);
 	cp->counters.lost += lost;
 	cp->counters.checkpoint_us += took_us;
 	if (view->task.accept_loss && run->batches > 0)
-		cq_task_set_accept_loss(view->id, false);
+		cq_task_set_accept_loss(view->view.id, false);
 	cq_checkpoint_write(cp);
 	cp->partitions = NULL;
 }

@@ -23,7 +23,9 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "catalog/shards.h"
 #include "runtime/run.h"
+#include "runtime/shard.h"
 #include "settings.h"
 
 static bool load_catalog(CqViewRun *view);
@@ -64,8 +66,14 @@ load_catalog(CqViewRun *view)
 {
 	char *name;
 
-	if (!cq_extension_exists() || !cq_view_load(view->id, &view->view) ||
-		!cq_task_load(view->id, &view->task) || !cq_checkpoint_load(view->id, &view->checkpoint))
+	if (!cq_extension_exists() || !cq_view_load(cq_shard_view(view->id), &view->view) ||
+		!cq_task_load(view->view.id, &view->task) ||
+		!cq_checkpoint_load(view->id, &view->checkpoint))
+		return false;
+	view->shard = cq_shard_load(view);
+	if (view->shard && OidIsValid(view->shard->chunks))
+		view->view.chunks = view->shard->chunks;
+	if (view->shard && view->shard->number == CQ_SHARD_RETIRED)
 		return false;
 	/* the slot may say otherwise for a moment: a probe read the row before it was changed */
 	if (view->task.state != CQ_TASK_RUNNING || !cq_task_is_ours(&view->task))
@@ -98,7 +106,7 @@ company_of(const CqViewRun *view)
 	StringInfoData text;
 	ListCell *lc;
 
-	if (!cq_share_tasks)
+	if (!cq_share_tasks || view->shard)
 		return NULL;
 	initStringInfo(&text);
 	appendStringInfo(&text,
@@ -198,6 +206,7 @@ make_plan(CqViewRun *view, MemoryContext context)
 
 	view->plan = cq_plan_query(cq_plan_stored_query(view->view.query),
 							   view->view.options.emit,
+							   view->shard != NULL,
 							   get_rel_name(view->view.view));
 	view->stage_prepared = cq_stage_prepare(view->plan, view->plan_context);
 	view->close_prepared = NULL;
@@ -230,9 +239,17 @@ create_operator(CqViewRun *view)
 {
 	Relation chunks;
 
-	if (view->plan->shape == CQ_SHAPE_APPEND)
-		return;
-	chunks = table_open(view->view.chunks, AccessShareLock);
-	view->op = cq_operator_create(view->plan, chunks, 0, view->checkpoint.closed_to, view->context);
-	table_close(chunks, AccessShareLock);
+	if (view->plan->shape != CQ_SHAPE_APPEND)
+	{
+		/* a shard may still have windows that were closed by another one */
+		chunks = table_open(view->view.chunks, AccessShareLock);
+		view->op = cq_operator_create(view->plan,
+									  chunks,
+									  0,
+									  view->shard ? DT_NOBEGIN : view->checkpoint.closed_to,
+									  view->context);
+		table_close(chunks, AccessShareLock);
+	}
+	if (view->shard)
+		cq_shard_prepare_operator(view);
 }

@@ -37,6 +37,7 @@
 #include "monitor/wait_event.h"
 #include "runtime/publish.h"
 #include "runtime/run.h"
+#include "runtime/shard.h"
 #include "runtime/vacuum.h"
 #include "runtime/worker_state.h"
 #include "settings.h"
@@ -63,6 +64,7 @@ static bool view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms
 static bool checkpoint_wanted(CqWorker *worker, long *wait_ms);
 static bool checkpoint_step(CqWorker *worker, long *wait_ms);
 static bool accepts_loss(const CqRun *run);
+static void shard_tell(CqWorker *worker);
 static void wait_check(CqWorker *worker);
 static bool anybody_waits(const CqRun *run);
 static void worker_wait(CqWorker *worker, long wait_ms);
@@ -191,12 +193,23 @@ worker_step(CqWorker *worker)
 	if (cq_worker_meet(worker, &wait_ms) && checkpoint_wanted(worker, &wait_ms) &&
 		!checkpoint_step(worker, &wait_ms))
 		return false;
+	shard_tell(worker);
 	wait_check(worker);
 	trim_when_due(worker);
 	vacuum_when_due(worker);
 	if (wait_ms > 0)
 		worker_wait(worker, wait_ms);
 	return true;
+}
+
+/* A view with several workers has no company. */
+static void
+shard_tell(CqWorker *worker)
+{
+	CqViewRun *view = linitial(worker->run->views);
+
+	if (view->shard)
+		cq_shard_tell(worker->run, view);
 }
 
 /* Called with everything that was taken in committed. */
@@ -210,7 +223,8 @@ wait_check(CqWorker *worker)
 		CqViewRun *view = lfirst(lc);
 
 		if (view->wait_ticket == 0 ||
-			!worker->source->ops->reached(worker->source, view->source_ticket))
+			!worker->source->ops->reached(worker->source, view->source_ticket) ||
+			(view->shard && !cq_shard_settled(worker->run, view)))
 			continue;
 		cq_publish_wait_done(view->id, view->wait_ticket);
 		view->wait_ticket = 0;
@@ -278,7 +292,9 @@ idle_close_due(CqWorker *worker, long *wait_ms)
 		CqViewRun *view = lfirst(lc);
 
 		view->clock_to = DT_NOBEGIN;
-		if (all_idle && view->op && view->plan->window.kind != CQ_WINDOW_NONE)
+		if (view->shard)
+			due = cq_shard_clock_due(run, view, wait_ms) || due;
+		else if (all_idle && view->op && view->plan->window.kind != CQ_WINDOW_NONE)
 			due = view_idle_close_due(run, view, wait_ms) || due;
 	}
 	return due;

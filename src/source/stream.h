@@ -97,6 +97,9 @@ typedef struct CqStream
 	/* Kafka */
 	char *topic;
 	List *partition_ids; /* integer list; NIL = all */
+	int shard;			 /* of a view with several workers: partitions with id % shards = shard */
+	int shards;			 /* 0 = all */
+	bool begun;			 /* likewise: what is found from now on are new partitions */
 	CqStart start;
 	TimestampTz start_time;
 

@@ -120,6 +120,8 @@ typedef struct ChunkRow
 
 static void check_table(Relation relation);
 static ChunkRow *collect_rows(Relation relation, Snapshot snapshot, int64 *nrows);
+static int64 choose_rows(ChunkRow *rows, int64 nrows, bool (*wanted)(void *arg, int64 pane),
+						 void *arg);
 static int compare_rows(const void *a, const void *b);
 static void load_chunk(CqChunkLog *log, Relation relation, const ChunkRow *rows, int nparts,
 					   CqChunkReader read, void *arg, MemoryContext scratch);
@@ -151,8 +153,9 @@ cq_chunklog_create(uint64 identity, MemoryContext context)
 }
 
 void
-cq_chunklog_load(CqChunkLog *log, Relation relation, bool newest_first, CqChunkReader read,
-				 void *arg, MemoryContext scratch)
+cq_chunklog_load(CqChunkLog *log, Relation relation, bool newest_first,
+				 bool (*wanted)(void *arg, int64 pane), CqChunkReader read, void *arg,
+				 MemoryContext scratch)
 {
 	ChunkRow *rows;
 	int64 nrows;
@@ -165,6 +168,8 @@ cq_chunklog_load(CqChunkLog *log, Relation relation, bool newest_first, CqChunkR
 	rows = collect_rows(relation, GetActiveSnapshot(), &nrows);
 	if (nrows > 0)
 		log->next_seq = rows[nrows - 1].seq + 1;
+	if (wanted)
+		nrows = choose_rows(rows, nrows, wanted, arg);
 
 	if (newest_first)
 		for (to = nrows; to > 0; to = from)
@@ -242,6 +247,19 @@ collect_rows(Relation relation, Snapshot snapshot, int64 *nrows)
 	if (!sorted)
 		qsort(rows, *nrows, sizeof(ChunkRow), compare_rows);
 	return rows;
+}
+
+/* Chunks are chosen as a whole: the rows of one are of one pane. */
+static int64
+choose_rows(ChunkRow *rows, int64 nrows, bool (*wanted)(void *arg, int64 pane), void *arg)
+{
+	int64 kept = 0;
+	int64 i;
+
+	for (i = 0; i < nrows; i++)
+		if (wanted(arg, rows[i].pane))
+			rows[kept++] = rows[i];
+	return kept;
 }
 
 static int

@@ -43,9 +43,12 @@ typedef CqLoaded (*CqChunkReader)(void *arg, int64 pane, CqReader *entry);
 /*
  * Read all entries under the active snapshot, oldest or newest chunks first;
  * within a chunk always in the order of writing.  scratch is reset often.
+ * wanted: which panes; NULL = all.  Of the others the log knows nothing then, so
+ * it must not be used to save entries of those.
  */
 extern void cq_chunklog_load(CqChunkLog *log, Relation relation, bool newest_first,
-							 CqChunkReader read, void *arg, MemoryContext scratch);
+							 bool (*wanted)(void *arg, int64 pane), CqChunkReader read, void *arg,
+							 MemoryContext scratch);
 
 /* A save: begin; append the panes' entries, pane by pane, a flush after each; end. */
 extern void cq_chunklog_begin(CqChunkLog *log, Relation relation);

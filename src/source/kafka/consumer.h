@@ -106,6 +106,8 @@ typedef struct CqKafkaSource
 	int64 start_ms; /* CQ_START_TIMESTAMP, in Kafka's time */
 	int nwanted;	/* option "partitions"; 0 = all */
 	int32 *wanted;
+	int shard; /* of the partitions those with id % shards = shard; shards = 0: all */
+	int shards;
 	CqKafkaSettings *settings;
 	int refresh_ms;
 
@@ -196,6 +198,9 @@ extern void cq_kafka_check_reference(CqKafkaSource *src, int partition);
 /* maintain.c: everything that is known by asking */
 extern bool cq_kafka_maintain(CqSource *source);
 extern bool cq_kafka_unreachable(CqSource *source);
+
+/* Are all partitions known that there are to read? */
+extern bool cq_kafka_knows_partitions(const CqKafkaSource *src);
 
 /* Index into CqSource.partitions by Kafka's number; -1 if there is none. */
 extern int cq_kafka_find_partition(const CqKafkaSource *src, int32 id);

@@ -16,6 +16,12 @@
  */
 extern int64 cq_kafka_source_accept_loss(CqSource *source);
 
+/*
+ * Are all partitions known that there are to read?  What is found later is new.
+ * There may be none, for a shard of a stream with few partitions.
+ */
+extern bool cq_kafka_source_begun(CqSource *source);
+
 /* How many offsets were given up since the source was opened. */
 extern int64 cq_kafka_source_lost(CqSource *source);
 

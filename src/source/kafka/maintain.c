@@ -526,6 +526,9 @@ ask_questions(CqKafkaSource *src)
 
 	n = collect_newcomers(src, ids);
 	newcomers = n > 0;
+	/* those that a shard without any finds from now on are new */
+	if (src->shards > 0 && !newcomers && src->topic_partitions >= 0)
+		src->first_start = false;
 	if (newcomers && src->newcomers_ticket == 0)
 		src->newcomers_ticket =
 			ask_logs(src, ids, n, by_time ? src->start_ms : CQ_KAFKA_NO_TIME, delay_ms);
@@ -561,6 +564,12 @@ collect_newcomers(const CqKafkaSource *src, int32 *ids)
 		if (cq_kafka_wants(src, id) && cq_kafka_find_partition(src, id) < 0)
 			ids[n++] = id;
 	return n;
+}
+
+bool
+cq_kafka_knows_partitions(const CqKafkaSource *src)
+{
+	return src->topic_partitions >= 0 && !src->first_start;
 }
 
 static uint64

@@ -44,6 +44,14 @@ cq_kafka_ask_marks(CqKafkaSource *src, int32 *ids, bool newcomers)
 			continue;
 		n = cq_kafka_collect_ids(src, CQ_KAFKA_READING, ids);
 		n += cq_kafka_collect_ids(src, CQ_KAFKA_UNVERIFIED, ids + n);
+		if (n == 0)
+		{
+			/* a shard without partitions */
+			mark->asked = mark->answered = true;
+			mark->ids = MemoryContextAlloc(src->base.context, sizeof(int32));
+			mark->ends = MemoryContextAlloc(src->base.context, sizeof(int64));
+			continue;
+		}
 		mark->question = cq_kafka_control_ask_logs(cq_kafka_client_control(src->client),
 												   src->next_ticket + 1,
 												   ids,

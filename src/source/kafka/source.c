@@ -101,7 +101,7 @@ remember_positions(CqKafkaSource *src, const CqPartition *partitions, int nparti
 	int i;
 
 	src->topic_partitions = -1;
-	src->first_start = npartitions == 0;
+	src->first_start = src->first_start && npartitions == 0;
 	src->read_before = npartitions > 0;
 	src->first_mark = cq_kafka_clock_us();
 	src->next_mark = src->first_mark;
@@ -124,6 +124,9 @@ remember_stream(CqKafkaSource *src, const CqStream *stream)
 									 sizeof(int32) * (list_length(stream->partition_ids) + 1));
 	foreach (lc, stream->partition_ids)
 		src->wanted[src->nwanted++] = lfirst_int(lc);
+	src->shard = stream->shard;
+	src->shards = stream->shards;
+	src->first_start = !stream->begun;
 }
 
 /* Kafka counts milliseconds since 1970; rounded up, since the start is "not before". */
@@ -145,6 +148,8 @@ cq_kafka_wants(const CqKafkaSource *src, int32 id)
 {
 	int i;
 
+	if (src->shards > 0 && id % src->shards != src->shard)
+		return false;
 	for (i = 0; i < src->nwanted; i++)
 		if (src->wanted[i] == id)
 			return true;
@@ -288,6 +293,12 @@ release_all(void)
 {
 	while (!dlist_is_empty(&open_sources))
 		release(dlist_head_element(CqKafkaSource, node, &open_sources));
+}
+
+bool
+cq_kafka_source_begun(CqSource *source)
+{
+	return cq_kafka_knows_partitions((CqKafkaSource *) source);
 }
 
 int64

@@ -1,0 +1,26 @@
+/*
+ * shards.h
+ *	  Giving a view several workers, and another number of them.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "catalog/catalog.h"
+#include "monitor/slots.h"
+#include "plan/plan.h"
+
+/* Error, with a hint, if a view with this plan cannot have so many workers. */
+extern void cq_shards_check(const CqPlan *plan, int workers, const char *view_name);
+
+/* Make all shards of a new view but the first. */
+extern void cq_shards_create(const CqView *view, int workers);
+
+/*
+ * Have a view read by another number of workers.  Those that run lose their
+ * positions; what takes effect at commit is queued.
+ */
+extern void cq_shards_alter(const CqView *view, int workers);
+
+/* cq_slots_at_commit() for all positions of a view. */
+extern void cq_shards_at_commit(CqSlotAction action, int64 view);

@@ -1,0 +1,82 @@
+/*
+ * combine.c
+ *	  State in parts: several operators of one plan, each with a chunk table of
+ *	  its own, keep what together is the state of the view's windows.
+ *
+ * A part is first frozen: it takes no more rows of the windows that end up to
+ * some time, and keeps what it has of them.  When that has been saved by all,
+ * one of them takes in what the others' tables hold of these windows and closes
+ * them.  Then the others forget theirs.
+ *
+ * The tables are read as they are: a chunk table is all that there is to know
+ * about a part (O2), so nothing has to be written to hand a window over.
+ */
+#include "postgres.h"
+
+#include "operator/shape.h"
+
+void
+cq_operator_freeze(CqOperator *operator, TimestampTz to)
+{
+	operator->closed_to = Max(operator->closed_to, to);
+}
+
+void
+cq_operator_forget(CqOperator *operator, TimestampTz to)
+{
+	int n = 0;
+
+	if (operator->window.kind == CQ_WINDOW_NONE)
+		return;
+	while (n < operator->npanes && operator->panes[n]->end <= to)
+		n++;
+	cq_panes_drop(operator, n);
+	cq_operator_freeze(operator, to);
+}
+
+void
+cq_operator_take_in(CqOperator *operator, const CqPlan *plan, Relation chunks, TimestampTz after,
+					TimestampTz upto, bool retired)
+{
+	CqOperator *other = cq_operator_load(plan,
+										 chunks,
+										 0,
+										 DT_NOBEGIN,
+										 retired ? DT_NOBEGIN : after,
+										 upto,
+										 CurrentMemoryContext);
+	int encoding = cq_client_encoding_pin();
+
+	PG_TRY();
+	{
+		int i;
+
+		for (i = 0; i < other->npanes; i++)
+		{
+			CqPane *part = other->panes[i];
+
+			if (part->end > after)
+				operator->ops->take_part(operator,
+									   cq_pane_at(operator, part->start, part->end),
+									   other,
+									   part);
+		}
+	}
+	PG_FINALLY();
+	{
+		cq_client_encoding_restore(encoding);
+	}
+	PG_END_TRY();
+	if (retired && other->npanes > 0)
+	{
+		cq_operator_forget(other, upto);
+		cq_operator_save(other, chunks);
+	}
+	cq_operator_destroy(other);
+}
+
+void
+cq_operator_number_from(CqOperator *operator, int64 gid)
+{
+	operator->next_gid = Max(operator->next_gid, gid);
+}

@@ -1,0 +1,507 @@
+/*
+ * shard.c
+ *	  How the workers of one view close its windows.
+ *
+ * Each worker, or shard, reads some of the stream's partitions, keeps its own
+ * part of each window's groups in its own chunk table, and commits on its own.
+ * A window can close when the watermark of all of them has passed its end.  That
+ * takes three kinds of commits, each of which can be lost and done again:
+ *
+ *	1. The first shard, when what all have told allows it, announces a time: its
+ *		row's frozen_to.  From then on it takes no more events for windows that
+ *		end up to there.
+ *	2. Each other one, when it sees that, does the same: it writes what it has of
+ *		these windows to its chunk table and the time to its own row.  After that
+ *		the part does not change any more.
+ *	3. When all have, the first one reads these windows from the others' chunk
+ *		tables, adds them to its own, runs the close query, writes the rows and
+ *		sets its row's closed_to, which is the view's watermark.
+ * The others see that and delete their parts of the windows with what they commit
+ * next.  Nothing is copied to be handed over.
+ *
+ * Who may go on is told through shared memory: what all have committed, and
+ * whether their partitions are idle.  It is a hint, as a process may be gone by
+ * the time it is read; what must be so for a step to be right is read from the
+ * rows, inside the transaction.
+ *
+ * Invariants
+ *	H1. closed_to <= frozen_to of the first shard's row; the others' frozen_to are
+ *		never higher than that.
+ *	H2. A shard judges lateness by its own frozen_to and by nothing else: an event
+ *		is in its part of a window if and only if it came before that was frozen.
+ *		So all events that a committed position is behind are in the view, in a
+ *		chunk table, or late.
+ *	H3. A part of a window with end > the first shard's closed_to is in its
+ *		shard's chunk table.  What is there of others has been emitted, and is
+ *		ignored by all who read it.
+ *	H4. All shards' rows are rewritten when their number changes (ddl/shards.c), so
+ *		a step that was decided on before fails on the row of who takes it.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "catalog/shards.h"
+#include "clock.h"
+#include "monitor/slots.h"
+#include "runtime/shard.h"
+#include "source/kafka/kafka.h"
+
+#define ANNOUNCE_US INT64CONST(1000000) /* at least so long apart unless a window closes */
+#define GID_BITS	48					/* of a shard's group numbers */
+
+/* What the shards have told, put together. */
+typedef struct Consensus
+{
+	bool all_idle;
+	TimestampTz mark; /* that windows may be closed up to */
+	TimestampTz first_end;
+	TimestampTz last_end;
+	bool advanced; /* all have what there was when advance_watermark() was called */
+} Consensus;
+
+static void sibling_add(CqShard *shard, int64 id, Oid chunks, bool retired);
+static bool wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to,
+							   bool *advanced);
+static TimestampTz advance_target(const CqViewRun *view, const Consensus *consensus);
+static bool consensus_find(const CqRun *run, const CqViewRun *view, Consensus *consensus);
+static void consensus_take(Consensus *consensus, const CqViewRun *view,
+						   const CqShardReport *report, TimestampTz *furthest, bool *any_holds);
+static void report_make(const CqRun *run, const CqViewRun *view, CqShardReport *report);
+static bool announce(CqRun *run, CqViewRun *view);
+static bool all_frozen(const CqViewRun *view);
+static void emit(CqRun *run, CqViewRun *view);
+static void parts_take_in(CqViewRun *view, TimestampTz after, TimestampTz upto);
+static bool follow(CqViewRun *view);
+static bool news_from_first(const CqViewRun *view);
+static void freeze(CqViewRun *view, TimestampTz to);
+
+CqShard *
+cq_shard_load(const CqViewRun *view)
+{
+	List *rows = cq_shards_of_view(view->view.id);
+	CqShard *shard;
+	ListCell *lc;
+
+	if (rows == NIL)
+		return NULL;
+	shard = palloc0(sizeof(CqShard));
+	shard->workers = 1;
+	shard->clock_to = DT_NOBEGIN;
+	shard->advanced_to = DT_NOBEGIN;
+	shard->number = view->id == view->view.id ? 0 : CQ_SHARD_RETIRED;
+	shard->siblings = palloc0(sizeof(CqSibling) * (list_length(rows) + 1));
+	if (shard->number != 0)
+		sibling_add(shard, view->view.id, view->view.chunks, false);
+	foreach (lc, rows)
+	{
+		const CqShardRow *row = lfirst(lc);
+
+		if (row->number != CQ_SHARD_RETIRED)
+			shard->workers++;
+		if (row->id == view->id)
+		{
+			shard->number = row->number;
+			shard->chunks = row->chunks;
+		}
+		else
+			sibling_add(shard, row->id, row->chunks, row->number == CQ_SHARD_RETIRED);
+	}
+	return shard;
+}
+
+static void
+sibling_add(CqShard *shard, int64 id, Oid chunks, bool retired)
+{
+	CqSibling *sibling = &shard->siblings[shard->nsiblings++];
+
+	sibling->id = id;
+	sibling->chunks = chunks;
+	sibling->retired = retired;
+}
+
+/* What the first shard has emitted is of no use any more (H3). */
+void
+cq_shard_prepare_operator(CqViewRun *view)
+{
+	CqCheckpoint first;
+	TimestampTz closed_to = view->checkpoint.closed_to;
+
+	if (view->shard->number > 0 && cq_checkpoint_load(view->view.id, &first))
+		closed_to = Max(closed_to, first.closed_to);
+	view->checkpoint.frozen_to = Max(view->checkpoint.frozen_to, view->checkpoint.closed_to);
+	if (view->op == NULL)
+		return;
+	cq_operator_forget(view->op, closed_to);
+	cq_operator_freeze(view->op, view->checkpoint.frozen_to);
+	cq_operator_number_from(view->op, ((int64) view->shard->number << GID_BITS) + 1);
+}
+
+bool
+cq_shard_has_begun(const CqViewRun *view)
+{
+	return view->checkpoint.seq > 0;
+}
+
+bool
+cq_shard_due(const CqRun *run, const CqViewRun *view)
+{
+	const CqShard *shard = view->shard;
+	const CqCheckpoint *cp = &view->checkpoint;
+	TimestampTz to;
+	bool advanced;
+	int i;
+
+	if (cq_kafka_source_begun(run->source) &&
+		(cp->seq == 0 || cp->npartitions != run->source->npartitions))
+		return true;
+	if (cp->seq == 0)
+		return false;
+	if (shard->number > 0)
+		return news_from_first(view);
+	if (cp->frozen_to <= cp->closed_to)
+		return wants_announcement(run, view, &to, &advanced);
+	for (i = 0; i < shard->nsiblings; i++)
+	{
+		CqShardReport report;
+
+		if (!shard->siblings[i].retired &&
+			(!cq_slot_report(MyDatabaseId, shard->siblings[i].id, &report) ||
+			 report.frozen_to < cp->frozen_to))
+			return false;
+	}
+	return true;
+}
+
+static bool
+news_from_first(const CqViewRun *view)
+{
+	CqShardReport report;
+
+	return cq_slot_report(MyDatabaseId, view->view.id, &report) &&
+		   (report.frozen_to > view->checkpoint.frozen_to ||
+			(report.closed_to > view->checkpoint.closed_to && view->op &&
+			 cq_operator_first_end(view->op) <= report.closed_to));
+}
+
+/*
+ * Windows are announced when one of them has events; for the view's watermark
+ * alone, which is for display, now and then is enough.
+ */
+static bool
+wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to, bool *advanced)
+{
+	const CqShard *shard = view->shard;
+	Consensus consensus;
+
+	*advanced = false;
+	if (!consensus_find(run, view, &consensus))
+		return false;
+	*to = consensus.mark;
+	if (consensus.all_idle)
+		*to = Max(*to, shard->clock_to);
+	*advanced = view->task.has_advance && consensus.advanced;
+	if (*advanced)
+	{
+		*to = Max(*to, advance_target(view, &consensus));
+		return true;
+	}
+	return *to > view->checkpoint.frozen_to &&
+		   (*to >= consensus.first_end || cq_clock_us() - shard->announced_us >= ANNOUNCE_US);
+}
+
+/* "infinity" means the end of the last open window. */
+static TimestampTz
+advance_target(const CqViewRun *view, const Consensus *consensus)
+{
+	return TIMESTAMP_IS_NOEND(view->task.advance_to) ? consensus->last_end
+													 : view->task.advance_to;
+}
+
+/*
+ * False while one of the workers is missing or has not told where it is: nothing
+ * is known then about what its partitions hold.
+ */
+static bool
+consensus_find(const CqRun *run, const CqViewRun *view, Consensus *consensus)
+{
+	const CqShard *shard = view->shard;
+	TimestampTz furthest = DT_NOBEGIN;
+	bool any_holds = false;
+	CqShardReport report;
+	int i;
+
+	consensus->all_idle = true;
+	consensus->mark = DT_NOEND;
+	consensus->first_end = DT_NOEND;
+	consensus->last_end = DT_NOBEGIN;
+	consensus->advanced = true;
+	report_make(run, view, &report);
+	if (!report.begun)
+		return false;
+	consensus_take(consensus, view, &report, &furthest, &any_holds);
+	for (i = 0; i < shard->nsiblings; i++)
+	{
+		if (shard->siblings[i].retired)
+			continue;
+		if (!cq_slot_report(MyDatabaseId, shard->siblings[i].id, &report))
+			return false;
+		consensus_take(consensus, view, &report, &furthest, &any_holds);
+	}
+	/* nobody holds it: the furthest of the idle ones counts, as in one stream */
+	if (!any_holds)
+		consensus->mark = furthest;
+	return true;
+}
+
+/* A shard that is behind what was announced and has no backlog holds nobody up (watermark.c). */
+static void
+consensus_take(Consensus *consensus, const CqViewRun *view, const CqShardReport *report,
+			   TimestampTz *furthest, bool *any_holds)
+{
+	*furthest = Max(*furthest, report->mark);
+	if (!report->idle)
+	{
+		consensus->all_idle = false;
+		if (report->mark >= view->checkpoint.frozen_to || !report->caught_up)
+		{
+			consensus->mark = Min(consensus->mark, report->mark);
+			*any_holds = true;
+		}
+	}
+	consensus->first_end = Min(consensus->first_end, report->first_end);
+	consensus->last_end = Max(consensus->last_end, report->last_end);
+	if (!view->task.has_advance || report->advanced_to != view->task.advance_to)
+		consensus->advanced = false;
+}
+
+static void
+report_make(const CqRun *run, const CqViewRun *view, CqShardReport *report)
+{
+	const CqSource *source = run->source;
+	int i;
+
+	memset(report, 0, sizeof(*report));
+	report->change = view->seen_change;
+	report->begun = cq_kafka_source_begun(run->source) && cq_shard_has_begun(view);
+	report->idle = source->npartitions == 0 || cq_watermark_all_idle(source);
+	report->caught_up = true;
+	for (i = 0; i < source->npartitions; i++)
+		report->caught_up = report->caught_up && source->partitions[i].caught_up;
+	report->mark = run->watermark.mark;
+	report->first_end = view->op ? cq_operator_first_end(view->op) : DT_NOEND;
+	report->last_end = view->op ? cq_operator_last_end(view->op) : DT_NOBEGIN;
+	report->frozen_to = view->checkpoint.frozen_to;
+	report->closed_to = view->checkpoint.closed_to;
+	report->advanced_to = view->shard->advanced_to;
+}
+
+bool
+cq_shard_clock_due(const CqRun *run, CqViewRun *view, long *wait_ms)
+{
+	int64 disorder_us = run->stream->out_of_orderness_us;
+	Consensus consensus;
+	TimestampTz now;
+
+	view->shard->clock_to = DT_NOBEGIN;
+	if (view->shard->number != 0 || view->op == NULL ||
+		view->plan->window.kind == CQ_WINDOW_NONE ||
+		view->checkpoint.frozen_to > view->checkpoint.closed_to ||
+		!consensus_find(run, view, &consensus) || !consensus.all_idle ||
+		TIMESTAMP_NOT_FINITE(consensus.first_end))
+		return false;
+	now = GetCurrentTimestamp();
+	if (now < consensus.first_end + disorder_us)
+	{
+		*wait_ms = Min(*wait_ms, (consensus.first_end + disorder_us - now) / 1000 + 1);
+		return false;
+	}
+	view->shard->clock_to = Min(now - disorder_us, consensus.last_end);
+	return view->shard->clock_to > view->checkpoint.frozen_to;
+}
+
+/* ------------------------------------------------------------------------
+ * In a checkpoint
+ * ------------------------------------------------------------------------
+ */
+
+bool
+cq_shard_step(CqRun *run, CqViewRun *view)
+{
+	CqCheckpoint *cp = &view->checkpoint;
+	bool stepped = false;
+
+	/* the first checkpoint says which partitions there are to begin with */
+	if (cp->seq == 0 && !cq_kafka_source_begun(run->source))
+		return false;
+	if (view->shard->number > 0)
+		return follow(view);
+	if (cp->frozen_to <= cp->closed_to)
+		stepped = announce(run, view);
+	if (cp->frozen_to <= cp->closed_to)
+		return stepped;
+	if (!all_frozen(view))
+		return stepped;
+	emit(run, view);
+	return true;
+}
+
+static bool
+announce(CqRun *run, CqViewRun *view)
+{
+	TimestampTz to;
+	bool advanced;
+
+	if (!wants_announcement(run, view, &to, &advanced))
+		return false;
+	if (advanced)
+	{
+		cq_task_clear_advance(view->view.id, view->task.advance_to);
+		view->task.has_advance = false;
+	}
+	view->shard->announced_us = cq_clock_us();
+	if (to > view->checkpoint.frozen_to)
+		freeze(view, to);
+	return true;
+}
+
+static void
+freeze(CqViewRun *view, TimestampTz to)
+{
+	view->checkpoint.frozen_to = to;
+	if (view->op)
+		cq_operator_freeze(view->op, to);
+}
+
+static bool
+all_frozen(const CqViewRun *view)
+{
+	const CqShard *shard = view->shard;
+	CqCheckpoint other;
+	int i;
+
+	for (i = 0; i < shard->nsiblings; i++)
+		if (!shard->siblings[i].retired &&
+			(!cq_checkpoint_load(shard->siblings[i].id, &other) ||
+			 other.frozen_to < view->checkpoint.frozen_to))
+			return false;
+	return true;
+}
+
+static void
+emit(CqRun *run, CqViewRun *view)
+{
+	CqCheckpoint *cp = &view->checkpoint;
+
+	if (view->op && view->plan->window.kind != CQ_WINDOW_NONE)
+	{
+		CqIdentity saved = cq_run_as_owner(run);
+
+		/* what the others have committed: newer than the rows just looked at, and than this
+		 * checkpoint's own snapshot */
+		PushActiveSnapshot(GetLatestSnapshot());
+		parts_take_in(view, cp->closed_to, cp->frozen_to);
+		PopActiveSnapshot();
+		cq_run_as_system(saved);
+		(void) cq_view_run_emit(run, view, cp->frozen_to);
+	}
+	cp->closed_to = cp->frozen_to;
+}
+
+/* A retired shard's table is ours to clean. */
+static void
+parts_take_in(CqViewRun *view, TimestampTz after, TimestampTz upto)
+{
+	CqShard *shard = view->shard;
+	int i;
+
+	for (i = 0; i < shard->nsiblings; i++)
+	{
+		const CqSibling *sibling = &shard->siblings[i];
+		Relation chunks =
+			table_open(sibling->chunks, sibling->retired ? RowExclusiveLock : AccessShareLock);
+
+		CHECK_FOR_INTERRUPTS();
+		cq_operator_take_in(view->op, view->plan, chunks, after, upto, sibling->retired);
+		table_close(chunks, NoLock);
+	}
+}
+
+/* What the first shard's row says is done, whatever else there is. */
+static bool
+follow(CqViewRun *view)
+{
+	CqCheckpoint *cp = &view->checkpoint;
+	CqCheckpoint first;
+	bool stepped = false;
+
+	if (!cq_checkpoint_load(view->view.id, &first))
+		return false;
+	if (first.frozen_to > cp->frozen_to)
+	{
+		freeze(view, first.frozen_to);
+		stepped = true;
+	}
+	if (first.closed_to > cp->closed_to)
+	{
+		stepped = stepped || (view->op && cq_operator_first_end(view->op) <= first.closed_to);
+		cp->closed_to = first.closed_to;
+		if (view->op)
+			cq_operator_forget(view->op, first.closed_to);
+	}
+	return stepped;
+}
+
+/* ------------------------------------------------------------------------
+ * Between checkpoints
+ * ------------------------------------------------------------------------
+ */
+
+void
+cq_shard_tell(CqRun *run, CqViewRun *view)
+{
+	CqShard *shard = view->shard;
+	CqShardReport report;
+	bool news;
+	int i;
+
+	/* what was there at the call is what the logs held after this run had begun */
+	if (view->task.has_advance)
+	{
+		report_make(run, view, &report);
+		if (report.begun && report.caught_up)
+			shard->advanced_to = view->task.advance_to;
+	}
+	report_make(run, view, &report);
+	if (memcmp(&report, &shard->told, sizeof(report)) == 0)
+		return;
+	news = report.frozen_to != shard->told.frozen_to || report.closed_to != shard->told.closed_to;
+	memcpy(&shard->told, &report, sizeof(report));
+	cq_slot_tell(MyDatabaseId, view->id, &report);
+	if (shard->number > 0)
+	{
+		cq_slot_wake(MyDatabaseId, view->view.id);
+		return;
+	}
+	for (i = 0; news && i < shard->nsiblings; i++)
+		if (!shard->siblings[i].retired)
+			cq_slot_wake(MyDatabaseId, shard->siblings[i].id);
+}
+
+bool
+cq_shard_settled(const CqRun *run, const CqViewRun *view)
+{
+	const CqCheckpoint *cp = &view->checkpoint;
+	Consensus consensus;
+
+	if (view->shard->number > 0)
+		return cq_shard_has_begun(view);
+	if (view->task.has_advance || cp->frozen_to > cp->closed_to ||
+		!consensus_find(run, view, &consensus))
+		return false;
+	return consensus.mark <= cp->frozen_to || consensus.mark < consensus.first_end;
+}

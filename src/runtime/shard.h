@@ -1,0 +1,55 @@
+/*
+ * shard.h
+ *	  A view's part of a run when the view has several workers; see shard.c.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "monitor/slots.h"
+#include "runtime/run.h"
+
+/* Another position of the view. */
+typedef struct CqSibling
+{
+	int64 id;
+	Oid chunks;
+	bool retired; /* has state, but no worker */
+} CqSibling;
+
+struct CqShard
+{
+	int number;
+	int workers;
+	Oid chunks; /* its own; InvalidOid if this is the first shard */
+	int nsiblings;
+	CqSibling *siblings; /* the first shard, unless this is it, comes first */
+	TimestampTz clock_to;	 /* first shard: how far the clock may move the watermark */
+	TimestampTz advanced_to; /* of advance_watermark(): all events before the call are in */
+	int64 announced_us;		 /* monotonic: when the first shard announced windows last */
+	CqShardReport told;		 /* what the others were told last */
+};
+
+/* Which shard of its view this position is; NULL if the view has one worker and no other state. */
+extern CqShard *cq_shard_load(const CqViewRun *view);
+
+/* Bring a loaded operator to where this position is. */
+extern void cq_shard_prepare_operator(CqViewRun *view);
+
+/* Its checkpoint row says which partitions there are to begin with. */
+extern bool cq_shard_has_begun(const CqViewRun *view);
+
+/* Is there something to be done for closing windows?  Outside of transactions. */
+extern bool cq_shard_due(const CqRun *run, const CqViewRun *view);
+
+/* The same, once the clock says so; wait_ms is lowered to when that is. */
+extern bool cq_shard_clock_due(const CqRun *run, CqViewRun *view, long *wait_ms);
+
+/* In a checkpoint, after the batches: the next step of closing windows; was there one? */
+extern bool cq_shard_step(CqRun *run, CqViewRun *view);
+
+/* Tell the other workers how far this one is, with everything that it took in committed. */
+extern void cq_shard_tell(CqRun *run, CqViewRun *view);
+
+/* Are all windows out that what the workers have told closes? */
+extern bool cq_shard_settled(const CqRun *run, const CqViewRun *view);

@@ -1,0 +1,332 @@
+# A view may be kept by several workers, which divide the partitions.  If this
+# failed, windows would close before all workers' events are in them or never,
+# parts of a group would be lost or counted twice when they are put together, or
+# a kill or another number of workers would lose or double events.
+#
+# Views of every shape are compared with a batch query over an archive of all
+# that was produced; then workers and the postmaster are killed while events are
+# read and the number of workers is altered, and every snapshot must be exact as
+# in 030_crash_kafka.pl.  PIPELINE_SEED repeats the random moments.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+use KafkaBroker;
+use Oracle qw(check_snapshot difference);
+use PipelineNode;
+use QueryGenerator;
+
+my $seed = $ENV{PIPELINE_SEED} || time % 100000;
+my $events = $ENV{PIPELINE_EVENTS} || 200_000;
+my $kills = $ENV{PIPELINE_KILLS} || 6;
+my $random = QueryGenerator->new(seed => $seed);
+
+diag("PIPELINE_SEED=$seed");
+my $broker = KafkaBroker->new;
+my $node = PipelineNode->create('parallel', conf => "timezone = 'UTC'\njit = off\nmax_worker_processes = 50\npipeline.batch_size = 500\npipeline.checkpoint_interval = '100ms'\n");
+
+sub run_sql
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+# The workers of a view, as shard:pid.
+sub workers_of
+{
+	my ($view) = @_;
+	return map { (split /:/)[1] } split /\n/,
+	  run_sql("SELECT shard || ':' || pid FROM pipeline.stat_workers WHERE view = '$view'::regclass ORDER BY shard");
+}
+
+sub wait_for_views
+{
+	eval { $node->until_true("SELECT bool_and(pipeline.wait_for(view, '30 seconds')) FROM pipeline.views", 40) };
+	return unless $@;
+	diag(run_sql("SELECT s.view, s.watermark, c.task, c.seq, c.frozen_to, c.closed_to, t.pid, t.activity, t.watermark, t.error_message FROM pipeline.stat_views s JOIN pipeline_data.views v USING (view) JOIN pipeline_data.positions p ON p.view = v.id JOIN pipeline_data.checkpoints c ON c.task = p.id LEFT JOIN pipeline_data.task_slots() t ON t.task = p.id"));
+	die $@;
+}
+
+run_sql(qq{
+CREATE SERVER shop FOREIGN DATA WRAPPER pipeline_kafka OPTIONS (bootstrap_servers '@{[ $broker->address ]}');
+CREATE FUNCTION longest_step(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT CASE WHEN (length(\$2), \$2) > (length(\$1), \$1) OR \$1 IS NULL THEN \$2 ELSE \$1 END';
+CREATE AGGREGATE longest(text) (SFUNC = longest_step, STYPE = text);
+});
+
+# A topic, its stream, and a table of what it will hold.
+sub make_stream
+{
+	my ($name, $options, %spec) = @_;
+	my $csv = $node->basedir . "/$name.csv";
+	my $columns = 'seq bigint, key bigint, customer_id bigint, amount numeric, ordered_at timestamptz, country text';
+
+	$broker->create_topic($name, $spec{partitions});
+	KafkaBroker::events_csv($csv, %spec);
+	run_sql(qq{
+CREATE TABLE ${name}_archive ("partition" int, "offset" bigint, $columns, bad boolean);
+COPY ${name}_archive FROM '$csv' WITH (FORMAT csv);
+CREATE UNIQUE INDEX ON ${name}_archive ("partition", "offset");
+CREATE FOREIGN TABLE $name ($columns OPTIONS (field 'address.country'), part int OPTIONS (metadata 'partition'))
+  SERVER shop OPTIONS (topic '$name', event_time 'ordered_at', partition_key 'part', out_of_orderness '5 seconds'$options)});
+	return;
+}
+
+#
+# The same rows as a batch query gives, whatever is kept.
+#
+my %spec = (partitions => 5, seed => $seed, size => 160, step => '10ms', disorder => '2s', late_share => 0, count => 50_000);
+my $minute = "date_trunc('minute', ordered_at)";
+my %queries = (
+	fast => ["SELECT country, $minute AS m, count(*) AS n, sum(key) AS s, min(seq) AS low, max(ordered_at) AS high, avg(customer_id) AS a FROM {rows} GROUP BY country, m", 2],
+	numbers => ["SELECT $minute AS m, key % 7 AS k, sum(amount) AS s, avg(amount) AS a, stddev(amount) AS d, max(country) AS c, bool_and(amount > 5) AS b, count(*) FILTER (WHERE amount > 500) AS f FROM {rows} GROUP BY m, k", 1],
+	uniques => ["SELECT $minute AS m, count(DISTINCT key) AS keys, sum(DISTINCT customer_id) AS customers, count(DISTINCT country) FILTER (WHERE amount > 900) AS lands, max(DISTINCT key), count(*) AS n FROM {rows} GROUP BY m", 1],
+	lists => ["SELECT $minute AS m, array_agg(seq ORDER BY seq) AS list FROM {rows} WHERE key % 50 = 7 GROUP BY m", 1],
+	uncombined => ["SELECT $minute AS m, longest(country) AS l, count(*) AS n FROM {rows} GROUP BY m", 1],
+	most => ["SELECT m, country, n FROM (SELECT m, country, n, rank() OVER (PARTITION BY m ORDER BY n DESC) AS r FROM (SELECT $minute AS m, country, count(*) AS n FROM {rows} GROUP BY m, country HAVING count(*) > 3) g) r WHERE r <= 3", 1],
+	first_rows => ["SELECT m, country, seq FROM (SELECT $minute AS m, country, seq, row_number() OVER (PARTITION BY $minute, country ORDER BY amount DESC, seq) AS r FROM {rows}) r WHERE r <= 2", 1],
+	plain => ['SELECT seq, country, amount FROM {rows} WHERE amount > 800'],
+	by_part => ['SELECT part, key, count(*) AS n, sum(amount) AS s, count(DISTINCT country) AS lands FROM {rows} GROUP BY part, key'],
+	by_part_minute => ["SELECT part, $minute AS m, longest(country) AS l, count(DISTINCT key) AS n FROM {rows} GROUP BY part, m", 2]);
+my $partitions = $spec{partitions};
+
+make_stream('orders', '', %spec);
+$broker->produce(topic => 'orders', %spec);
+my $workers = 1;
+for my $name (sort keys %queries)
+{
+	(my $query = $queries{$name}[0]) =~ s/\{rows\}/orders/;
+
+	$workers = $workers % 3 + 2;
+	run_sql("CREATE VIEW $name WITH (pipeline.continuous, pipeline.workers = $workers) AS $query");
+}
+
+sub check_queries
+{
+	my ($when) = @_;
+	my @wrong;
+
+	wait_for_views();
+	for my $name (sort keys %queries)
+	{
+		my ($query, $time) = @{ $queries{$name} };
+		my $columns = run_sql("SELECT count(*) FROM pg_attribute WHERE attrelid = '$name'::regclass AND attnum > 0");
+		my $list = join(', ', map { "c$_" } 1 .. $columns);
+		my $end = $time ? "WHERE x.c$time + interval '1 minute' <= pipeline.watermark('$name')" : '';
+
+		$query =~ s/\{rows\}/(SELECT *, "partition" AS part FROM orders_archive) AS orders/;
+		my $difference = difference(\&run_sql, columns => $columns,
+			expected => "SELECT * FROM ($query) AS x ($list) $end", actual => "SELECT * FROM $name AS x ($list)");
+		push @wrong, "$name: $difference" if defined $difference;
+		push @wrong, "$name: events_in is not $spec{count}"
+		  if run_sql("SELECT events_in || ' ' || late FROM pipeline.stat_views WHERE view = '$name'::regclass") ne "$spec{count} 0";
+		push @wrong, "$name: it has no rows" if run_sql("SELECT count(*) FROM $name") == 0;
+	}
+	is_deeply(\@wrong, [], "$when: all views are right");
+	return;
+}
+
+check_queries('at first');
+is(run_sql("SELECT string_agg(DISTINCT view || ':' || n, ' ') FROM (SELECT view, count(*) AS n FROM pipeline.stat_workers WHERE view = 'fast'::regclass GROUP BY 1) w"), 'fast:4', 'a view has its workers');
+is(run_sql("SELECT count(*) FROM pipeline.stat_partitions WHERE view = 'fast'::regclass"), $partitions, 'and they have each partition once');
+run_sql("SELECT pipeline.advance_watermark('orders', 'infinity')");
+$node->until_true('SELECT bool_and(advance_to IS NULL) FROM pipeline.views');
+check_queries('after the watermark was advanced');
+is(run_sql("SELECT sum(n) FROM fast"), $spec{count}, 'all windows are closed');
+is(run_sql("SELECT coalesce(sum(open_windows), 0) FROM pipeline.stat_views"), 0, 'and none is open') or diag(run_sql('SELECT view, open_windows FROM pipeline.stat_views'));
+
+run_sql("SELECT pipeline.pause('fast')");
+$node->until_true("SELECT count(*) = 0 FROM pipeline.stat_workers WHERE view = 'fast'::regclass");
+run_sql("SELECT pipeline.resume('fast')");
+$node->until_true("SELECT count(*) = 4 FROM pipeline.stat_workers WHERE view = 'fast'::regclass");
+run_sql('DROP FOREIGN TABLE orders CASCADE');
+is(run_sql('SELECT (SELECT count(*) FROM pipeline_data.shards) + (SELECT count(*) FROM pipeline_data.checkpoints)'), 0, 'nothing is left of them');
+$node->until_true("SELECT count(*) = 0 FROM pipeline.stat_workers WHERE kind = 'worker'");
+
+#
+# Exactness in every snapshot, with kills and another number of workers while
+# events are read; some of them are late, or damaged.
+#
+my %load = (
+	partitions => 4, seed => $seed, size => 160, step => '10ms', disorder => '2s', late_share => 0.002,
+	late_by => '10min', bad_share => 0.0005, bad_kind => 'mixed', count => $events);
+my $ahead = 4 * int($events / 8);
+my $snapshots = 0;
+my @views = qw(windowed totals large);
+
+make_stream('trades', ", idle_timeout 'off'", %load);
+$broker->produce(topic => 'trades', %load, count => $ahead);
+run_sql(q{
+CREATE TABLE may_be_late AS
+  SELECT "partition", "offset" FROM (SELECT *, max(ordered_at) OVER (PARTITION BY "partition" ORDER BY "offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS seen FROM trades_archive) a
+  WHERE seen - interval '5 seconds' >= date_trunc('minute', ordered_at) + interval '1 minute' AND NOT bad;
+CREATE INDEX ON trades_archive ("partition", "offset") WHERE bad;
+ANALYZE;
+CREATE SCHEMA snap;
+CREATE TABLE snap.moments (n int, watermark timestamptz);
+CREATE TABLE snap.positions (n int, view text, "partition" int, start_offset bigint, next_offset bigint);
+CREATE TABLE snap.counters (n int, view text, events_in bigint, late bigint, dead_letters bigint);
+CREATE TABLE snap.windowed (n int, c1 text, c2 timestamptz, c3 bigint, c4 numeric, c5 bigint);
+CREATE TABLE snap.totals (n int, c1 int, c2 bigint, c3 bigint, c4 numeric);
+CREATE TABLE snap.large (n int, c1 bigint, c2 bigint, c3 numeric);
+CREATE TABLE snap.late (n int, "partition" int, "offset" bigint);
+CREATE TABLE snap.dead (n int, view text, "partition" int, "offset" bigint)});
+run_sql(q{CREATE VIEW windowed WITH (pipeline.continuous, pipeline.workers = 2) AS
+  SELECT country, date_trunc('minute', ordered_at) AS m, count(*) AS n, sum(amount) AS s, count(DISTINCT key) AS keys FROM trades GROUP BY country, m});
+run_sql(q{CREATE VIEW totals WITH (pipeline.continuous, pipeline.workers = 4) AS SELECT part, key, count(*) AS n, sum(amount) AS s FROM trades GROUP BY part, key});
+run_sql(q{CREATE VIEW large WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT seq, key, amount FROM trades WHERE amount > 990 AND ordered_at > '2000-01-01'});
+
+sub take_snapshot
+{
+	my $n = $snapshots + 1;
+	my ($stdout, $stderr);
+	my $status = $node->psql('postgres', qq{
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+INSERT INTO snap.moments VALUES ($n, pipeline.watermark('windowed'));
+INSERT INTO snap.positions SELECT $n, view::text, "partition", start_offset, next_offset FROM pipeline.stat_partitions;
+INSERT INTO snap.counters SELECT $n, view::text, events_in, late, dead_letters FROM pipeline.stat_views;
+INSERT INTO snap.windowed SELECT $n, * FROM windowed;
+INSERT INTO snap.totals SELECT $n, * FROM totals;
+INSERT INTO snap.large SELECT $n, * FROM large;
+INSERT INTO snap.late SELECT $n, "partition", "offset" FROM windowed_late;
+INSERT INTO snap.dead SELECT $n, view::text, "partition", "offset" FROM pipeline.dead_letters;
+COMMIT}, stdout => \$stdout, stderr => \$stderr);
+
+	return 0 if $status != 0;
+	$snapshots = $n;
+	return 1;
+}
+
+sub progress
+{
+	my ($status, $stdout) = $node->psql('postgres', 'SELECT coalesce(sum(next_offset - start_offset), 0) FROM pipeline.stat_partitions');
+	return defined $status && $status == 0 ? $stdout : undef;
+}
+
+# Another number of workers; while they have not found their partitions, again.
+sub alter_workers
+{
+	my ($view, $workers) = @_;
+
+	$node->until_true("SELECT bool_and(c.seq > 0) FROM pipeline_data.checkpoints c");
+	run_sql("ALTER VIEW $view SET (pipeline.workers = $workers)");
+	return;
+}
+
+sub kill_something
+{
+	my ($n) = @_;
+	my $view = $random->pick(@views);
+	my @pids = workers_of($view);
+
+	if ($n % 3 == 0 || !@pids)
+	{
+		note("kill $n: postmaster");
+		$node->kill_postmaster;
+		return;
+	}
+	my $started = run_sql("SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+
+	note("kill $n: a worker of $view");
+	kill('KILL', $random->pick(@pids));
+	$node->until_true("SELECT backend_start > '$started' FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+	return;
+}
+
+my $producer = $broker->produce_start(topic => 'trades', %load, first => $ahead, count => $events - $ahead, rate => int($events / 12));
+my $all = $events * @views;
+my @numbers = (4, 1, 3, 2, 4, 3);
+
+for my $n (1 .. $kills)
+{
+	my $threshold = $all * ($n - 1 + $random->random) / ($kills + 1);
+	my $done = progress();
+
+	while (!defined $done || $done < $threshold)
+	{
+		take_snapshot() if $random->chance(0.2) && $snapshots < 2 * $kills;
+		$done = progress();
+	}
+	# what is altered last may be what a kill takes back or not: both must be right
+	alter_workers('windowed', $numbers[ $n % @numbers ]);
+	alter_workers('large', $numbers[ ($n + 1) % @numbers ]) if $n % 2;
+	progress() for 1 .. $random->below(12);
+	kill_something($n);
+	take_snapshot() or die 'no snapshot right after a restart';
+}
+$broker->produce_finish($producer);
+wait_for_views();
+take_snapshot();
+run_sql(q{SELECT pipeline.advance_watermark('trades', 'infinity')});
+$node->until_true('SELECT bool_and(advance_to IS NULL) FROM pipeline.views');
+wait_for_views();
+take_snapshot();
+
+my %expected = (
+	windowed => q{SELECT country AS c1, date_trunc('minute', ordered_at) AS c2, count(*) AS c3, sum(amount) AS c4, count(DISTINCT key) AS c5
+		FROM {rows} WHERE date_trunc('minute', ordered_at) + interval '1 minute' <= (SELECT watermark FROM snap.moments WHERE n = {n}) GROUP BY 1, 2},
+	totals => 'SELECT "partition" AS c1, key AS c2, count(*) AS c3, sum(amount) AS c4 FROM {rows} GROUP BY "partition", key',
+	large => 'SELECT seq AS c1, key AS c2, amount AS c3 FROM {rows} WHERE amount > 990');
+
+sub problems_of
+{
+	my ($n, $view, $run) = @_;
+	my %what = (
+		positions => qq{SELECT "partition", start_offset, next_offset FROM snap.positions WHERE n = $n AND view = '$view'},
+		archive => 'trades_archive',
+		view => "SELECT * FROM snap.$view WHERE n = $n",
+		columns => { windowed => 5, totals => 4, large => 3 }->{$view},
+		bad => 'bad',
+		dead => qq{SELECT "partition", "offset" FROM snap.dead WHERE n = $n AND view = '$view'},
+		counters => "SELECT events_in, late, dead_letters FROM snap.counters WHERE n = $n AND view = '$view'");
+
+	($what{expected} = $expected{$view}) =~ s/\{n\}/$n/;
+	if ($view eq 'windowed')
+	{
+		$what{late} = qq{SELECT "partition", "offset" FROM snap.late WHERE n = $n};
+		$what{may_be_late} = 'SELECT "partition", "offset" FROM may_be_late';
+	}
+	return check_snapshot($run, %what);
+}
+
+for my $n (1 .. $snapshots)
+{
+	my @problems = map { my $view = $_; map { "$view: $_" } problems_of($n, $view, \&run_sql) } @views;
+	my $where = run_sql("SELECT string_agg(view || ' ' || sum, ', ' ORDER BY view) FROM (SELECT view, sum(next_offset) FROM snap.positions WHERE n = $n GROUP BY view) p");
+
+	is(scalar @problems, 0, "snapshot $n of $snapshots is exact (" . ($where // '') . ')') or diag(join("\n", @problems));
+}
+is(run_sql("SELECT string_agg(view || ' ' || sum, ', ' ORDER BY view) FROM (SELECT view, sum(next_offset) FROM snap.positions WHERE n = $snapshots GROUP BY view) p"),
+	"large $events, totals $events, windowed $events", 'at the end all events were read');
+cmp_ok(run_sql("SELECT count(*) FROM snap.late WHERE n = $snapshots"), '>', 0, 'there were late rows');
+is(run_sql("SELECT c.n = w.n FROM (SELECT sum(c3) AS n FROM snap.windowed WHERE n = $snapshots) w, (SELECT count(*) - (SELECT count(*) FROM snap.late WHERE n = $snapshots) AS n FROM trades_archive WHERE NOT bad) c"), 't', 'and all others are in a window');
+is(run_sql(q{SELECT string_agg(state, ',') FROM pipeline.views}), 'running,running,running', 'all views still run');
+
+# The checks above can fail.
+for my $anomaly (
+	[ 'windowed', "UPDATE snap.windowed SET c3 = c3 - 1 WHERE ctid = (SELECT max(ctid) FROM snap.windowed WHERE n = $snapshots)" ],
+	[ 'totals', "DELETE FROM snap.totals WHERE ctid = (SELECT max(ctid) FROM snap.totals WHERE n = $snapshots)" ],
+	[ 'large', "INSERT INTO snap.large SELECT * FROM snap.large WHERE n = $snapshots LIMIT 1" ])
+{
+	my ($view, $sql) = @$anomaly;
+	my $run = sub {
+		my ($stdout, $stderr);
+
+		$node->psql('postgres', "BEGIN; $sql; $_[0]; ROLLBACK", stdout => \$stdout, stderr => \$stderr, extra_params => ['-q'], on_error_die => 1);
+		return $stdout;
+	};
+
+	ok(scalar problems_of($snapshots, $view, $run), "an anomaly in $view would have been found");
+}
+
+my $log = slurp_file($node->logfile);
+unlike($log, qr/PANIC|TRAP:|terminated by signal (?!9\b)\d+|leak:|refcount leak/, 'the log shows no internal error');
+
+$node->stop;
+done_testing();

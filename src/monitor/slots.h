@@ -54,6 +54,7 @@ typedef struct CqShardReport
 	TimestampTz frozen_to;
 	TimestampTz closed_to;
 	TimestampTz advanced_to; /* advance_watermark(): everything before the call is in */
+	bool past_gap;			 /* resume(accept_loss): has read on behind what is lost */
 } CqShardReport;
 
 typedef struct CqTaskSlot

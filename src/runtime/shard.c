@@ -62,9 +62,11 @@ typedef struct Consensus
 	TimestampTz first_end;
 	TimestampTz last_end;
 	bool advanced; /* all have what there was when advance_watermark() was called */
+	bool past_gap; /* all have read on behind what resume(accept_loss) has given up */
 } Consensus;
 
 static void sibling_add(CqShard *shard, int64 id, Oid chunks, bool retired);
+static bool loss_is_over(const CqRun *run, const CqViewRun *view);
 static bool wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to,
 							   bool *advanced);
 static TimestampTz advance_target(const CqViewRun *view, const Consensus *consensus);
@@ -163,6 +165,8 @@ cq_shard_due(const CqRun *run, const CqViewRun *view)
 		return false;
 	if (shard->number > 0)
 		return news_from_first(view);
+	if (loss_is_over(run, view))
+		return true;
 	if (cp->frozen_to <= cp->closed_to)
 		return wants_announcement(run, view, &to, &advanced);
 	for (i = 0; i < shard->nsiblings; i++)
@@ -175,6 +179,16 @@ cq_shard_due(const CqRun *run, const CqViewRun *view)
 			return false;
 	}
 	return true;
+}
+
+/* The permission to lose records is used up when all have got past the gap. */
+static bool
+loss_is_over(const CqRun *run, const CqViewRun *view)
+{
+	Consensus consensus;
+
+	return view->task.accept_loss && view->shard->number == 0 &&
+		   consensus_find(run, view, &consensus) && consensus.past_gap;
 }
 
 static bool
@@ -240,6 +254,7 @@ consensus_find(const CqRun *run, const CqViewRun *view, Consensus *consensus)
 	consensus->first_end = DT_NOEND;
 	consensus->last_end = DT_NOBEGIN;
 	consensus->advanced = true;
+	consensus->past_gap = true;
 	report_make(run, view, &report);
 	if (!report.begun)
 		return false;
@@ -277,6 +292,7 @@ consensus_take(Consensus *consensus, const CqViewRun *view, const CqShardReport 
 	consensus->last_end = Max(consensus->last_end, report->last_end);
 	if (!view->task.has_advance || report->advanced_to != view->task.advance_to)
 		consensus->advanced = false;
+	consensus->past_gap = consensus->past_gap && report->past_gap;
 }
 
 static void
@@ -298,6 +314,7 @@ report_make(const CqRun *run, const CqViewRun *view, CqShardReport *report)
 	report->frozen_to = view->checkpoint.frozen_to;
 	report->closed_to = view->checkpoint.closed_to;
 	report->advanced_to = view->shard->advanced_to;
+	report->past_gap = view->shard->past_gap || report->caught_up;
 }
 
 bool
@@ -340,8 +357,13 @@ cq_shard_step(CqRun *run, CqViewRun *view)
 		return false;
 	if (view->shard->number > 0)
 		return follow(view);
+	if (loss_is_over(run, view))
+	{
+		cq_task_set_accept_loss(view->view.id, false);
+		stepped = true;
+	}
 	if (cp->frozen_to <= cp->closed_to)
-		stepped = announce(run, view);
+		stepped = announce(run, view) || stepped;
 	if (cp->frozen_to <= cp->closed_to)
 		return stepped;
 	if (!all_frozen(view))

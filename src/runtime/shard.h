@@ -26,6 +26,7 @@ struct CqShard
 	CqSibling *siblings; /* the first shard, unless this is it, comes first */
 	TimestampTz clock_to;	 /* first shard: how far the clock may move the watermark */
 	TimestampTz advanced_to; /* of advance_watermark(): all events before the call are in */
+	bool past_gap;			 /* of resume(accept_loss): has read on behind what is lost */
 	int64 announced_us;		 /* monotonic: when the first shard announced windows last */
 	CqShardReport told;		 /* what the others were told last */
 };

@@ -186,7 +186,9 @@ cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us)
 	cp->partitions = positions_of(run, view);
 	cp->counters.lost += lost;
 	cp->counters.checkpoint_us += took_us;
-	if (view->task.accept_loss && run->batches > 0)
+	if (view->shard)
+		view->shard->past_gap = view->shard->past_gap || run->batches > 0;
+	else if (view->task.accept_loss && run->batches > 0)
 		cq_task_set_accept_loss(view->view.id, false);
 	cq_checkpoint_write(cp);
 	cp->partitions = NULL;

@@ -88,7 +88,8 @@ typedef struct CqCheckpoint
 	int64 next_gid;
 	int64 out_of_orderness_us; /* of the stream, when written; for display */
 	CqCounters counters;
-	TimestampTz frozen_to; /* of a view with several workers: see runtime/shard.c; else DT_NOBEGIN */
+	TimestampTz
+		frozen_to; /* of a view with several workers: see runtime/shard.c; else DT_NOBEGIN */
 	int npartitions;
 	CqPartition *partitions; /* only the saved part is filled in */
 	ItemPointerData tid;	 /* of the row version that was read or written last */
@@ -119,8 +120,9 @@ extern void cq_task_set_advance(int64 id, TimestampTz advance_to);
 /* Forget a pending advance, unless another one has been asked for meanwhile. */
 extern void cq_task_clear_advance(int64 id, TimestampTz applied);
 extern void cq_task_set_accept_loss(int64 id, bool accept_loss);
-extern void cq_tasks_adopt(void);	 /* give all tasks this database's identity */
-extern List *cq_tasks_running(void); /* of int64 *: positions of tasks in state running that are ours */
+extern void cq_tasks_adopt(void); /* give all tasks this database's identity */
+extern List *
+cq_tasks_running(void); /* of int64 *: positions of tasks in state running that are ours */
 
 /* checkpoints */
 extern void cq_checkpoint_insert(int64 task); /* the first one: no partitions yet */

@@ -61,8 +61,7 @@ shard_from_row(Relation rel, HeapTuple row)
 	shard->view = DatumGetInt64(values[COL_VIEW - 1]);
 	shard->number =
 		nulls[COL_NUMBER - 1] ? CQ_SHARD_RETIRED : DatumGetInt32(values[COL_NUMBER - 1]);
-	shard->chunks =
-		nulls[COL_CHUNKS - 1] ? InvalidOid : DatumGetObjectId(values[COL_CHUNKS - 1]);
+	shard->chunks = nulls[COL_CHUNKS - 1] ? InvalidOid : DatumGetObjectId(values[COL_CHUNKS - 1]);
 	return shard;
 }
 

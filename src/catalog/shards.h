@@ -16,7 +16,7 @@ typedef struct CqShardRow
 {
 	int64 id; /* of its slot and its row of checkpoints */
 	int64 view;
-	int number; /* 1 .. n - 1; CQ_SHARD_RETIRED: no worker, but perhaps state that is still needed */
+	int number; /* 1 .. n - 1; retired: no worker, but perhaps state that is still needed */
 	Oid chunks; /* InvalidOid if none */
 } CqShardRow;
 

@@ -242,7 +242,10 @@ take_workers(const char *name, const char *value, const char *view_name, CqViewO
 	long n = strtol(value, &end, 10);
 
 	if (end == value || *end != '\0' || n < 1 || n > CQ_MAX_WORKERS)
-		bad_value(name, value, view_name, psprintf("The value is between 1 and %d.", CQ_MAX_WORKERS));
+		bad_value(name,
+				  value,
+				  view_name,
+				  psprintf("The value is between 1 and %d.", CQ_MAX_WORKERS));
 	options->workers = (int) n;
 }
 

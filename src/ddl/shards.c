@@ -56,7 +56,8 @@ cq_shards_check(const CqPlan *plan, int workers, const char *view_name)
 	ereport(ERROR,
 			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			errmsg("continuous view \"%s\" cannot have several workers", view_name),
-			errdetail("Workers divide the partitions of a topic among them; a local stream has one."),
+			errdetail(
+				"Workers divide the partitions of a topic among them; a local stream has one."),
 			errhint("Leave the option \"workers\" out."));
 }
 
@@ -136,16 +137,18 @@ check_plan(const CqView *view, int workers)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("number of workers of continuous view \"%s\" cannot be altered", name),
-				errdetail("Its groups are kept for ever, each by the worker that reads its events."),
+				errdetail(
+					"Its groups are kept for ever, each by the worker that reads its events."),
 				errhint("Drop the view and create it again, or create another one beside it."));
 	if (before->shape != after->shape)
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("number of workers of continuous view \"%s\" cannot be altered", name),
-				errdetail("With several workers its events would have to be kept until their window "
-						  "closes, because of %s.",
-						  after->rows_why ? after->rows_why : before->rows_why),
-				errhint("Drop the view and create it again, or create another one beside it."));
+		ereport(
+			ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("number of workers of continuous view \"%s\" cannot be altered", name),
+			errdetail("With several workers its events would have to be kept until their window "
+					  "closes, because of %s.",
+					  after->rows_why ? after->rows_why : before->rows_why),
+			errhint("Drop the view and create it again, or create another one beside it."));
 }
 
 static void
@@ -202,7 +205,8 @@ check_begun(const CqView *view, const Positions *positions)
 			errmsg("number of workers of continuous view \"%s\" cannot be altered now",
 				   get_rel_name(view->view)),
 			errdetail("Not all of its workers have found the partitions that they read."),
-			errhint("Try again when they have; pipeline.stat_partitions shows those that were found."));
+			errhint(
+				"Try again when they have; pipeline.stat_partitions shows those that were found."));
 }
 
 /* Those that are too many are retired; where some are missing, retired ones come first. */

@@ -85,7 +85,7 @@ typedef struct CqTaskSlot
 	int stands_for;			 /* a leader: that of the task for which it stands still */
 	int handed_to;			 /* no worker any more: the leader whose task shall take the view */
 
-	CqShardReport report;	 /* of a view with several workers; see runtime/shard.c */
+	CqShardReport report; /* of a view with several workers; see runtime/shard.c */
 
 	int failures;			 /* in a row; decides the backoff */
 	TimestampTz start_after; /* not before */

@@ -35,7 +35,7 @@ cq_operator_forget(CqOperator *operator, TimestampTz to)
 }
 
 void
-cq_operator_take_in(CqOperator *operator, const CqPlan *plan, Relation chunks, TimestampTz after,
+cq_operator_take_in(CqOperator *operator, const CqPlan * plan, Relation chunks, TimestampTz after,
 					TimestampTz upto, bool retired)
 {
 	CqOperator *other = cq_operator_load(plan,
@@ -57,9 +57,9 @@ cq_operator_take_in(CqOperator *operator, const CqPlan *plan, Relation chunks, T
 
 			if (part->end > after)
 				operator->ops->take_part(operator,
-									   cq_pane_at(operator, part->start, part->end),
-									   other,
-									   part);
+										 cq_pane_at(operator, part->start, part->end),
+										 other,
+										 part);
 		}
 	}
 	PG_FINALLY();

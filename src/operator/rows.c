@@ -30,7 +30,7 @@ static void rows_emit(CqOperator *operator, CqPane * pane, TimestampTz start, Ti
 static void rows_save(CqOperator *operator, CqPane * pane);
 static CqLoaded rows_load(CqOperator *operator, CqPane * pane, CqReader *reader);
 static TupleDesc stored_desc_build(TupleDesc closed, int nkeys);
-static void rows_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part);
+static void rows_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part);
 static CqStoredRow *row_store(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
 static bool row_matters(CqOperator *operator, CqPane * pane, const Datum *values,
 						const bool *nulls);
@@ -250,7 +250,7 @@ rows_load(CqOperator *operator, CqPane * pane, CqReader *reader)
 
 /* Rows that another part's make unneeded do no harm. */
 static void
-rows_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part)
+rows_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part)
 {
 	CqStoredRow *row;
 

@@ -102,7 +102,7 @@ typedef struct CqShapeOps
 	CqLoaded (*load)(CqOperator *operator, CqPane * pane, CqReader *entry);
 
 	/* Take in what another operator of the same plan has of the same window. */
-	void (*take_part)(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part);
+	void (*take_part)(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part);
 } CqShapeOps;
 
 struct CqOperator
@@ -117,7 +117,8 @@ struct CqOperator
 	TupleDesc closed_desc;
 	CqChunkLog *log;
 
-	TimestampTz load_after; /* windows that end then or before, or after load_upto, are not loaded */
+	TimestampTz
+		load_after; /* windows that end then or before, or after load_upto, are not loaded */
 	TimestampTz load_upto;
 
 	CqPane *current; /* the one used last; NULL if it was closed */
@@ -186,9 +187,9 @@ extern void cq_pane_free(CqOperator *operator, CqPane * pane);
 extern void cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
 							 TimestampTz end);
 /* An operator that has of its windows only those with after < end <= upto. */
-extern CqOperator *cq_operator_load(const CqPlan *plan, Relation chunks,
-									int64 allowed_lateness_us, TimestampTz closed_to,
-									TimestampTz after, TimestampTz upto, MemoryContext context);
+extern CqOperator *cq_operator_load(const CqPlan *plan, Relation chunks, int64 allowed_lateness_us,
+									TimestampTz closed_to, TimestampTz after, TimestampTz upto,
+									MemoryContext context);
 
 /* The pane of the window that begins then; opened if there is none. */
 extern CqPane *cq_pane_at(CqOperator *operator, TimestampTz start, TimestampTz end);

@@ -73,9 +73,9 @@ static void agg_save(CqOperator *operator, CqPane * pane);
 static void entry_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo bytes);
 static void agg_rewrite(CqPane *pane, CqEntry *entry);
 static CqLoaded agg_load(CqOperator *operator, CqPane * pane, CqReader *reader);
-static void agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part);
-static void group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part,
-						  CqGroup *from);
+static void agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part);
+static void group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part,
+					   CqGroup *from);
 static void member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *from);
 static const Datum *key_repack(CqKeyCodec *other, const char *key, CqKeyCodec *codec);
 static CqKeyCodec *set_codec_create(CqOperator *operator, const CqPlan * plan,
@@ -542,7 +542,7 @@ agg_load(CqOperator *operator, CqPane * pane, CqReader *reader)
 
 /* Groups first: what a member does concerns its group. */
 static void
-agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part)
+agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part)
 {
 	int pass;
 
@@ -575,7 +575,7 @@ agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * p
 }
 
 static void
-group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane * part, CqGroup *from)
+group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part, CqGroup *from)
 {
 	CqKeyCodec *codec = operator->kinds[0].codec;
 	StringInfoData bytes;
@@ -623,9 +623,8 @@ member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *fro
 
 	if (operator->disjoint)
 		return;
-	values = key_repack(other->kinds[kind].codec,
-						group_key(other, from),
-						operator->kinds[kind].codec);
+	values =
+		key_repack(other->kinds[kind].codec, group_key(other, from), operator->kinds[kind].codec);
 	member = group_find(operator, pane, kind, &is_new);
 	taken = (uint64 *) group_states(member);
 	mask &= ~*taken;

@@ -218,11 +218,11 @@ groups_are_disjoint(const CqPath *path, const List *clauses)
 	ListCell *lc;
 
 	foreach (lc, clauses)
-		columns = lappend_int(columns,
-							  cq_stream_column(path,
-											   path->split,
-											   get_sortgroupclause_expr(lfirst(lc),
-																		level->targetList)));
+		columns =
+			lappend_int(columns,
+						cq_stream_column(path,
+										 path->split,
+										 get_sortgroupclause_expr(lfirst(lc), level->targetList)));
 	foreach (lc, path->definition->partition_key)
 	{
 		if (!list_member_int(columns, lfirst_int(lc)))
@@ -276,8 +276,7 @@ why_not_combined(const Query *level)
 		Aggref *aggref = lfirst_node(Aggref, lc);
 
 		if (!cq_aggregate_is_combinable(aggref))
-			return psprintf("aggregate %s() over several workers",
-							get_func_name(aggref->aggfnoid));
+			return psprintf("aggregate %s() over several workers", get_func_name(aggref->aggfnoid));
 	}
 	return NULL;
 }

@@ -80,8 +80,8 @@ typedef struct CqViewRun
 {
 	MemoryContext context;		/* of all this; below the run's */
 	MemoryContext plan_context; /* of plan, stage, close; replaced when stale */
-	int64 id;		/* of the position: the view's, or a shard's */
-	CqShard *shard; /* NULL: the view has one worker; see shard.h */
+	int64 id;					/* of the position: the view's, or a shard's */
+	CqShard *shard;				/* NULL: the view has one worker; see shard.h */
 	char name[NAMEDATALEN];
 	Oid owner;
 	CqView view;

@@ -71,8 +71,8 @@ static bool wants_announcement(const CqRun *run, const CqViewRun *view, Timestam
 							   bool *advanced);
 static TimestampTz advance_target(const CqViewRun *view, const Consensus *consensus);
 static bool consensus_find(const CqRun *run, const CqViewRun *view, Consensus *consensus);
-static void consensus_take(Consensus *consensus, const CqViewRun *view,
-						   const CqShardReport *report, TimestampTz *furthest, bool *any_holds);
+static void consensus_take(Consensus *consensus, const CqViewRun *view, const CqShardReport *report,
+						   TimestampTz *furthest, bool *any_holds);
 static void report_make(const CqRun *run, const CqViewRun *view, CqShardReport *report);
 static bool announce(CqRun *run, CqViewRun *view);
 static bool all_frozen(const CqViewRun *view);
@@ -232,8 +232,7 @@ wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to, boo
 static TimestampTz
 advance_target(const CqViewRun *view, const Consensus *consensus)
 {
-	return TIMESTAMP_IS_NOEND(view->task.advance_to) ? consensus->last_end
-													 : view->task.advance_to;
+	return TIMESTAMP_IS_NOEND(view->task.advance_to) ? consensus->last_end : view->task.advance_to;
 }
 
 /*
@@ -325,8 +324,7 @@ cq_shard_clock_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 	TimestampTz now;
 
 	view->shard->clock_to = DT_NOBEGIN;
-	if (view->shard->number != 0 || view->op == NULL ||
-		view->plan->window.kind == CQ_WINDOW_NONE ||
+	if (view->shard->number != 0 || view->op == NULL || view->plan->window.kind == CQ_WINDOW_NONE ||
 		view->checkpoint.frozen_to > view->checkpoint.closed_to ||
 		!consensus_find(run, view, &consensus) || !consensus.all_idle ||
 		TIMESTAMP_NOT_FINITE(consensus.first_end))
@@ -407,9 +405,8 @@ all_frozen(const CqViewRun *view)
 	int i;
 
 	for (i = 0; i < shard->nsiblings; i++)
-		if (!shard->siblings[i].retired &&
-			(!cq_checkpoint_load(shard->siblings[i].id, &other) ||
-			 other.frozen_to < view->checkpoint.frozen_to))
+		if (!shard->siblings[i].retired && (!cq_checkpoint_load(shard->siblings[i].id, &other) ||
+											other.frozen_to < view->checkpoint.frozen_to))
 			return false;
 	return true;
 }

@@ -23,7 +23,7 @@ struct CqShard
 	int workers;
 	Oid chunks; /* its own; InvalidOid if this is the first shard */
 	int nsiblings;
-	CqSibling *siblings; /* the first shard, unless this is it, comes first */
+	CqSibling *siblings;	 /* the first shard, unless this is it, comes first */
 	TimestampTz clock_to;	 /* first shard: how far the clock may move the watermark */
 	TimestampTz advanced_to; /* of advance_watermark(): all events before the call are in */
 	bool past_gap;			 /* of resume(accept_loss): has read on behind what is lost */

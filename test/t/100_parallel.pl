@@ -98,13 +98,13 @@ my $partitions = $spec{partitions};
 
 make_stream('orders', '', %spec);
 $broker->produce(topic => 'orders', %spec);
-my $workers = 1;
+my $workers = 3;
 for my $name (sort keys %queries)
 {
 	(my $query = $queries{$name}[0]) =~ s/\{rows\}/orders/;
 
-	$workers = $workers % 3 + 2;
-	run_sql("CREATE VIEW $name WITH (pipeline.continuous, pipeline.workers = $workers) AS $query");
+	$workers = $workers == 2 ? 3 : 2;
+	run_sql("CREATE VIEW $name WITH (pipeline.continuous, pipeline.workers = @{[ $name eq 'fast' ? 4 : $workers ]}) AS $query");
 }
 
 sub check_queries
@@ -328,6 +328,72 @@ for my $anomaly (
 
 	ok(scalar problems_of($snapshots, $view, $run), "an anomaly in $view would have been found");
 }
+
+#
+# More workers than partitions, partitions that are idle, new ones; a worker that
+# cannot go on.
+#
+run_sql('DROP FOREIGN TABLE trades CASCADE');
+$broker->create_topic('few', 2);
+run_sql(q{
+CREATE FOREIGN TABLE few (id int, at timestamptz, part int OPTIONS (metadata 'partition'))
+  SERVER shop OPTIONS (topic 'few', event_time 'at', out_of_orderness '0', idle_timeout '500 ms', on_error 'stop')});
+
+# Events with these numbers, a second apart.
+sub send_events
+{
+	my ($partition, @ids) = @_;
+
+	$broker->produce_records('few', $partition, map { sprintf('{"id": %d, "at": "2024-01-01T00:%02d:%02dZ"}', $_, $_ / 60, $_ % 60) } @ids);
+	return;
+}
+
+send_events(0, 0 .. 9);
+run_sql(q{CREATE VIEW few_all WITH (pipeline.continuous, pipeline.workers = 4) AS SELECT date_trunc('minute', at) AS m, count(*) AS n, sum(id) AS s FROM few GROUP BY m});
+run_sql(q{CREATE VIEW few_new WITH (pipeline.continuous, pipeline.workers = 4, pipeline.start = 'latest') AS SELECT id, part FROM few});
+$node->until_true("SELECT count(*) = 2 AND sum(n) = 8 FROM (SELECT view, count(*) AS n FROM pipeline.stat_workers WHERE view IS NOT NULL GROUP BY 1) w");
+# what was there when it began is not read
+$node->until_true("SELECT count(*) = 2 AND max(start_offset) = 10 FROM pipeline.stat_partitions WHERE view = 'few_new'::regclass");
+$node->until_true("SELECT bool_and(c.seq > 0) FROM pipeline_data.checkpoints c");
+send_events(0, 10 .. 69);
+wait_for_views();
+$node->until_true("SELECT string_agg(n || ' ' || s, ', ' ORDER BY m) LIKE '60 1770%' FROM few_all");
+pass('a partition without events holds nobody up, nor do workers without partitions');
+$node->until_true("SELECT string_agg(n || ' ' || s, ', ' ORDER BY m) = '60 1770, 10 645' FROM few_all");
+pass('when all is quiet the last windows close by the clock');
+send_events(1, 50);
+wait_for_views();
+is(run_sql(q{SELECT count(*) || ' ' || min(cardinality(late_windows)) FROM few_all_late}), '1 1', 'an event for a window that has closed is late');
+is(run_sql('SELECT count(*) || \' \' || sum(id) FROM few_new'), (60 + 1) . ' ' . (2415 - 45 + 50), 'the other view has all that came');
+
+# Partitions 2 and 3 come into being, for the workers that have none.
+$broker->add_partitions('few', 4);
+send_events($_, 130 + $_) for 0 .. 3;
+$node->until_true("SELECT count(*) = 4 FROM pipeline.stat_partitions WHERE view = 'few_new'::regclass", 60);
+wait_for_views();
+is(run_sql("SELECT string_agg(id || ':' || part, ' ' ORDER BY id) FROM few_new WHERE id > 100"), '130:0 131:1 132:2 133:3', 'new partitions are read from their beginning');
+
+# Paused, altered, resumed: positions are handed round all the same.
+run_sql("SELECT pipeline.pause('few_new')");
+run_sql('ALTER VIEW few_new SET (pipeline.workers = 1)');
+send_events($_, 140 + $_) for 0 .. 3;
+is(run_sql("SELECT count(*) FROM pipeline.stat_partitions WHERE view = 'few_new'::regclass"), 4, 'one worker has all partitions');
+run_sql("SELECT pipeline.resume('few_new')");
+wait_for_views();
+is(run_sql("SELECT string_agg(id || ':' || part, ' ' ORDER BY id) FROM few_new WHERE id >= 140"), '140:0 141:1 142:2 143:3', 'and goes on where the four were');
+is(run_sql("SELECT count(*) FROM pipeline.stat_workers WHERE view = 'few_new'::regclass"), 1, 'alone');
+
+# A record that one worker cannot process stops all of them, with the reason.
+$broker->produce_records('few', 3, '{"id": "x", "at": "2024-01-01T00:10:00Z"}');
+$node->until_true("SELECT bool_and(state = 'stopped') FROM pipeline.views");
+like(run_sql("SELECT reason FROM pipeline.views WHERE view = 'few_all'::regclass"), qr/cannot be processed/, 'the view has stopped, with the reason');
+$node->until_true("SELECT count(*) = 0 FROM pipeline.stat_workers WHERE kind = 'worker'");
+pass('and none of its workers runs on');
+is(run_sql("SELECT string_agg(next_offset::text, ' ' ORDER BY partition) FROM pipeline.stat_partitions WHERE view = 'few_all'::regclass"), '72 3 2 2', 'in front of the record');
+run_sql("ALTER FOREIGN TABLE few OPTIONS (SET on_error 'skip')");
+run_sql("SELECT pipeline.resume(view) FROM pipeline.views");
+wait_for_views();
+is(run_sql('SELECT skipped FROM pipeline.stat_views ORDER BY view::text'), "1\n1", 'resumed, they go on');
 
 my $log = slurp_file($node->logfile);
 unlike($log, qr/PANIC|TRAP:|terminated by signal (?!9\b)\d+|leak:|refcount leak/, 'the log shows no internal error');

@@ -289,6 +289,7 @@ cq_compat_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
 #include "nodes/parsenodes.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_relation.h"
+#include "utils/lsyscache.h"
 
 #if PG_VERSION_NUM >= 160000
 #define CQ_COMPAT_RULE_ENTRIES 0
@@ -307,6 +308,20 @@ cq_compat_flatten_joins(Query *query, Node *expr)
 #else
 	return flatten_join_alias_vars(query, expr);
 #endif
+}
+
+/* The operator family that a "<" or ">" operator belongs to, if it is one. */
+static inline bool
+cq_compat_ordering_family(Oid ordering, Oid *opfamily)
+{
+	Oid type;
+#if PG_VERSION_NUM >= 180000
+	CompareType direction;
+#else
+	int16 direction;
+#endif
+
+	return get_ordering_op_properties(ordering, opfamily, &type, &direction);
 }
 
 static inline void

@@ -37,6 +37,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "plan/hop.h"
 #include "plan/surgery.h"
 #include "plan/top.h"
@@ -382,8 +383,6 @@ groups_extreme(const Ranking *ranking, CqTop *top)
 	CqTopKey *key = palloc0(sizeof(CqTopKey));
 	HeapTuple tuple;
 	Oid opfamily;
-	Oid type;
-	int16 strategy;
 	ListCell *lc;
 
 	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(function->winfnoid));
@@ -393,7 +392,7 @@ groups_extreme(const Ranking *ranking, CqTop *top)
 	ReleaseSysCache(tuple);
 	if (column == 0 || function->aggfilter != NULL || ranking->clause->orderClause != NIL ||
 		ranking->clause->frameOptions != FRAMEOPTION_DEFAULTS || !OidIsValid(key->sort_operator) ||
-		!get_ordering_op_properties(key->sort_operator, &opfamily, &type, &strategy))
+		!cq_compat_ordering_family(key->sort_operator, &opfamily))
 		return false;
 	key->stage_column = column - 1;
 	key->collation = function->inputcollid;

@@ -35,27 +35,27 @@
 #define MAX_WINDOWS_OF_EVENT 1000000
 
 /* An expression together with the level that it is written from. */
-typedef struct CqPlace
+typedef struct CqWritten
 {
 	const CqPath *path;
 	int level;
 	Node *expr;
-} CqPlace;
+} CqWritten;
 
-static void place_resolve(CqPlace *place);
-static bool recognise_function(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window,
+static void place_resolve(CqWritten *place);
+static bool recognise_function(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window,
 							   CqKeyRole *role);
-static bool recognise_bound(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window,
+static bool recognise_bound(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window,
 							CqKeyRole *role);
-static bool recognise_tumble(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window);
-static bool recognise_hop(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window);
-static bool recognise_bin(CqPlace *place, FuncExpr *call, CqWindow *window);
-static bool recognise_trunc(CqPlace *place, FuncExpr *call, CqWindow *window);
-static bool is_event_time(CqPlace *place, Node *arg);
-static void refuse_other_time(CqPlace *place, Node *arg, const char *function);
+static bool recognise_tumble(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
+static bool recognise_hop(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
+static bool recognise_bin(CqWritten *place, FuncExpr *call, CqWindow *window);
+static bool recognise_trunc(CqWritten *place, FuncExpr *call, CqWindow *window);
+static bool is_event_time(CqWritten *place, Node *arg);
+static void refuse_other_time(CqWritten *place, Node *arg, const char *function);
 static List *call_arguments(FuncExpr *call);
-static Const *constant(CqPlace *place, Node *arg, const char *function, const char *name);
-static void window_fixed(CqPlace *place, CqWindow *window, Node *size, Node *origin,
+static Const *constant(CqWritten *place, Node *arg, const char *function, const char *name);
+static void window_fixed(CqWritten *place, CqWindow *window, Node *size, Node *origin,
 						 const char *function, const char *size_name);
 static char *canonical_unit(const Const *value);
 static char *describe_length(int64 length_us);
@@ -65,7 +65,7 @@ bool
 cq_window_recognise(const CqPath *path, int level, Node *expr, bool strict, CqWindow *window,
 					CqKeyRole *role)
 {
-	CqPlace place = {path, level, expr};
+	CqWritten place = {path, level, expr};
 
 	place_resolve(&place);
 	if (!IsA(place.expr, FuncExpr))
@@ -78,7 +78,7 @@ cq_window_recognise(const CqPath *path, int level, Node *expr, bool strict, CqWi
 bool
 cq_window_identifies(const CqPath *path, int level, Node *expr, const CqWindow *window)
 {
-	CqPlace place = {path, level, expr};
+	CqWritten place = {path, level, expr};
 	CqWindow found;
 	CqKeyRole role;
 
@@ -202,7 +202,7 @@ cq_window_function_name(Oid function)
 
 /* Follow an expression down to where it is computed. */
 static void
-place_resolve(CqPlace *place)
+place_resolve(CqWritten *place)
 {
 	for (;;)
 	{
@@ -247,7 +247,7 @@ place_resolve(CqPlace *place)
 AttrNumber
 cq_stream_column(const CqPath *path, int level, Node *expr)
 {
-	CqPlace place = {path, level, expr};
+	CqWritten place = {path, level, expr};
 	Var *var;
 
 	place_resolve(&place);
@@ -260,7 +260,7 @@ cq_stream_column(const CqPath *path, int level, Node *expr)
 }
 
 static bool
-recognise_function(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window, CqKeyRole *role)
+recognise_function(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window, CqKeyRole *role)
 {
 	const char *name;
 
@@ -291,7 +291,7 @@ recognise_function(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window
 
 /* lower() or upper() of a window */
 static bool
-recognise_bound(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window, CqKeyRole *role)
+recognise_bound(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window, CqKeyRole *role)
 {
 	CqKeyRole inner;
 
@@ -308,7 +308,7 @@ recognise_bound(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window, C
 }
 
 static bool
-recognise_tumble(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window)
+recognise_tumble(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window)
 {
 	List *args = call_arguments(call);
 
@@ -324,7 +324,7 @@ recognise_tumble(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window)
 }
 
 static bool
-recognise_hop(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window)
+recognise_hop(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window)
 {
 	List *args = call_arguments(call);
 	Const *slide;
@@ -359,7 +359,7 @@ recognise_hop(CqPlace *place, FuncExpr *call, bool strict, CqWindow *window)
 }
 
 static bool
-recognise_bin(CqPlace *place, FuncExpr *call, CqWindow *window)
+recognise_bin(CqWritten *place, FuncExpr *call, CqWindow *window)
 {
 	List *args = call_arguments(call);
 
@@ -371,7 +371,7 @@ recognise_bin(CqPlace *place, FuncExpr *call, CqWindow *window)
 }
 
 static bool
-recognise_trunc(CqPlace *place, FuncExpr *call, CqWindow *window)
+recognise_trunc(CqWritten *place, FuncExpr *call, CqWindow *window)
 {
 	List *args = call_arguments(call);
 
@@ -387,7 +387,7 @@ recognise_trunc(CqPlace *place, FuncExpr *call, CqWindow *window)
 }
 
 static bool
-is_event_time(CqPlace *place, Node *arg)
+is_event_time(CqWritten *place, Node *arg)
 {
 	AttrNumber column = cq_stream_column(place->path, place->level, arg);
 
@@ -395,10 +395,10 @@ is_event_time(CqPlace *place, Node *arg)
 }
 
 static void
-refuse_other_time(CqPlace *place, Node *arg, const char *function)
+refuse_other_time(CqWritten *place, Node *arg, const char *function)
 {
 	const CqStream *stream = place->path->definition;
-	CqPlace time = {place->path, place->level, arg};
+	CqWritten time = {place->path, place->level, arg};
 	const char *column = NULL;
 
 	if (stream->event_time == 0)
@@ -449,7 +449,7 @@ call_arguments(FuncExpr *call)
 }
 
 static Const *
-constant(CqPlace *place, Node *arg, const char *function, const char *name)
+constant(CqWritten *place, Node *arg, const char *function, const char *name)
 {
 	Node *value = eval_const_expressions(NULL, arg);
 
@@ -466,7 +466,7 @@ constant(CqPlace *place, Node *arg, const char *function, const char *name)
 }
 
 static void
-window_fixed(CqPlace *place, CqWindow *window, Node *size, Node *origin, const char *function,
+window_fixed(CqWritten *place, CqWindow *window, Node *size, Node *origin, const char *function,
 			 const char *size_name)
 {
 	Const *length = constant(place, size, function, size_name);

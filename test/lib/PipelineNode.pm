@@ -95,6 +95,18 @@ sub until_true
 	}
 }
 
+# A server that is restarting refuses psql, which may end before it has read what
+# it is given; that is no other failure than the refusal.
+sub psql
+{
+	my ($self, $dbname, $sql, %params) = @_;
+	my @result = eval { $self->SUPER::psql($dbname, $sql, %params) };
+
+	die $@ if $@ && ($@ !~ /ack Broken pipe/ || $params{on_error_die});
+	@result = (2, '', $@) if $@;
+	return wantarray ? @result : $result[0];
+}
+
 =pod
 
 =item $node->wait_for($view, [ $seconds ])

@@ -24,10 +24,10 @@
 #include <sys/time.h>
 #include <time.h>
 
-#define BLOCK_EVENTS	   1000
-#define TIMEOUT_MS		   60000
-#define SENTINEL_AHEAD_US  INT64_C(172800000000) /* two days: past the end of a day, too */
-#define DEFAULT_START_US   INT64_C(1436918400000000) /* 2015-07-15 */
+#define BLOCK_EVENTS	  1000
+#define TIMEOUT_MS		  60000
+#define SENTINEL_AHEAD_US INT64_C(172800000000)		/* two days: past the end of a day, too */
+#define DEFAULT_START_US  INT64_C(1436918400000000) /* 2015-07-15 */
 
 typedef struct Job
 {
@@ -188,21 +188,51 @@ parse_arguments(Job *job, int argc, char **argv)
 			number = parse_number(options[index].name, optarg);
 		switch (c)
 		{
-			case 'b': job->brokers = optarg; break;
-			case 't': job->topic = optarg; break;
-			case 'c': job->csv_path = optarg; break;
-			case 'a': job->ads_path = optarg; break;
-			case 'n': job->count = (int64_t) number; break;
-			case 'f': job->first = (int64_t) number; break;
-			case 'p': job->partitions = (int) number; break;
-			case 's': spec->seed = (uint64_t) number; break;
-			case 'r': spec->rate = number; break;
-			case 'g': spec->group = (int64_t) number; break;
-			case 'l': spec->late_share = number; break;
-			case 'L': spec->late_us = (int64_t) (number * 1000); break;
-			case 'P': job->pace = number; break;
-			case 'S': job->sentinel = true; break;
-			case 'y': job->ysb = true; break;
+			case 'b':
+				job->brokers = optarg;
+				break;
+			case 't':
+				job->topic = optarg;
+				break;
+			case 'c':
+				job->csv_path = optarg;
+				break;
+			case 'a':
+				job->ads_path = optarg;
+				break;
+			case 'n':
+				job->count = (int64_t) number;
+				break;
+			case 'f':
+				job->first = (int64_t) number;
+				break;
+			case 'p':
+				job->partitions = (int) number;
+				break;
+			case 's':
+				spec->seed = (uint64_t) number;
+				break;
+			case 'r':
+				spec->rate = number;
+				break;
+			case 'g':
+				spec->group = (int64_t) number;
+				break;
+			case 'l':
+				spec->late_share = number;
+				break;
+			case 'L':
+				spec->late_us = (int64_t) (number * 1000);
+				break;
+			case 'P':
+				job->pace = number;
+				break;
+			case 'S':
+				job->sentinel = true;
+				break;
+			case 'y':
+				job->ysb = true;
+				break;
 			default:
 				usage(c == 'h' ? stdout : stderr);
 				exit(c != 'h');

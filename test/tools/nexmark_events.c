@@ -20,11 +20,11 @@
 
 #define FIRST_ID	   1000
 #define CYCLE		   50
-#define AUCTIONS	   3  /* per cycle, behind one person */
+#define AUCTIONS	   3 /* per cycle, behind one person */
 #define HOT_EVERY	   100
 #define RECENT_PEOPLE  1000
 #define RECENT_AUCTION 100
-#define LEAD		   10 /* people and auctions that are referred to before they exist */
+#define LEAD		   10	/* people and auctions that are referred to before they exist */
 #define LIFETIME	   1666 /* events until about a hundred more auctions are open */
 #define CHANNELS	   10000
 #define SHUFFLE		   953
@@ -146,7 +146,7 @@ make_bid(NexmarkEvent *event, int64_t last_person, int64_t last_auction)
 	event->bidder += FIRST_ID;
 	event->price = draw_price(random);
 	event->channel = (int) (draw_below(random, 2) == 0 ? draw_below(random, 4)
-														: 4 + draw_below(random, CHANNELS));
+													   : 4 + draw_below(random, CHANNELS));
 }
 
 static void
@@ -163,8 +163,7 @@ make_auction(const NexmarkSpec *spec, NexmarkEvent *event, int64_t last_person)
 	event->category = 10 + draw_below(random, 5);
 	event->initial_bid = draw_price(random);
 	event->reserve = event->initial_bid + draw_price(random);
-	event->expires_us =
-		event->time_us + (1 + draw_below(random, 2 * horizon_us / 1000 + 1)) * 1000;
+	event->expires_us = event->time_us + (1 + draw_below(random, 2 * horizon_us / 1000 + 1)) * 1000;
 }
 
 size_t
@@ -182,12 +181,20 @@ nexmark_json(const NexmarkEvent *event, char *buffer)
 static char *
 put_person(char *p, const NexmarkEvent *event)
 {
-	static const char *const first[] = {"Ada", "Ben", "Cleo", "Dan", "Eva", "Finn",
-										"Gina", "Hugo", "Ina", "Jan", "Kim"};
-	static const char *const last[] = {"Ash", "Bell", "Cole", "Dyer", "Ernst", "Fox",
-									   "Grey", "Hill", "Iver"};
-	static const char *const cities[] = {"Phoenix", "Boise", "Portland", "Bend", "Redmond",
-										 "Seattle", "Kent", "Cheyenne", "Oakland", "Palo Alto"};
+	static const char *const first[] =
+		{"Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ina", "Jan", "Kim"};
+	static const char *const last[] =
+		{"Ash", "Bell", "Cole", "Dyer", "Ernst", "Fox", "Grey", "Hill", "Iver"};
+	static const char *const cities[] = {"Phoenix",
+										 "Boise",
+										 "Portland",
+										 "Bend",
+										 "Redmond",
+										 "Seattle",
+										 "Kent",
+										 "Cheyenne",
+										 "Oakland",
+										 "Palo Alto"};
 	static const char *const states[] = {"AZ", "CA", "ID", "OR", "WA", "WY"};
 	uint64_t random = event->random;
 

@@ -25,3 +25,6 @@
 
 /* Some views of a task must go on without the others from here on; see run->refusing. */
 #define CQ_ERRCODE_APART MAKE_SQLSTATE('P', 'L', '0', '0', '5')
+
+/* Operator state needs more memory than there is; a smaller checkpoint may do. */
+#define CQ_ERRCODE_STATE_FULL MAKE_SQLSTATE('P', 'L', '0', '0', '6')

@@ -12,6 +12,7 @@
 #include "monitor/slots.h"
 #include "runtime/launcher.h"
 #include "settings.h"
+#include "state/region.h"
 
 PG_MODULE_MAGIC;
 
@@ -30,6 +31,7 @@ _PG_init(void)
 		return;
 	cq_settings_define();
 	cq_slots_init();
+	cq_region_init();
 	cq_utility_hook_install();
 	cq_drop_hook_install();
 	if (!IsBinaryUpgrade)

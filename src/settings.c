@@ -53,6 +53,18 @@ define_at_start(void)
 		NULL,
 		NULL,
 		NULL);
+	DefineCustomIntVariable("pipeline.state_memory",
+							"Shared memory for the state of all continuous views.",
+							"What does not fit is kept on disk where that is possible.",
+							&cq_state_memory_kb,
+							512 * 1024,
+							4 * 1024,
+							MAX_KILOBYTES,
+							PGC_POSTMASTER,
+							GUC_UNIT_KB,
+							NULL,
+							NULL,
+							NULL);
 }
 
 static void
@@ -153,18 +165,6 @@ define_memory(void)
 							64 * 1024,
 							1024,
 							2000000,
-							PGC_SIGHUP,
-							GUC_UNIT_KB,
-							NULL,
-							NULL,
-							NULL);
-	DefineCustomIntVariable("pipeline.state_memory",
-							"Memory for the state of one view, at most.",
-							"A view that needs more stops with an error.",
-							&cq_state_memory_kb,
-							512 * 1024,
-							1024,
-							MAX_KILOBYTES,
 							PGC_SIGHUP,
 							GUC_UNIT_KB,
 							NULL,

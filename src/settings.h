@@ -12,7 +12,7 @@ extern int cq_checkpoint_interval_ms; /* longest time between two checkpoints of
 extern bool cq_share_tasks;			  /* views at the same place in a stream share a task */
 extern int cq_batch_size;			  /* events decoded and evaluated together, at most */
 extern int cq_join_memory_kb;		  /* work_mem of stage plans */
-extern int cq_state_memory_kb;		  /* operator state of one task, at most */
+extern int cq_state_memory_kb;		  /* operator state of all views, in shared memory */
 extern int cq_kafka_memory_kb;		  /* fetch buffers of one Kafka source, at most */
 extern bool cq_allow_plaintext;		  /* credentials over unencrypted connections */
 extern char

@@ -30,6 +30,11 @@ LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_explain';
 COMMENT ON FUNCTION pipeline.explain(regclass) IS
   'how a continuous view is kept up to date: its stages, and the plans of its queries';
 
+CREATE FUNCTION pipeline.verify_state(view regclass) RETURNS boolean
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_verify_state';
+COMMENT ON FUNCTION pipeline.verify_state(regclass) IS
+  'true if the state that a continuous view has in memory is what it has saved; an error if not';
+
 CREATE FUNCTION pipeline.adopt() RETURNS void
 LANGUAGE C AS 'MODULE_PATHNAME', 'cq_adopt';
 COMMENT ON FUNCTION pipeline.adopt() IS

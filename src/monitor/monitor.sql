@@ -9,7 +9,9 @@ CREATE FUNCTION pipeline_data.task_slots(
   OUT database oid, OUT task bigint, OUT pid int, OUT activity text, OUT started_at timestamptz,
   OUT retry_at timestamptz, OUT failures int, OUT watermark timestamptz, OUT last_checkpoint interval,
   OUT state_bytes bigint, OUT groups bigint, OUT open_windows bigint,
-  OUT error_at timestamptz, OUT error_code text, OUT error_message text, OUT leader bigint)
+  OUT error_at timestamptz, OUT error_code text, OUT error_message text, OUT leader bigint,
+  OUT commit_time interval, OUT longest_commit_time interval, OUT saved_groups bigint,
+  OUT evictions bigint, OUT loads bigint, OUT state_reused boolean)
 RETURNS SETOF record LANGUAGE C ROWS 20 AS 'MODULE_PATHNAME', 'cq_task_slots';
 
 CREATE FUNCTION pipeline_data.partition_slots(
@@ -87,9 +89,15 @@ SELECT v.view,
   p.last_checkpoint_at,
   p.last_checkpoint_time,
   p.checkpoint_us / NULLIF(p.checkpoints, 0) * interval '1 microsecond' AS mean_checkpoint_time,
+  p.last_commit_time,
+  p.longest_commit_time,
+  p.saved_groups,
   p.state_bytes,
   p.groups,
   p.open_windows,
+  p.state_evictions,
+  p.state_loads,
+  p.state_reused,
   p.failures,
   p.retry_at,
   e.error_at AS last_error_at,
@@ -107,6 +115,9 @@ CROSS JOIN LATERAL (
     max(c.committed_at) AS last_checkpoint_at, sum(c.checkpoint_us)::bigint AS checkpoint_us,
     max(s.last_checkpoint) AS last_checkpoint_time, sum(s.state_bytes)::bigint AS state_bytes,
     sum(s.groups)::bigint AS groups, max(s.open_windows) AS open_windows,
+    max(s.commit_time) AS last_commit_time, max(s.longest_commit_time) AS longest_commit_time,
+    sum(s.saved_groups)::bigint AS saved_groups, sum(s.evictions)::bigint AS state_evictions,
+    sum(s.loads)::bigint AS state_loads, bool_and(s.state_reused) AS state_reused,
     max(s.failures) AS failures, min(s.retry_at) AS retry_at
   FROM pipeline_data.positions o
   JOIN pipeline_data.checkpoints c ON c.task = o.id
@@ -171,6 +182,11 @@ WHERE s.pid IS NOT NULL AND s.task = s.leader
   AND (v.id IS NOT NULL OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
 COMMENT ON VIEW pipeline.stat_workers IS
   'background workers of all databases: each runs the views of one task, the first of which names it';
+
+CREATE FUNCTION pipeline.state_memory(OUT total_bytes bigint, OUT used_bytes bigint)
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_state_memory';
+COMMENT ON FUNCTION pipeline.state_memory() IS
+  'shared memory for the state of continuous views of all databases, and what of it is in use';
 
 -- Records may hold what only the owner of the view may see.  Owners may delete what they have dealt with.
 CREATE VIEW pipeline.dead_letters WITH (security_barrier) AS

@@ -31,6 +31,7 @@
 #include "monitor/slots.h"
 #include "monitor/wait_event.h"
 #include "settings.h"
+#include "state/region.h"
 
 #define HOLD_WAIT_MS 5000
 #define HOLD_POLL_MS 10
@@ -130,6 +131,7 @@ startup_shmem(void)
 		memset(cq_shared, 0, shared_size());
 		cq_shared->lock = &(GetNamedLWLockTranche("pipeline_ext"))->lock;
 		cq_shared->probe_all = true;
+		pg_atomic_init_u64(&cq_shared->verifications, 0);
 		cq_shared->ntasks = cq_max_tasks;
 		cq_shared->npartitions = cq_max_partitions;
 		place += MAXALIGN(sizeof(CqShared));
@@ -235,6 +237,7 @@ cq_slot_remove(Oid database, int64 task)
 		slot_free(index);
 	}
 	LWLockRelease(cq_shared->lock);
+	cq_region_drop(database, task);
 }
 
 void
@@ -250,6 +253,7 @@ cq_slots_remove_database(Oid database)
 			slot_free(i);
 		}
 	LWLockRelease(cq_shared->lock);
+	cq_region_drop(database, 0);
 }
 
 /*
@@ -635,6 +639,54 @@ cq_slot_wake(Oid database, int64 task)
 	index = cq_slot_find(database, task);
 	if (index >= 0 && cq_shared->tasks[index].latch)
 		SetLatch(cq_shared->tasks[index].latch);
+	LWLockRelease(cq_shared->lock);
+}
+
+uint64
+cq_slot_request_verify(Oid database, int64 task)
+{
+	uint64 ticket = 0;
+	int index;
+
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+	index = cq_slot_find(database, task);
+	if (index >= 0 && cq_shared->tasks[index].latch)
+	{
+		ticket = ++cq_shared->tasks[index].verify_requested;
+		pg_atomic_fetch_add_u64(&cq_shared->verifications, 1);
+		SetLatch(cq_shared->tasks[index].latch);
+	}
+	LWLockRelease(cq_shared->lock);
+	return ticket;
+}
+
+uint64
+cq_slot_verify_wanted(Oid database, int64 task)
+{
+	uint64 ticket = 0;
+	int index;
+
+	LWLockAcquire(cq_shared->lock, LW_SHARED);
+	index = cq_slot_find(database, task);
+	if (index >= 0 &&
+		cq_shared->tasks[index].verify_requested > cq_shared->tasks[index].verify_done)
+		ticket = cq_shared->tasks[index].verify_requested;
+	LWLockRelease(cq_shared->lock);
+	return ticket;
+}
+
+void
+cq_slot_verify_answer(Oid database, int64 task, uint64 ticket, const char *message)
+{
+	int index;
+
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+	index = cq_slot_find(database, task);
+	if (index >= 0)
+	{
+		cq_shared->tasks[index].verify_done = ticket;
+		strlcpy(cq_shared->tasks[index].verify_message, message ? message : "", CQ_MESSAGE_SIZE);
+	}
 	LWLockRelease(cq_shared->lock);
 }
 

@@ -98,8 +98,19 @@ typedef struct CqTaskSlot
 	int64 state_bytes;
 	int64 groups;
 	int64 open_windows;
+	int64 commit_us; /* of the last checkpoint, without its events */
+	int64 longest_commit_us;
+	int64 saved_groups;	   /* by the last checkpoint */
+	int64 evictions;	   /* of state from memory */
+	int64 loads;		   /* of groups back into it */
+	bool state_reused;	   /* the worker found its state in memory */
 	uint64 wait_requested; /* tickets of wait_for(): taken ... */
 	uint64 wait_done;	   /* ... and fulfilled, committed */
+
+	/* verify_state(): tickets taken and answered; guarded by the lock */
+	uint64 verify_requested;
+	uint64 verify_done;
+	char verify_message[CQ_MESSAGE_SIZE]; /* the first difference; empty = none */
 
 	/* last error; guarded by the lock */
 	TimestampTz error_at; /* 0 = none */
@@ -134,8 +145,9 @@ typedef struct CqShared
 	LWLock *lock;
 	Latch *launcher_latch;
 	pid_t launcher_pid;
-	bool shortage;	/* a task found no slot: look for it when one is freed */
-	bool probe_all; /* launcher: look into every database again */
+	bool shortage;					/* a task found no slot: look for it when one is freed */
+	bool probe_all;					/* launcher: look into every database again */
+	pg_atomic_uint64 verifications; /* requests of verify_state(), over all tasks */
 	CqDatabaseSlot databases[CQ_MAX_DATABASES];
 	int ntasks; /* array sizes */
 	int npartitions;
@@ -202,5 +214,14 @@ extern bool cq_slot_wait_done(Oid database, int64 task, uint64 ticket);
 extern bool cq_slot_report(Oid database, int64 task, CqShardReport *report);
 extern void cq_slot_tell(Oid database, int64 task, const CqShardReport *report);
 extern void cq_slot_wake(Oid database, int64 task);
+
+/*
+ * verify_state(): ask the worker to compare its state with the chunks; returns
+ * the ticket, 0 if no worker runs.  wanted: the ticket to answer, 0 if there is
+ * none.  answer: message is the first difference, NULL if there is none.
+ */
+extern uint64 cq_slot_request_verify(Oid database, int64 task);
+extern uint64 cq_slot_verify_wanted(Oid database, int64 task);
+extern void cq_slot_verify_answer(Oid database, int64 task, uint64 ticket, const char *message);
 
 extern const char *cq_activity_name(int activity);

@@ -7,19 +7,23 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "monitor/slots.h"
+#include "settings.h"
 #include "source/source.h"
+#include "state/region.h"
 
 PG_FUNCTION_INFO_V1(cq_task_slots);
 PG_FUNCTION_INFO_V1(cq_partition_slots);
 PG_FUNCTION_INFO_V1(cq_launcher_pid);
+PG_FUNCTION_INFO_V1(cq_state_memory);
 
-#define TASK_COLUMNS	  16
+#define TASK_COLUMNS	  22
 #define PARTITION_COLUMNS 8
 
 typedef struct PartitionRow
@@ -108,6 +112,14 @@ put_task(ReturnSetInfo *result, const CqTaskSlot *slot, int64 leader)
 	nulls[13] = nulls[14] = slot->error_at == 0;
 	values[15] = Int64GetDatum(leader);
 	nulls[15] = leader == 0;
+	values[16] = IntervalPGetDatum(interval_of_us(slot->commit_us));
+	values[17] = IntervalPGetDatum(interval_of_us(slot->longest_commit_us));
+	values[18] = Int64GetDatum(slot->saved_groups);
+	values[19] = Int64GetDatum(slot->evictions);
+	values[20] = Int64GetDatum(slot->loads);
+	values[21] = BoolGetDatum(slot->state_reused);
+	for (i = 16; i <= 21; i++)
+		nulls[i] = slot->pid == 0;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
@@ -164,6 +176,22 @@ put_partition(ReturnSetInfo *result, const PartitionRow *row)
 	values[6] = BoolGetDatum(row->slot.idle);
 	values[7] = BoolGetDatum(row->slot.unreachable);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* The region that the state of all views is in: how large it is, and what is in use. */
+Datum
+cq_state_memory(PG_FUNCTION_ARGS)
+{
+	Datum values[2];
+	bool nulls[2] = {false, false};
+	TupleDesc desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	cq_require_preload();
+	values[0] = Int64GetDatum((int64) cq_state_memory_kb * 1024);
+	values[1] = Int64GetDatum((int64) cq_region_bytes_in_use());
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
 Datum

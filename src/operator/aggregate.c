@@ -251,7 +251,7 @@ cq_aggregates_create(const CqPlan *plan, MemoryContext context)
 
 	all->n = plan->naggregates;
 	all->aggregates = palloc0(n * sizeof(CqRunningAggregate));
-	all->all_fast = true;
+	all->all_fast = all->flat = true;
 	initStringInfo(&all->copy);
 
 	all->node = makeNode(AggState);
@@ -311,6 +311,7 @@ setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned
 	setup_initial_value(running, &lookup, tuple);
 	setup_final(all, running, &lookup);
 	setup_saving(all, running, &lookup);
+	all->flat &= running->trans->transtypeByVal && !running->internal;
 	if (running->internal || combined)
 		setup_combine(all, running, &lookup);
 	running->agg->aggref = lookup.aggref;
@@ -729,7 +730,8 @@ combine_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *into, 
 	if (!trans->transtypeByVal && DatumGetPointer(result) != DatumGetPointer(into->transValue))
 		result = keep_transition(running, into, result, call->isnull, memory);
 	into->transValue = result;
-	into->transValueIsNull = call->isnull;
+	/* of two states that are NULL functions make a null pointer that they do not call NULL */
+	into->transValueIsNull = call->isnull || (running->internal && DatumGetPointer(result) == NULL);
 	/* a strict transition function would take its next argument for the first one */
 	into->noTransValue = into->noTransValue && from->noTransValue;
 	MemoryContextSwitchTo(old);

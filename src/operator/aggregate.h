@@ -47,6 +47,7 @@ typedef struct CqAggregates
 	CqRunningAggregate *aggregates;
 	Size states_size; /* of all states of a group, a multiple of 8 */
 	bool all_fast;
+	bool flat;			   /* states are all there is: nothing is in memory of its own */
 	AggState *node;		   /* what aggregate functions believe to run under */
 	MemoryContext scratch; /* results and garbage of aggregate functions; reset by the caller */
 	StringInfoData copy;
@@ -60,8 +61,8 @@ extern CqAggregates *cq_aggregates_create(const CqPlan *plan, MemoryContext cont
 
 /*
  * An owner for transition values that are not in the states themselves: all of
- * a pane's groups share one.  Freed by cq_aggregates_free_memory(), or with
- * the current memory context.
+ * a pane's groups share one.  NULL where all aggregates are fast.  Freed by
+ * cq_aggregates_free_memory(), or with the current memory context.
  */
 extern ExprContext *cq_aggregates_memory(CqAggregates *aggregates);
 extern void cq_aggregates_free_memory(ExprContext *memory);

@@ -28,9 +28,10 @@ cq_operator_forget(CqOperator *operator, TimestampTz to)
 
 	if (operator->window.kind == CQ_WINDOW_NONE)
 		return;
-	while (n < operator->npanes && operator->panes[n]->end <= to)
+	while (n < operator->state->npanes && operator->state->panes[n]->end <= to)
 		n++;
-	cq_panes_drop(operator, n);
+	if (n > 0)
+		cq_panes_close(operator, n);
 	cq_operator_freeze(operator, to);
 }
 
@@ -39,6 +40,8 @@ cq_operator_take_in(CqOperator *operator, const CqPlan * plan, Relation chunks, 
 					TimestampTz upto, bool retired)
 {
 	CqOperator *other = cq_operator_load(plan,
+										 NULL,
+										 0,
 										 chunks,
 										 0,
 										 DT_NOBEGIN,
@@ -47,13 +50,14 @@ cq_operator_take_in(CqOperator *operator, const CqPlan * plan, Relation chunks, 
 										 CurrentMemoryContext);
 	int encoding = cq_client_encoding_pin();
 
+	cq_operator_begin(other, chunks);
 	PG_TRY();
 	{
 		int i;
 
-		for (i = 0; i < other->npanes; i++)
+		for (i = 0; i < other->state->npanes; i++)
 		{
-			CqPane *part = other->panes[i];
+			CqPane *part = other->state->panes[i];
 
 			if (part->end > after)
 				operator->ops->take_part(operator,
@@ -67,7 +71,7 @@ cq_operator_take_in(CqOperator *operator, const CqPlan * plan, Relation chunks, 
 		cq_client_encoding_restore(encoding);
 	}
 	PG_END_TRY();
-	if (retired && other->npanes > 0)
+	if (retired && other->state->npanes > 0)
 	{
 		cq_operator_forget(other, upto);
 		cq_operator_save(other, chunks);
@@ -78,5 +82,8 @@ cq_operator_take_in(CqOperator *operator, const CqPlan * plan, Relation chunks, 
 void
 cq_operator_number_from(CqOperator *operator, int64 gid)
 {
-	operator->next_gid = Max(operator->next_gid, gid);
+	CqState *state = operator->state;
+
+	state->next_gid = Max(state->next_gid, gid);
+	state->committed_gid = Max(state->committed_gid, gid);
 }

@@ -15,14 +15,20 @@
  * Invariants
  *	O1. No two panes overlap, unless windows do and there is a pane to each; and
  *		none whose last window ends at or before closed_to is opened.
- *	O2. Between saves, memory is the chunk table plus the rows consumed; after
+ *	O2. Between saves, the state is the chunk table plus the rows consumed; after
  *		a save the two are equal.
- *	O3. An error in the middle of anything leaves the operator unusable; its
- *		owner throws it away and creates it anew from the chunk table.
+ *	O3. After an error the operator is thrown away; the state may stay, see
+ *		state.c.
  *
- * Memory: operator context > one context per pane > transition values.  The
- * size of all of it is measured now and then and held against
- * pipeline.state_memory.
+ * Memory: what is remembered is in shared memory (CqState), bounded by what the
+ * region gives (region.c).  What is built from the plan is in the operator's
+ * context, and so are transition values that are not flat; their size is
+ * measured now and then, and taken out of the region's account.
+ *
+ * When memory gets short, a save gives up what is on disk anyway, or writes it
+ * so that it can be found there: panes that were not used for longest first.
+ * In between, a checkpoint ends early when little is left; and if even that is
+ * too late, it is undone and repeated with fewer events.
  */
 #include "postgres.h"
 
@@ -34,20 +40,23 @@
 
 #include "errors.h"
 #include "operator/shape.h"
-#include "settings.h"
 #include "window/window.h"
 
-#define ARENA_FIRST_BLOCK (4 * 1024)
-#define ARENA_LAST_BLOCK  (256 * 1024)
-#define ROWS_PER_RESET	  16
-#define ROWS_PER_CHECK	  1024
-#define BYTES_PER_CHECK	  (2 * 1024 * 1024)
+#define ROWS_PER_RESET 16
+#define ROWS_PER_CHECK 1024
+
+/* Parts of its limit that a view should have left: after a save, and to go on with a checkpoint. */
+#define ROOM_AFTER_SAVE 4
+#define ROOM_TO_GO_ON	8
 
 static uint64 identity(const CqPlan *plan);
+static uint64 layout(CqOperator *operator, uint64 identity, const CqPlan *plan);
 static void copy_window(CqOperator *operator, const CqWindow * window);
-static void load(CqOperator *operator, Relation chunks);
+static void load(CqOperator *operator, Relation chunks, int64 epoch);
+static void set_layouts(CqOperator *operator);
+static void seed_keys(CqOperator *operator);
 static bool load_wanted(void *arg, int64 start);
-static CqLoaded load_entry(void *arg, int64 start, CqReader *entry);
+static void load_chunk(void *arg, CqChunkData *chunk);
 static CqPane *pane_to_load(CqOperator *operator, int64 start);
 static bool pane_bounds(CqOperator *operator, int64 start, CqPane *pane);
 static CqOutcome pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed);
@@ -56,15 +65,24 @@ static CqOutcome consume_in_each(CqOperator *operator, TupleTableSlot * row, con
 static inline void fold(CqOperator *operator, CqPane * pane, TupleTableSlot *row);
 static CqPane *pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end);
 static bool window_is_late(CqOperator *operator, TimestampTz end, TimestampTz watermark);
-static void rewrite_entry(void *arg, int64 start, CqEntry *entry);
 static void save(CqOperator *operator, Relation chunks);
-static void check_memory(CqOperator *operator);
+static void drop_closed(CqOperator *operator);
+static void rewrite(CqOperator *operator, CqPane * pane, CqChunkNumber *victims, int nvictims);
+static void evict(CqOperator *operator, CqEvict first, CqEvict last);
+static bool enough_given_up(CqOperator *operator, CqEvict how);
+static void give_up_everything(CqOperator *operator);
+static int compare_uses(const void *a, const void *b);
+static Size left_of_limit(const CqRegionRoom *region, int keep, Size soon_free);
+static Size room(CqOperator *operator, const CqRegionRoom * region);
+static void private_memory_check(CqOperator *operator);
 
 CqOperator *
-cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_us,
-				   TimestampTz closed_to, MemoryContext context)
+cq_operator_create(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relation chunks,
+				   int64 allowed_lateness_us, TimestampTz closed_to, MemoryContext context)
 {
 	return cq_operator_load(plan,
+							key,
+							epoch,
 							chunks,
 							allowed_lateness_us,
 							closed_to,
@@ -74,53 +92,105 @@ cq_operator_create(const CqPlan *plan, Relation chunks, int64 allowed_lateness_u
 }
 
 CqOperator *
-cq_operator_load(const CqPlan *plan, Relation chunks, int64 allowed_lateness_us,
-				 TimestampTz closed_to, TimestampTz after, TimestampTz upto, MemoryContext context)
+cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relation chunks,
+				 int64 allowed_lateness_us, TimestampTz closed_to, TimestampTz after,
+				 TimestampTz upto, MemoryContext context)
 {
 	/* the transaction's until it is complete, so that an error leaves nothing behind */
 	MemoryContext own =
 		AllocSetContextCreate(CurTransactionContext, "pipeline operator", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(own);
 	CqOperator *operator= palloc0(sizeof(CqOperator));
+	static uint64 instances = 0;
+	uint64 whose;
 	int encoding;
 
 	if (plan->shape == CQ_SHAPE_APPEND)
 		elog(ERROR, "a query without state needs no operator");
 	operator->ops = plan->shape == CQ_SHAPE_ROWS ? &cq_shape_rows : & cq_shape_aggregate;
 	operator->context = own;
+	operator->instance =((uint64) MyProcPid << 32) | ++instances;
 	operator->scratch =
 		AllocSetContextCreate(own, "pipeline operator scratch", ALLOCSET_DEFAULT_SIZES);
+	operator->emitting = AllocSetContextCreate(own, "pipeline closing pane", ALLOCSET_SMALL_SIZES);
 	copy_window(operator, & plan->window);
 	operator->sliced = plan->sliced;
 	operator->overlapping = plan->window.kind == CQ_WINDOW_HOP && !plan->sliced;
 	operator->changes = plan->emit == CQ_EMIT_CHANGES;
 	operator->allowed_lateness_us = allowed_lateness_us;
 	operator->closed_to = closed_to;
+	operator->passing = key == NULL;
 	operator->load_after = after;
 	operator->load_upto = upto;
 	operator->closed_desc = CreateTupleDescCopy(plan->closed_desc);
-	operator->panes_capacity = 16;
-	operator->panes = palloc(operator->panes_capacity * sizeof(CqPane *));
-	operator->next_check = ROWS_PER_CHECK;
-	operator->next_gid = 1;
+	initStringInfo(&operator->bytes);
 	operator->ops->create(operator, plan);
 	if (operator->sliced)
 		cq_slices_create(operator);
-	operator->log = cq_chunklog_create(identity(plan), own);
+	whose = identity(plan);
+	operator->state = cq_state_attach(key,
+									  layout(operator, whose, plan),
+									  epoch,
+									  operator->aggregates == NULL || operator->aggregates->flat,
+									  chunks->rd_rel->relfilenode);
+	operator->log = cq_chunklog_create(&operator->state->chunks, whose, own);
+	seed_keys(operator);
 
 	encoding = cq_client_encoding_pin();
 	PG_TRY();
 	{
-		load(operator, chunks);
+		operator->reused = operator->state->current;
+		if (!operator->reused)
+			load(operator, chunks, epoch);
+#ifdef USE_ASSERT_CHECKING
+		else
+		{
+			/* it may be what an abort left: see state.c */
+			char *difference = cq_operator_verify(operator, chunks);
+
+			if (difference)
+				elog(PANIC, "operator state differs from its chunks: %s", difference);
+		}
+#endif
 	}
 	PG_FINALLY();
 	{
 		cq_client_encoding_restore(encoding);
 	}
 	PG_END_TRY();
+	operator->current = operator->window.kind == CQ_WINDOW_NONE ? operator->state->panes[0] : NULL;
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(own, context);
 	return operator;
+}
+
+/* A number that stands for everything which determines what the state in memory means. */
+static uint64
+layout(CqOperator *operator, uint64 whose, const CqPlan *plan)
+{
+	StringInfoData text;
+	int i;
+
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, (char *) &whose, sizeof(whose));
+	for (i = 0; i < plan->nkeys && plan->shape == CQ_SHAPE_AGGREGATE; i++)
+		appendStringInfo(&text,
+						 "%u %u %u,",
+						 plan->keys[i].type,
+						 plan->keys[i].collation,
+						 plan->keys[i].equality_operator);
+	for (i = 0; i < operator->nkinds; i++)
+		appendStringInfo(&text,
+						 "%u %u,",
+						 operator->kinds[i].layout.states_offset,
+						 operator->kinds[i].layout.key_offset);
+	return hash_bytes_extended((unsigned char *) text.data, text.len, 0);
+}
+
+void
+cq_operator_begin(CqOperator *operator, Relation chunks)
+{
+	operator->relation = chunks;
 }
 
 void
@@ -144,6 +214,8 @@ cq_operator_check(const CqPlan *plan)
 void
 cq_operator_destroy(CqOperator *operator)
 {
+	if (operator->passing)
+		cq_state_discard(operator->state);
 	MemoryContextDelete(operator->context);
 }
 
@@ -246,8 +318,8 @@ fold(CqOperator *operator, CqPane * pane, TupleTableSlot *row)
 	old = MemoryContextSwitchTo(operator->scratch);
 	operator->ops->fold(operator, pane, row->tts_values, row->tts_isnull);
 	MemoryContextSwitchTo(old);
-	if (operator->rows >= operator->next_check || operator->unchecked> BYTES_PER_CHECK)
-		check_memory(operator);
+	if (operator->rows >= operator->next_check)
+		private_memory_check(operator);
 }
 
 /* Make the pane of an event the current one, opening it if need be, unless the event is late. */
@@ -255,12 +327,13 @@ static CqOutcome
 pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
 {
 	int place = cq_pane_search(operator, event->time);
-	bool found = place < operator->npanes && operator->panes[place]->start <= event->time;
+	bool found =
+		place < operator->state->npanes && operator->state->panes[place]->start <= event->time;
 
 	if (found)
 	{
-		missed->start = operator->panes[place]->start;
-		missed->end = operator->panes[place]->end;
+		missed->start = operator->state->panes[place]->start;
+		missed->end = operator->state->panes[place]->end;
 	}
 	else if (!cq_window_find(&operator->window, event->time, &missed->start, &missed->end))
 		return CQ_NO_TIME;
@@ -270,8 +343,9 @@ pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
 		missed->n = 1;
 		return CQ_LATE;
 	}
-	operator->current = found ? operator->panes[place]
+	operator->current = found ? operator->state->panes[place]
 		: pane_open(operator, place, missed->start, missed->end);
+	operator->current->last_used = ++ operator->state->uses;
 	return CQ_COUNTED;
 }
 
@@ -292,8 +366,8 @@ consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event
 		CqPane *pane;
 
 		CHECK_FOR_INTERRUPTS();
-		if (place < operator->npanes && operator->panes[place]->start == start)
-			pane = operator->panes[place];
+		if (place < operator->state->npanes && operator->state->panes[place]->start == start)
+			pane = operator->state->panes[place];
 		else
 			pane = pane_open(operator, place, start, missed->end + i * missed->slide_us);
 		fold(operator, pane, row);
@@ -305,13 +379,13 @@ int
 cq_pane_search(CqOperator *operator, TimestampTz time)
 {
 	int low = 0;
-	int high = operator->npanes;
+	int high = operator->state->npanes;
 
 	while (low < high)
 	{
 		int middle = (low + high) / 2;
 
-		if (operator->panes[middle]->end <= time)
+		if (operator->state->panes[middle]->end <= time)
 			low = middle + 1;
 		else
 			high = middle;
@@ -323,13 +397,13 @@ int
 cq_pane_search_start(CqOperator *operator, TimestampTz start)
 {
 	int low = 0;
-	int high = operator->npanes;
+	int high = operator->state->npanes;
 
 	while (low < high)
 	{
 		int middle = (low + high) / 2;
 
-		if (operator->panes[middle]->start<start)
+		if (operator->state->panes[middle]->start<start)
 			low = middle + 1;
 		else
 			high = middle;
@@ -349,50 +423,63 @@ pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end)
 CqPane *
 cq_pane_create(CqOperator *operator, TimestampTz start, TimestampTz end)
 {
-	MemoryContext context =
-		AllocSetContextCreate(operator->context, "pipeline pane", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	CqPane *pane = palloc0(sizeof(CqPane));
+	CqPane *pane = cq_state_create_pane(operator->state, start, end);
 
-	pane->start = start;
-	pane->end = end;
-	pane->first_end = end;
-	pane->last_end = end;
-	pane->context = context;
-	pane->arena.block_size = ARENA_FIRST_BLOCK;
-	dlist_init(&pane->chunks);
+	if (pane == NULL)
+		cq_operator_full(operator);
 	operator->ops->init_pane(operator, pane);
-	MemoryContextSwitchTo(old);
 	return pane;
 }
 
 void
 cq_pane_insert(CqOperator *operator, int place, CqPane *pane)
 {
-	if (operator->npanes == operator->panes_capacity)
-	{
-		operator->panes_capacity *= 2;
-		operator->panes =
-			repalloc_huge(operator->panes, operator->panes_capacity * sizeof(CqPane *));
-	}
-	memmove(&operator->panes[place + 1],
-			&operator->panes[place],
-			(operator->npanes - place) * sizeof(CqPane *));
-	operator->panes[place] = pane;
-	operator->npanes++;
-	Assert(place == 0 || operator->overlapping || operator->panes[place - 1]->end <= pane->start);
-	Assert(
-		place ==
-		operator->npanes - 1 || operator->overlapping || operator->panes[place + 1]->start >=
-		pane->end);
+	if (!cq_state_insert_pane(operator->state, place, pane))
+		cq_operator_full(operator);
 }
 
 void
 cq_pane_free(CqOperator *operator, CqPane * pane)
 {
-	operator->groups -= pane->ngroups;
-	operator->ops->free_pane(pane);
-	MemoryContextDelete(pane->context);
+	cq_state_free_pane(operator->state, pane);
+}
+
+void
+cq_panes_close(CqOperator *operator, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		CqPane *pane = operator->state->panes[i];
+
+		if (pane->top_instance == operator->instance)
+			cq_top_seen_free(pane->top);
+		pane->top_instance = 0;
+	}
+	cq_state_close_panes(operator->state, n);
+	operator->current = NULL;
+}
+
+CqPane *
+cq_pane_at(CqOperator *operator, TimestampTz start, TimestampTz end)
+{
+	CqPane *pane = cq_operator_pane(operator, start);
+
+	return pane ? pane : pane_open(operator, cq_pane_search_start(operator, start), start, end);
+}
+
+CqPane *
+cq_operator_pane(CqOperator *operator, int64 start)
+{
+	CqState *state = operator->state;
+	int place;
+
+	if (operator->window.kind == CQ_WINDOW_NONE)
+		return start == 0 ? state->panes[0] : NULL;
+	place = cq_pane_search_start(operator, start);
+	return place < state->npanes && state->panes[place]->start == start ? state->panes[place]
+																		: NULL;
 }
 
 /* Was a window complete, and its time of grace over, at this watermark? */
@@ -404,59 +491,104 @@ window_is_late(CqOperator *operator, TimestampTz end, TimestampTz watermark)
 		   (uint64) watermark - (uint64) end >= (uint64) operator->allowed_lateness_us;
 }
 
-void *
-cq_pane_alloc(CqOperator *operator, CqPane * pane, Size n)
-{
-	CqArena *arena = &pane->arena;
-	void *result;
+/* ------------------------------------------------------------------------
+ * Memory
+ * ------------------------------------------------------------------------
+ */
 
-	n = MAXALIGN(n);
-	if (n > arena->left)
-	{
-		if (n > arena->block_size / 4)
-		{
-			/* too large to share a block */
-			operator->unchecked += n;
-			return MemoryContextAllocHuge(pane->context, n);
-		}
-		arena->at = MemoryContextAlloc(pane->context, arena->block_size);
-		arena->left = arena->block_size;
-		operator->unchecked += arena->block_size;
-		arena->block_size = Min(arena->block_size * 2, ARENA_LAST_BLOCK);
-	}
-	result = arena->at;
-	arena->at += n;
-	arena->left -= n;
-	return result;
+/* What is left of a view's limit when parts of it are kept, and what is to be free soon is free. */
+static Size
+left_of_limit(const CqRegionRoom *region, int keep, Size soon_free)
+{
+	Size used = region->used - soon_free + region->limit / CQ_KEEP_PARTS * keep;
+
+	return region->limit - Min(used, region->limit);
 }
 
-static void
-check_memory(CqOperator *operator)
+/* Bytes that groups and rows may still take, once this checkpoint has committed. */
+static Size
+room(CqOperator *operator, const CqRegionRoom * region)
 {
-	Size bytes = MemoryContextMemAllocated(operator->context, true);
+	return left_of_limit(region,
+						 CQ_KEEP_FOR_TABLES + CQ_KEEP_FOR_TOUCHED,
+						 operator->state->touched.bytes) +
+		   (operator->current ? operator->current->arena.spare : 0);
+}
 
-	if (bytes > (Size) cq_state_memory_kb * 1024 && operator->sliced)
+bool
+cq_operator_has_room(CqOperator *operator)
+{
+	CqRegionRoom region;
+
+	cq_region_room(operator->state->store, &region);
+	return room(operator, & region) >= region.limit / ROOM_AFTER_SAVE;
+}
+
+bool
+cq_operator_wants_save(CqOperator *operator)
+{
+	CqRegionRoom region;
+
+	if (!operator->state->flat)
+		return false;
+	cq_region_room(operator->state->store, &region);
+	return room(operator, & region) < region.limit / ROOM_TO_GO_ON ||
+		   left_of_limit(&region, CQ_KEEP_FOR_TABLES, 0) < region.limit / CQ_KEEP_PARTS;
+}
+
+bool
+cq_operator_must_shrink(CqOperator *operator)
+{
+	CqRegionRoom region;
+
+	cq_region_room(operator->state->store, &region);
+	/* once it has given up all it could, it need not try again until it has grown */
+	return operator->state->flat && region.held> region.limit && region.held> operator->shrunk_to;
+}
+
+void
+cq_operator_full(CqOperator *operator)
+{
+	CqRegionRoom region;
+	bool own_fault;
+	int code = CQ_ERRCODE_STATE_FULL;
+
+	cq_region_room(operator->state->store, &region);
+	own_fault =
+		left_of_limit(&region, CQ_KEEP_FOR_TABLES + CQ_KEEP_FOR_TOUCHED, 0) < CQ_EXTENT_SIZE;
+	if (!own_fault)
+		code = ERRCODE_OUT_OF_MEMORY; /* others will give back what is too much: try again */
+	else if (operator->loading || !operator->state->flat)
+		code = CQ_ERRCODE_STOP; /* nothing can be given up */
+	ereport(ERROR,
+			errcode(code),
+			errmsg("operator state does not fit into memory"),
+			errdetail("The state of " INT64_FORMAT " groups in %d panes takes %zu kB; "
+					  "the limit is %zu kB.",
+					  operator->state->ngroups,
+					  operator->state->npanes,
+					  region.used / 1024,
+					  region.limit / 1024),
+			errhint("Increase \"pipeline.state_memory\", or let the query keep fewer groups "
+					"or shorter windows."));
+}
+
+/* Take what is not in the region out of its account. */
+static void
+private_memory_check(CqOperator *operator)
+{
+	Size bytes;
+
+	if (operator->state->flat &&(operator->top == NULL || operator->kinds))
 	{
-		/* what can be made again goes first */
-		cq_slices_forget(operator);
-		bytes = MemoryContextMemAllocated(operator->context, true);
+		operator->next_check = PG_UINT64_MAX;
+		return;
 	}
-
 	/* measuring visits every context, of which there may be one per group */
-	operator->next_check = operator->rows + Max(ROWS_PER_CHECK, operator->groups / 8);
-	operator->unchecked = 0;
-	if (bytes > (Size) cq_state_memory_kb * 1024)
-		ereport(ERROR,
-				errcode(CQ_ERRCODE_STOP),
-				errmsg("operator state does not fit into memory"),
-				errdetail("The state of " INT64_FORMAT " groups in %d panes takes %zu kB; "
-						  "the limit is %d kB.",
-						  operator->groups,
-						  operator->npanes,
-						  bytes / 1024,
-						  cq_state_memory_kb),
-				errhint("Increase \"pipeline.state_memory\", or let the query keep fewer groups "
-						"or shorter windows."));
+	bytes = MemoryContextMemAllocated(operator->context, true);
+	operator->next_check = operator->rows + Max(ROWS_PER_CHECK, operator->state->ngroups / 8);
+	if (!cq_region_reserve(operator->state->store, bytes))
+		cq_operator_full(operator);
 }
 
 /* ------------------------------------------------------------------------
@@ -467,67 +599,40 @@ check_memory(CqOperator *operator)
 TimestampTz
 cq_operator_first_end(CqOperator *operator)
 {
-	if (operator->window.kind == CQ_WINDOW_NONE || operator->npanes == 0)
+	if (operator->window.kind == CQ_WINDOW_NONE || operator->state->npanes == 0)
 		return DT_NOEND;
-	return operator->sliced ? cq_slices_first_end(operator) : operator->panes[0]->end;
+	return operator->sliced ? cq_slices_first_end(operator) : operator->state->panes[0]->end;
 }
 
 TimestampTz
 cq_operator_last_end(CqOperator *operator)
 {
-	if (operator->window.kind == CQ_WINDOW_NONE || operator->npanes == 0)
+	if (operator->window.kind == CQ_WINDOW_NONE || operator->state->npanes == 0)
 		return DT_NOBEGIN;
-	return operator->panes[operator->npanes - 1]->last_end;
+	return operator->state->panes[operator->state->npanes - 1]->last_end;
 }
 
 int
 cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows)
 {
+	CqState *state = operator->state;
 	int n = 0;
 
 	if (operator->window.kind == CQ_WINDOW_NONE)
 		return 0;
 	if (operator->sliced)
 		return cq_slices_close(operator, watermark, rows);
-	for (; n < operator->npanes && operator->panes[n]->end <= watermark; n++)
+	for (; n < state->npanes && state->panes[n]->end <= watermark; n++)
 	{
+		CqPane *pane = state->panes[n];
+
 		CHECK_FOR_INTERRUPTS();
-		operator->ops->emit(operator,
-							operator->panes[n],
-							operator->panes[n]->start,
-							operator->panes[n]->end,
-							rows);
+		operator->ops->emit(operator, pane, pane->start, pane->end, rows);
 	}
-	cq_panes_drop(operator, n);
+	cq_panes_close(operator, n);
+	operator->current = NULL;
 	operator->closed_to = Max(operator->closed_to, watermark);
 	return n;
-}
-
-void
-cq_panes_drop(CqOperator *operator, int n)
-{
-	int i;
-
-	for (i = 0; i < n; i++)
-	{
-		CqPane *pane = operator->panes[i];
-
-		cq_chunklog_drop(operator->log, &pane->chunks);
-		cq_pane_free(operator, pane);
-	}
-	operator->npanes -= n;
-	memmove(operator->panes, &operator->panes[n], operator->npanes * sizeof(CqPane *));
-	operator->current = NULL;
-}
-
-CqPane *
-cq_pane_at(CqOperator *operator, TimestampTz start, TimestampTz end)
-{
-	int place = cq_pane_search_start(operator, start);
-
-	if (place < operator->npanes && operator->panes[place]->start == start)
-		return operator->panes[place];
-	return pane_open(operator, place, start, end);
 }
 
 void
@@ -568,6 +673,7 @@ cq_operator_save(CqOperator *operator, Relation chunks)
 {
 	int encoding = cq_client_encoding_pin();
 
+	operator->state->current = false;
 	PG_TRY();
 	{
 		save(operator, chunks);
@@ -577,56 +683,165 @@ cq_operator_save(CqOperator *operator, Relation chunks)
 		cq_client_encoding_restore(encoding);
 	}
 	PG_END_TRY();
-	check_memory(operator);
+	private_memory_check(operator);
 }
 
+/*
+ * What is given up goes first: a group that changed is written to its bucket
+ * then, and not to the log as well.
+ */
 static void
 save(CqOperator *operator, Relation chunks)
 {
+	CqState *state = operator->state;
+	CqChunkNumber *victims = NULL;
+	int nvictims = 0;
 	int i;
 
+	operator->relation = chunks;
 	cq_chunklog_begin(operator->log, chunks);
+	drop_closed(operator);
 	if (operator->ops->rewrite)
-		cq_chunklog_clean(operator->log, rewrite_entry, operator);
-	for (i = 0; i < operator->npanes; i++)
+		nvictims = cq_chunklog_victims(operator->log, &victims);
+	if (state->flat && !cq_operator_has_room(operator))
+		evict(operator, CQ_EVICT_COLD, CQ_EVICT_RECENT);
+	for (i = 0; i < state->npanes; i++)
 	{
+		CqPane *pane = state->panes[i];
+
 		CHECK_FOR_INTERRUPTS();
-		operator->ops->save(operator, operator->panes[i]);
+		operator->ops->save(operator, pane);
+		rewrite(operator, pane, victims, nvictims);
 		cq_chunklog_flush(operator->log);
 	}
+	if (state->flat && !enough_given_up(operator, CQ_EVICT_ALL))
+		give_up_everything(operator);
 	cq_chunklog_end(operator->log);
 }
 
 static void
-rewrite_entry(void *arg, int64 start, CqEntry *entry)
+drop_closed(CqOperator *operator)
 {
-	CqOperator *operator= arg;
-	CqPane *pane = operator->current;
+	CqPane *pane;
 
-	if (pane == NULL || pane->start != start)
+	for (pane = operator->state->closed; pane; pane = pane->next)
+		cq_chunklog_drop(operator->log, &pane->chunks);
+}
+
+/* Write the live entries of those victims again that are the pane's. */
+static void
+rewrite(CqOperator *operator, CqPane * pane, CqChunkNumber *victims, int nvictims)
+{
+	CqChunkNumber number;
+	CqChunkData chunk;
+	int i;
+
+	for (i = 0; i < nvictims; i++)
 	{
-		pane = operator->panes[cq_pane_search_start(operator, start)];
-		operator->current = pane;
+		if (cq_chunklog_list(operator->log, victims[i]) != &pane->chunks)
+			continue;
+		number = victims[i];
+		cq_chunklog_fetch(operator->log, operator->relation, number, &chunk);
+		operator->ops->rewrite(operator, pane, &chunk);
 	}
-	Assert(pane->start == start);
-	operator->ops->rewrite(pane, entry);
+}
+
+/* Give memory up, in one way and then another: of the panes not used for longest first. */
+static void
+evict(CqOperator *operator, CqEvict first, CqEvict last)
+{
+	CqState *state = operator->state;
+	CqPane **panes = palloc(Max(state->npanes, 1) * sizeof(CqPane *));
+	int npanes = state->npanes;
+	CqEvict how;
+	int i;
+
+	/* what can be made again goes first */
+	if (operator->sliced)
+		cq_slices_forget(operator);
+	memcpy(panes, state->panes, npanes * sizeof(CqPane *));
+	qsort(panes, npanes, sizeof(CqPane *), compare_uses);
+	for (how = first; how <= last; how++)
+		for (i = 0; i < npanes && !enough_given_up(operator, how); i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			operator->ops->evict(operator, panes[i], how);
+		}
+	pfree(panes);
+}
+
+static bool
+enough_given_up(CqOperator *operator, CqEvict how)
+{
+	CqRegionRoom region;
+
+	if (how != CQ_EVICT_ALL)
+		return cq_operator_has_room(operator);
+	cq_region_room(operator->state->store, &region);
+	return !cq_operator_must_shrink(operator) &&
+		   left_of_limit(&region, CQ_KEEP_FOR_TABLES, operator->state->touched.bytes) >=
+			   region.limit / CQ_KEEP_PARTS;
+}
+
+/*
+ * What pieces were freed in a pane is of use only there.  When others need the
+ * memory - other views, or what must be remembered of what is on disk - panes
+ * are emptied, so that all of theirs goes back.
+ */
+static void
+give_up_everything(CqOperator *operator)
+{
+	CqRegionRoom region;
+
+	evict(operator, CQ_EVICT_ALL, CQ_EVICT_ALL);
+	cq_region_room(operator->state->store, &region);
+	operator->shrunk_to = region.held;
+}
+
+static int
+compare_uses(const void *a, const void *b)
+{
+	const CqPane *x = *(CqPane *const *) a;
+	const CqPane *y = *(CqPane *const *) b;
+
+	return x->last_used < y->last_used ? -1 : x->last_used > y->last_used;
+}
+
+int64
+cq_operator_committed(CqOperator *operator, int64 epoch)
+{
+	int64 saved = operator->state->touched_groups;
+
+	cq_state_committed(operator->state, epoch);
+	operator->relation = NULL;
+	if (operator->window.kind != CQ_WINDOW_NONE)
+		operator->current = NULL;
+	return saved;
 }
 
 static void
-load(CqOperator *operator, Relation chunks)
+load(CqOperator *operator, Relation chunks, int64 epoch)
 {
+	CqState *state = operator->state;
+
+	operator->relation = chunks;
+	operator->loading = true;
+	if (operator->nkinds> 0)
+		set_layouts(operator);
 	if (operator->window.kind == CQ_WINDOW_NONE)
 		operator->current = pane_open(operator, 0, 0, DT_NOEND);
-	cq_chunklog_load(operator->log,
+	cq_chunklog_scan(operator->log,
 					 chunks,
 					 operator->ops->newest_first,
 					 operator->load_after == DT_NOBEGIN && operator->load_upto == DT_NOEND
 						 ? NULL
 						 : load_wanted,
-					 load_entry,
-					 operator,
-					 operator->scratch);
-	check_memory(operator);
+					 load_chunk,
+					 operator);
+	private_memory_check(operator);
+	state->chunks.filenumber = chunks->rd_rel->relfilenode;
+	(void) cq_operator_committed(operator, epoch);
+	operator->loading = false;
 }
 
 static bool
@@ -641,45 +856,57 @@ load_wanted(void *arg, int64 start)
 		   (window_end > operator->load_after && window_end <= operator->load_upto);
 }
 
-static CqLoaded
-load_entry(void *arg, int64 start, CqReader *entry)
+static void
+set_layouts(CqOperator *operator)
+{
+	CqGroupLayout *layouts = palloc(operator->nkinds * sizeof(CqGroupLayout));
+	int i;
+
+	for (i = 0; i < operator->nkinds; i++)
+		layouts[i] = operator->kinds[i].layout;
+	if (!cq_state_set_layouts(operator->state, layouts, operator->nkinds))
+		cq_operator_full(operator);
+	pfree(layouts);
+}
+
+/* All hashes of a view are made in the same way, which the chunks say if there are any. */
+static void
+seed_keys(CqOperator *operator)
+{
+	int i;
+
+	for (i = 0; i < operator->nkinds; i++)
+		cq_key_seed(operator->kinds[i].codec, operator->state->chunks.seed);
+}
+
+static void
+load_chunk(void *arg, CqChunkData *chunk)
 {
 	CqOperator *operator= arg;
 	CqPane *pane = operator->current;
-	CqLoaded loaded;
 
-	if (pane == NULL || pane->start != start)
+	seed_keys(operator);
+	if (pane == NULL || pane->start != chunk->pane)
 	{
-		pane = pane_to_load(operator, start);
+		pane = pane_to_load(operator, chunk->pane);
 		operator->current = pane;
 	}
-	loaded = operator->ops->load(operator, pane, entry);
-	loaded.chunks = &pane->chunks;
-	if (entry->at != entry->end)
-		cq_reader_damaged();
-	if (++operator->rows >= operator->next_check || operator->unchecked> BYTES_PER_CHECK)
-		check_memory(operator);
-	return loaded;
+	operator->ops->load(operator, pane, chunk);
+	if (operator->rows >= operator->next_check)
+		private_memory_check(operator);
 }
 
-/* The pane that a saved entry belongs to, by the start of its window or slice. */
+/* The pane that a saved chunk belongs to, by the start of its window. */
 static CqPane *
 pane_to_load(CqOperator *operator, int64 start)
 {
+	CqPane *pane = cq_operator_pane(operator, start);
 	CqPane bounds = {0};
-	CqPane *pane;
-	int place;
 
+	if (pane)
+		return pane;
 	if (operator->window.kind == CQ_WINDOW_NONE)
-	{
-		if (start != 0)
-			cq_reader_damaged();
-		return operator->panes[0];
-	}
-	place = cq_pane_search_start(operator, start);
-	if (place < operator->npanes && operator->panes[place]->start == start)
-		return operator->panes[place];
-
+		cq_reader_damaged();
 	if (!pane_bounds(operator, start, &bounds) || bounds.start != start)
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_STOP),
@@ -694,14 +921,13 @@ pane_to_load(CqOperator *operator, int64 start)
 						  ", windows are closed up to " INT64_FORMAT ".",
 						  start,
 						  operator->closed_to));
-	pane = pane_open(operator, place, bounds.start, bounds.end);
+	pane = pane_open(operator, cq_pane_search_start(operator, start), bounds.start, bounds.end);
 	pane->first_end = bounds.first_end;
 	pane->last_end = bounds.last_end;
 	pane->number = bounds.number;
 	return pane;
 }
 
-/* Where the pane that begins at a time lies; false if none can begin there. */
 static bool
 pane_bounds(CqOperator *operator, int64 start, CqPane *pane)
 {
@@ -752,18 +978,19 @@ cq_client_encoding_restore(int encoding)
 void
 cq_operator_stats(CqOperator *operator, CqOperatorStats * stats)
 {
-	int i;
+	CqState *state = operator->state;
+	CqRegionRoom region;
 
-	stats->groups = operator->groups;
-	stats->open_windows = operator->window.kind == CQ_WINDOW_NONE ? 0 : operator->npanes;
+	cq_region_room(state->store, &region);
+	stats->groups = state->ngroups;
 	if (operator->sliced)
-	{
-		/* not what is combined and can be made again */
-		stats->groups = 0;
-		for (i = 0; i < operator->npanes; i++)
-			stats->groups += operator->panes[i]->ngroups;
 		stats->open_windows = cq_slices_open_windows(operator);
-	}
-	stats->memory_bytes = MemoryContextMemAllocated(operator->context, true);
-	cq_chunklog_sizes(operator->log, &stats->chunk_bytes, &stats->live_chunk_bytes);
+	else
+		stats->open_windows = operator->window.kind == CQ_WINDOW_NONE ? 0 : state->npanes;
+	stats->memory_bytes = region.used;
+	stats->chunk_bytes = state->chunks.stored;
+	stats->live_chunk_bytes = state->chunks.live;
+	stats->evictions = state->evictions;
+	stats->loads = state->loads;
+	stats->reused = operator->reused;
 }

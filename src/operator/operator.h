@@ -3,10 +3,11 @@
  *	  Streaming operators: rows of the stage query become state, state becomes
  *	  closed rows.
  *
- * Operators know no Kafka and start no transactions.  What they keep in memory
- * is a cache of the view's chunk table: cq_operator_save() writes what changed
- * since the last save, cq_operator_create() rebuilds it from there.  After an
- * abort the operator is thrown away and created anew.
+ * Operators know no Kafka and start no transactions.  What they keep in shared
+ * memory is a cache of the view's chunk table: cq_operator_save() writes what
+ * changed since the last save, cq_operator_create() rebuilds it from there unless
+ * what an earlier worker left is still right.  After an abort,
+ * cq_states_abort() is called, and the operator is thrown away and created anew.
  */
 #pragma once
 
@@ -20,6 +21,7 @@
 
 #include "decode/batch.h"
 #include "plan/plan.h"
+#include "state/region.h"
 
 typedef struct CqOperator CqOperator;
 
@@ -41,14 +43,19 @@ typedef struct CqMissed
 } CqMissed;
 
 /*
- * Create the operator of an AGGREGATE or ROWS plan and load its state from the
- * view's chunk table, under the active snapshot.  All memory is in a child of
- * context.  closed_to: no window with end <= closed_to is ever opened.
+ * Create the operator of an AGGREGATE or ROWS plan.  key: whose state it is;
+ * epoch: the number of the last committed checkpoint.  If the state in memory
+ * is not of that one it is loaded from the view's chunk table, under the
+ * active snapshot.  All private memory is in a child of context.  closed_to: no
+ * window with end <= closed_to is ever opened.
  */
-extern CqOperator *cq_operator_create(const CqPlan *plan, Relation chunks,
-									  int64 allowed_lateness_us, TimestampTz closed_to,
-									  MemoryContext context);
+extern CqOperator *cq_operator_create(const CqPlan *plan, const CqStoreKey *key, int64 epoch,
+									  Relation chunks, int64 allowed_lateness_us,
+									  TimestampTz closed_to, MemoryContext context);
 extern void cq_operator_destroy(CqOperator *operator);
+
+/* A checkpoint begins: what is on disk only is read from chunks, until committed(). */
+extern void cq_operator_begin(CqOperator *operator, Relation chunks);
 
 /*
  * Fold one stage row in.  row has all stage columns, column 0 being the
@@ -99,6 +106,30 @@ extern void cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg
 /* Write what changed since the last save to the chunk table, delete what is obsolete. */
 extern void cq_operator_save(CqOperator *operator, Relation chunks);
 
+/*
+ * The transaction that saved has committed, as this checkpoint.  Returns how many
+ * groups or rows it had saved.  Does not throw.
+ */
+extern int64 cq_operator_committed(CqOperator *operator, int64 epoch);
+
+/* Memory is short: should the checkpoint end, so that some can be given up? */
+extern bool cq_operator_wants_save(CqOperator *operator);
+
+/* Does the view hold more than it may, because others need memory? */
+extern bool cq_operator_must_shrink(CqOperator *operator);
+
+/*
+ * Between checkpoints: is memory what the chunks say, under the active
+ * snapshot?  NULL if so, else a sentence about the first difference.
+ */
+extern char *cq_operator_verify(CqOperator *operator, Relation chunks);
+
+/* After an abort, for all operators of this process; see state.h. */
+extern void cq_states_abort(void);
+
+/* Let go of the state of a view, without changes now: another process will run it. */
+extern void cq_state_detach(int64 view);
+
 typedef struct CqOperatorStats
 {
 	int64 groups;
@@ -106,6 +137,9 @@ typedef struct CqOperatorStats
 	int64 memory_bytes;
 	int64 chunk_bytes; /* in the chunk table, live and dead */
 	int64 live_chunk_bytes;
+	int64 evictions;
+	int64 loads;
+	bool reused; /* the state in memory is one that another worker or run left */
 } CqOperatorStats;
 
 extern void cq_operator_stats(CqOperator *operator, CqOperatorStats * stats);

@@ -1,73 +1,37 @@
 /*
  * shape.h
- *	  What the operators have in common, private to this folder: panes, memory,
+ *	  What the operators have in common, private to this folder: state, panes,
  *	  and the interface of what is kept in a pane.
  */
 #pragma once
 
 #include "postgres.h"
 
-#include "lib/ilist.h"
 #include "utils/tuplestore.h"
 
+#include "compat.h"
 #include "operator/aggregate.h"
 #include "operator/operator.h"
+#include "operator/state.h"
 #include "operator/top.h"
 #include "state/chunklog.h"
 #include "state/key.h"
 
-struct cq_groups_hash;
-struct cq_blocks_hash;
-struct CqGroup;
-struct CqStoredRow;
-
-/* Memory given out in order and only freed as a whole. */
-typedef struct CqArena
+/* How much of a pane's memory to give up. */
+typedef enum CqEvict
 {
-	char *at;
-	Size left;
-	Size block_size;
-} CqArena;
+	CQ_EVICT_COLD,	 /* what was not used since it was looked at last, until there is room */
+	CQ_EVICT_RECENT, /* the rest, too, until there is room */
+	CQ_EVICT_ALL	 /* everything; only after the pane was saved */
+} CqEvict;
 
-/*
- * The state of one window, or of a slice of several (slices.c); of everything,
- * when there are no windows.
- */
-typedef struct CqPane
+/* A comparison of memory with chunks; see verify.c. */
+typedef struct CqVerification
 {
-	TimestampTz start;
-	TimestampTz end;
-	TimestampTz first_end; /* ends of the first and the last window that it is part of */
-	TimestampTz last_end;
-	int64 number; /* of the slice */
-	MemoryContext context;
-	CqArena arena;
-	dlist_head chunks;
-
-	/* AGGREGATE */
-	struct cq_groups_hash *groups;
-	int64 ngroups;
-	ExprContext *memory;   /* of transition values; NULL if all are fast */
-	struct CqGroup *dirty; /* to be saved */
-
-	/* ROWS */
-	struct CqStoredRow *first;
-	struct CqStoredRow *last;
-	struct CqStoredRow *unsaved;
-	CqTopSeen *top; /* the best of them; NULL = not looked at yet */
-} CqPane;
-
-/*
- * AGGREGATE: what a pane's hash table holds.  Kind 0 are the groups.  Kind i > 0
- * are the members of plan->sets[i - 1], the values that aggregates with DISTINCT
- * have taken: the key is the group's and the value, the state a mask of those
- * aggregates.
- */
-typedef struct CqEntryKind
-{
-	CqKeyCodec *codec;
-	Size states_size;
-} CqEntryKind;
+	struct HTAB *places; /* of the chunks that memory knows */
+	int64 ngroups;		 /* groups or rows found so far */
+	char *problem;		 /* the first difference */
+} CqVerification;
 
 /* What is kept in a pane. */
 typedef struct CqShapeOps
@@ -77,7 +41,6 @@ typedef struct CqShapeOps
 	/* Look up what the plan needs; called in the operator's context. */
 	void (*create)(CqOperator *operator, const CqPlan * plan);
 	void (*init_pane)(CqOperator *operator, CqPane * pane);
-	void (*free_pane)(CqPane *pane);
 
 	/* Take in one stage row; called in the scratch context. */
 	void (*fold)(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
@@ -95,60 +58,83 @@ typedef struct CqShapeOps
 	/* Append what changed to the chunk log. */
 	void (*save)(CqOperator *operator, CqPane * pane);
 
-	/* An unchanged entry is to be saved again; NULL if entries have no owners. */
-	void (*rewrite)(CqPane *pane, CqEntry *entry);
+	/* Append the live entries of a chunk, which did not change; NULL: never called. */
+	void (*rewrite)(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
 
-	/* Take in a saved entry; called in the scratch context. */
-	CqLoaded (*load)(CqOperator *operator, CqPane * pane, CqReader *entry);
+	/* Take in a saved chunk, oldest or newest first. */
+	void (*load)(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
+
+	/* Free memory of what is on disk, or is put there so that it can be found. */
+	void (*evict)(CqOperator *operator, CqPane * pane, CqEvict how);
 
 	/* Take in what another operator of the same plan has of the same window. */
 	void (*take_part)(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part);
+
+	/* Compare chunks, newest or oldest first, with memory; then what is left. */
+	void (*verify_begin)(CqPane *pane);
+	void (*verify)(CqOperator *operator, CqPane * pane, CqChunkData *chunk, CqVerification *check);
+	void (*verify_end)(CqOperator *operator, CqPane * pane, CqVerification *check);
 } CqShapeOps;
+
+/*
+ * AGGREGATE: what a pane's hash table holds.  Kind 0 are the groups.  Kind i > 0
+ * are the members of plan->sets[i - 1], the values that aggregates with DISTINCT
+ * have taken: the key is the group's and the value, the state a mask of those
+ * aggregates.  Where nothing else is said, both are called groups.
+ */
+typedef struct CqEntryKind
+{
+	CqKeyCodec *codec;
+	CqGroupLayout layout;
+} CqEntryKind;
 
 struct CqOperator
 {
 	const CqShapeOps *ops;
 	MemoryContext context;
 	MemoryContext scratch; /* reset between rows, now and then */
+	MemoryContext emitting;
+	CqState *state; /* in shared memory */
 	CqWindow window;
 	bool changes; /* emit = changes */
 	int64 allowed_lateness_us;
 	TimestampTz closed_to;
 	TupleDesc closed_desc;
 	CqChunkLog *log;
-
-	TimestampTz
-		load_after; /* windows that end then or before, or after load_upto, are not loaded */
-	TimestampTz load_upto;
+	Relation relation; /* the chunk table, during a checkpoint */
+	bool loading;
+	bool passing;			/* the state is of this transaction alone */
+	TimestampTz load_after; /* windows that end then or before, or after load_upto, */
+	TimestampTz load_upto;	/* are not loaded */
+	bool reused;			/* an earlier worker left the state */
+	Size shrunk_to;			/* what was held when everything had been given up last */
 
 	CqPane *current; /* the one used last; NULL if it was closed */
-	CqPane **panes;	 /* in order of start, and of end */
-	int npanes;
-	int panes_capacity;
 
 	/* hopping windows */
 	bool sliced;				   /* panes are slices */
 	bool overlapping;			   /* panes are windows, several to an event */
 	struct cq_blocks_hash *blocks; /* slices combined */
 
-	/* memory */
-	int64 groups;
 	uint64 rows;
-	uint64 next_check; /* value of rows at which memory is measured */
-	Size unchecked;	   /* bytes taken since it was */
+	uint64 next_check; /* private memory: value of rows at which it is measured */
 
 	int nkeys;
 	CqKey *keys;
 	Datum *values; /* of a closed row */
 	bool *nulls;
+
 	CqTopRanker *top; /* of rows or groups; NULL = all count */
 
 	/* AGGREGATE */
 	int nkinds;
 	CqEntryKind *kinds;
 	CqAggregates *aggregates;
-	int64 next_gid;
-	bool disjoint; /* no group is in two parts of the state */
+	bool disjoint;			  /* no group is in two parts of the state */
+	ExprContext *flat_memory; /* for functions whose values are all in the states */
+	CqGroup *probe;			  /* a group as read from disk */
+	Size probe_size;
+	StringInfoData bytes;
 
 	/* ROWS */
 	TupleDesc stored_desc; /* closed_desc without the window's columns */
@@ -156,6 +142,7 @@ struct CqOperator
 	TupleTableSlot *slot;
 	Datum *top_values; /* a row of the pane as a stage row */
 	bool *top_nulls;
+	uint64 instance; /* tells this operator from all others there were */
 };
 
 /* slices.c; find: as consume(), but only makes the event's pane the current one. */
@@ -174,32 +161,153 @@ extern bool cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz wa
 extern const CqShapeOps cq_shape_aggregate;
 extern const CqShapeOps cq_shape_rows;
 
+/* The pane of a window by its start; NULL if there is none.  0 when there are no windows. */
+extern CqPane *cq_operator_pane(CqOperator *operator, int64 start);
+
 /* Place of the first pane that begins at a time or later; of the first that ends after it. */
 extern int cq_pane_search_start(CqOperator *operator, TimestampTz start);
 extern int cq_pane_search(CqOperator *operator, TimestampTz time);
 
-/* An empty pane, which may then be put among the operator's; one that is not, or not any more. */
+/*
+ * An empty pane, which may then be put among the operator's; free is for one that was
+ * not.  The first n of the operator's are closed by close().
+ */
 extern CqPane *cq_pane_create(CqOperator *operator, TimestampTz start, TimestampTz end);
 extern void cq_pane_insert(CqOperator *operator, int place, CqPane *pane);
 extern void cq_pane_free(CqOperator *operator, CqPane * pane);
-
-/* Fill in the keys of closed rows that depend on the window alone; memory is in context. */
-extern void cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
-							 TimestampTz end);
-/* An operator that has of its windows only those with after < end <= upto. */
-extern CqOperator *cq_operator_load(const CqPlan *plan, Relation chunks, int64 allowed_lateness_us,
-									TimestampTz closed_to, TimestampTz after, TimestampTz upto,
-									MemoryContext context);
+extern void cq_panes_close(CqOperator *operator, int n);
 
 /* The pane of the window that begins then; opened if there is none. */
 extern CqPane *cq_pane_at(CqOperator *operator, TimestampTz start, TimestampTz end);
 
-/* Give up the first n panes; their chunks are deleted by the next save. */
-extern void cq_panes_drop(CqOperator *operator, int n);
+/*
+ * An operator that has of its windows only those with after < end <= upto.  key
+ * NULL: for this transaction, with a state that nobody takes over.
+ */
+extern CqOperator *cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch,
+									Relation chunks, int64 allowed_lateness_us,
+									TimestampTz closed_to, TimestampTz after, TimestampTz upto,
+									MemoryContext context);
 
-/* Around all that uses codecs, see operator.c. */
+/* Fill in the keys of closed rows that depend on the window alone; memory is in context. */
+extern void cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
+							 TimestampTz end);
+
+/* What chunks call a pane. */
+static inline int64
+cq_pane_number(const CqOperator *operator, const CqPane * pane)
+{
+	return operator->window.kind == CQ_WINDOW_NONE ? 0 : pane->start;
+}
+
+/* Error: there is no memory left. */
+extern void cq_operator_full(CqOperator *operator) CQ_NORETURN;
+
+/* n bytes of a pane's memory, 8-byte aligned, not zeroed; error if there are none. */
+static inline void *
+cq_pane_alloc(CqOperator *operator, CqPane * pane, Size n)
+{
+	void *memory = cq_arena_alloc(&pane->arena, n);
+
+	if (unlikely(memory == NULL))
+		cq_operator_full(operator);
+	return memory;
+}
+
+/* Binary output and input functions convert text, see operator.c. */
 extern int cq_client_encoding_pin(void);
 extern void cq_client_encoding_restore(int encoding);
 
-/* n bytes of a pane's memory, 8-byte aligned, not zeroed. */
-extern void *cq_pane_alloc(CqOperator *operator, CqPane * pane, Size n);
+/* Is there memory enough, so that eviction may end? */
+extern bool cq_operator_has_room(CqOperator *operator);
+
+/* ------------------------------------------------------------------------
+ * Groups (window_agg.c)
+ * ------------------------------------------------------------------------
+ */
+
+static inline CqGroupRow *
+cq_group_row(CqGroup *group)
+{
+	return (CqGroupRow *) (group + 1);
+}
+
+static inline char *
+cq_group_states(const CqOperator *operator, CqGroup * group)
+{
+	return (char *) group + operator->kinds[group->kind].layout.states_offset;
+}
+
+static inline char *
+cq_group_key(const CqOperator *operator, CqGroup * group)
+{
+	return (char *) group + operator->kinds[group->kind].layout.key_offset;
+}
+
+/* The pane's entry in memory of the key packed last by the kind's codec; NULL if there is none. */
+static inline CqGroup *
+cq_group_find(const CqOperator *operator, CqPane * pane, int kind)
+{
+	CqKeyCodec *codec = operator->kinds[kind].codec;
+	Size key_offset = operator->kinds[kind].layout.key_offset;
+	CqGroup *group;
+
+	for (group = *cq_group_table_chain(&pane->groups, codec->hash); group; group = group->next)
+		if (group->hash == codec->hash && group->kind == kind &&
+			cq_key_equals(codec, (char *) group + key_offset, group->key_size))
+			return group;
+	return NULL;
+}
+
+/* Add an entry with the key packed last, which is not there; its row and states are zeroed. */
+extern CqGroup *cq_group_create(CqOperator *operator, CqPane * pane, int kind);
+
+/* A piece of private memory like such an entry. */
+extern CqGroup *cq_group_probe(CqOperator *operator, int kind);
+
+/* A group to the bytes of an entry. */
+extern void cq_group_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out);
+
+/*
+ * Read an entry: its kind, which is returned, its row if it has one, and its
+ * key, which becomes the one packed last.  Then the rest.
+ */
+extern int cq_group_get_key(CqOperator *operator, CqReader * entry, CqGroupRow *row);
+extern void cq_group_get(CqOperator *operator, CqPane * pane, CqGroup *group, const CqGroupRow *row,
+						 CqReader *entry);
+
+/* ------------------------------------------------------------------------
+ * Buckets (bucket.c)
+ * ------------------------------------------------------------------------
+ */
+
+/* Bring the entry of the key packed last back from disk; NULL if it is not there. */
+extern CqGroup *cq_bucket_lookup(CqOperator *operator, CqPane * pane, int kind);
+
+/* Is an entry of a log chunk that is older than all buckets seen so far obsolete? */
+extern bool cq_bucket_covers(const CqPane *pane, uint32 hash);
+
+/* The chunk in which a group on disk with this hash would be; 0 if there can be none. */
+extern CqChunkNumber cq_bucket_chunk(const CqPane *pane, uint32 hash);
+
+extern void cq_bucket_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
+extern void cq_bucket_evict(CqOperator *operator, CqPane * pane, CqEvict how);
+
+/* Call back with each group that is on disk only; it is gone with the next one. */
+typedef void (*CqGroupCallback)(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);
+extern void cq_bucket_visit(CqOperator *operator, CqPane * pane, CqGroupCallback visit, void *arg);
+
+extern void cq_buckets_free(CqState *state, CqPane *pane);
+
+/* ------------------------------------------------------------------------
+ * Verification (verify.c)
+ * ------------------------------------------------------------------------
+ */
+
+/* Note a difference, unless there was one before. */
+extern void cq_verify_fail(CqVerification *check, char *problem);
+
+extern void cq_groups_verify_begin(CqPane *pane);
+extern void cq_groups_verify(CqOperator *operator, CqPane * pane, CqChunkData *chunk,
+							 CqVerification *check);
+extern void cq_groups_verify_end(CqOperator *operator, CqPane * pane, CqVerification *check);

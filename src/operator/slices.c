@@ -45,7 +45,7 @@ typedef struct SliceBlockKey
 	int level;	  /* 0 would be slices */
 } SliceBlockKey;
 
-typedef struct SliceBlock
+typedef struct Block
 {
 	SliceBlockKey key;
 	char status;
@@ -151,14 +151,15 @@ cq_slices_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
 	}
 
 	place = cq_pane_search(operator, event->time);
-	if (place == operator->npanes || operator->panes[place]->start> event->time)
+	if (place == operator->state->npanes || operator->state->panes[place]->start> event->time)
 	{
 		CqPane *pane = cq_pane_create(operator, event->time, event->time);
 
 		(void) cq_slices_place(operator, event->time, pane);
 		cq_pane_insert(operator, place, pane);
 	}
-	operator->current = operator->panes[place];
+	operator->current = operator->state->panes[place];
+	operator->current->last_used = ++ operator->state->uses;
 	if (missed->n > 0)
 		blocks_drop(operator, operator->current->number);
 	return CQ_COUNTED;
@@ -195,9 +196,9 @@ cq_slices_first_end(CqOperator *operator)
 	int64 slide_us = operator->window.slide_us;
 	CqPane *first;
 
-	if (operator->npanes == 0)
+	if (operator->state->npanes == 0)
 		return DT_NOEND;
-	first = operator->panes[0];
+	first = operator->state->panes[0];
 	if (operator->closed_to<first->first_end)
 		return first->first_end;
 	return first->first_end + ((operator->closed_to - first->first_end) / slide_us + 1) * slide_us;
@@ -237,9 +238,9 @@ window_emit(CqOperator *operator, TimestampTz start, TimestampTz end, Tuplestore
 	if (operator->ops->combine == NULL)
 	{
 		for (i = number_search(operator, from);
-			 i < operator->npanes && operator->panes[i]->number<to;
+			 i < operator->state->npanes && operator->state->panes[i]->number<to;
 			 i++)
-			operator->ops->emit(operator, operator->panes[i], start, end, rows);
+			operator->ops->emit(operator, operator->state->panes[i], start, end, rows);
 		return;
 	}
 	window = cq_pane_create(operator, start, end);
@@ -254,9 +255,9 @@ range_combine(CqOperator *operator, CqPane * into, int64 from, int64 to)
 {
 	int place = number_search(operator, from);
 
-	while (place < operator->npanes && operator->panes[place]->number<to)
+	while (place < operator->state->npanes && operator->state->panes[place]->number<to)
 	{
-		int64 number = operator->panes[place]->number;
+		int64 number = operator->state->panes[place]->number;
 		int level = largest_block(number, from, to);
 		int stop = number_search(operator, block_first(block_number(number, level) + 1, level));
 
@@ -285,21 +286,23 @@ largest_block(int64 number, int64 from, int64 to)
 static CqPane *
 block_get(CqOperator *operator, int level, int place, int stop)
 {
-	SliceBlockKey key = {block_number(operator->panes[place]->number, level), level};
+	SliceBlockKey key = {block_number(operator->state->panes[place]->number, level), level};
 	CqPane *pane;
 	SliceBlock *block;
 	bool found;
 
 	if (stop - place == 1)
-		return operator->panes[place];
+		return operator->state->panes[place];
 	block = cq_blocks_lookup(operator->blocks, key);
 	if (block != NULL)
 		return block->pane;
 
-	pane = cq_pane_create(operator, operator->panes[place]->start, operator->panes[stop - 1]->end);
+	pane = cq_pane_create(operator,
+						  operator->state->panes[place]->start,
+						  operator->state->panes[stop - 1]->end);
 	while (place < stop)
 	{
-		int64 part = block_number(operator->panes[place]->number, level - 1);
+		int64 part = block_number(operator->state->panes[place]->number, level - 1);
 		int next = number_search(operator, block_first(part + 1, level - 1));
 
 		operator->ops->combine(operator, pane, block_get(operator, level - 1, place, next));
@@ -332,22 +335,17 @@ blocks_drop(CqOperator *operator, int64 number)
 	}
 }
 
-/* Free the slices whose last window has closed. */
+/* Close the slices whose last window has closed. */
 static void
 slices_leave(CqOperator *operator)
 {
 	int n = 0;
 
-	for (; n < operator->npanes && operator->panes[n]->last_end <= operator->closed_to; n++)
-	{
-		CqPane *slice = operator->panes[n];
-
-		blocks_drop(operator, slice->number);
-		cq_chunklog_drop(operator->log, &slice->chunks);
-		cq_pane_free(operator, slice);
-	}
-	operator->npanes -= n;
-	memmove(operator->panes, &operator->panes[n], operator->npanes * sizeof(CqPane *));
+	for (;
+		 n < operator->state->npanes && operator->state->panes[n]->last_end <= operator->closed_to;
+		 n++)
+		blocks_drop(operator, operator->state->panes[n]->number);
+	cq_panes_close(operator, n);
 }
 
 void
@@ -371,9 +369,9 @@ cq_slices_open_windows(CqOperator *operator)
 	int64 n = 0;
 	int i;
 
-	for (i = 0; i < operator->npanes; i++)
+	for (i = 0; i < operator->state->npanes; i++)
 	{
-		CqPane *pane = operator->panes[i];
+		CqPane *pane = operator->state->panes[i];
 		TimestampTz end = pane->first_end;
 
 		if (counted >= end)
@@ -391,13 +389,13 @@ static int
 number_search(CqOperator *operator, int64 number)
 {
 	int low = 0;
-	int high = operator->npanes;
+	int high = operator->state->npanes;
 
 	while (low < high)
 	{
 		int middle = (low + high) / 2;
 
-		if (operator->panes[middle]->number<number)
+		if (operator->state->panes[middle]->number<number)
 			low = middle + 1;
 		else
 			high = middle;

@@ -183,9 +183,9 @@ best_find(CqTopRanker *ranker, CqTopSeen *seen)
 
 	old = MemoryContextSwitchTo(seen->context);
 	best = palloc0(sizeof(Best));
-	best->key_size = (uint32) codec->size;
-	best->key = palloc(Max(codec->size, 1));
-	memcpy(best->key, codec->bytes, codec->size);
+	best->key_size = codec->size;
+	best->key = palloc(Max(CQ_KEY_LENGTH(codec->size), 1));
+	memcpy(best->key, codec->bytes, CQ_KEY_LENGTH(codec->size));
 	best->values = palloc0(sizeof(Datum) * ranker->limit * ranker->nsort);
 	best->nulls = palloc0(sizeof(bool) * ranker->limit * ranker->nsort);
 	best->next_same_hash = slot->best;

@@ -2,17 +2,18 @@
  * window_agg.c
  *	  AGGREGATE: groups with transition values, in panes.
  *
+ * A group is one piece of its pane's memory: a head, where its result row is
+ * if rows are kept up to date, the aggregates' states, the packed key.  For a
+ * count per bigint that is 40 bytes, and 8 in the table (group_table.h).
+ *
  * Aggregates with DISTINCT need to know which values they have taken.  Those
  * are entries of the same table, of other kinds: saved, loaded and forgotten as
  * groups are.  All aggregates over the same argument share its members, so a
  * row costs one look-up per argument however many aggregates there are.
  *
- * A group is one piece of its pane's memory: a head, the aggregates' states,
- * the packed key.  A pane's hash table maps hashes to groups; groups with the
- * same 32-bit hash are chained, so the table itself needs no key comparison
- * and cannot be made to degenerate by types without a hash function.
- *
- * What changed since the last save is chained through the groups themselves.
+ * The first time a group is touched after a commit it goes into its pane's list
+ * of touched groups, with a copy of its states; the list says what to save, and
+ * what to take back after an abort (state.c).
  */
 #include "postgres.h"
 
@@ -22,75 +23,40 @@
 #include "errors.h"
 #include "operator/shape.h"
 
-/* What consuming a row looks at comes last, next to the states and the key. */
-typedef struct CqGroup
-{
-	CqEntry entry; /* first, see agg_rewrite() */
-	struct CqGroup *next_dirty;
-	int64 gid;			 /* changes only: identifies the group's row for ever */
-	ItemPointerData tid; /* likewise: where that row is, as far as known */
-	bool has_row;		 /* likewise: the result table has a row */
-	struct CqGroup *next_same_hash;
-	uint32 key_size;
-	uint8 kind;	  /* index into the operator's kinds: 0 = a group */
-	bool changed; /* since the last save */
-	bool dirty;	  /* in the pane's list: changed, or to be saved again anyway */
-} CqGroup;
-
-typedef struct GroupSlot
-{
-	uint32 hash;
-	char status;
-	CqGroup *group;
-} GroupSlot;
-
-#define SH_PREFIX				cq_groups
-#define SH_ELEMENT_TYPE			GroupSlot
-#define SH_KEY_TYPE				uint32
-#define SH_KEY					hash
-#define SH_HASH_KEY(table, key) (key)
-#define SH_EQUAL(table, a, b)	((a) == (b))
-#define SH_STORE_HASH
-#define SH_GET_HASH(table, a) (a)->hash
-#define SH_SCOPE			  static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-#define GROUPS_FIRST 32
-
 static void agg_create(CqOperator *operator, const CqPlan * plan);
 static void agg_init_pane(CqOperator *operator, CqPane * pane);
-static void agg_free_pane(CqPane *pane);
 static void agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
 static void agg_emit(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end,
 					 Tuplestorestate *rows);
-static bool group_matters(CqOperator *operator, CqTopSeen * seen);
 static void agg_combine(CqOperator *operator, CqPane * into, CqPane *from);
-static void combine_group(CqOperator *operator, CqPane * into, CqPane *from, CqGroup *group,
-						  uint32 hash);
+static void combine_group(CqOperator *operator, CqPane * from, CqGroup *group, void *into);
 static void agg_save(CqOperator *operator, CqPane * pane);
-static void entry_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo bytes);
-static void agg_rewrite(CqPane *pane, CqEntry *entry);
-static CqLoaded agg_load(CqOperator *operator, CqPane * pane, CqReader *reader);
-static void agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part);
-static void group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part,
-					   CqGroup *from);
-static void member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *from);
-static const Datum *key_repack(CqKeyCodec *other, const char *key, CqKeyCodec *codec);
+static void agg_rewrite(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
+static void agg_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
+static uint32 load_log(CqOperator *operator, CqPane * pane, CqChunkData *chunk,
+					   CqChunkNumber number);
+static CqGroupLayout layout_of(Size states_offset, Size states_size);
 static CqKeyCodec *set_codec_create(CqOperator *operator, const CqPlan * plan,
 									const CqDistinctSet *set);
 static void sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *values,
 						 const bool *nulls);
-static CqGroup *group_find(CqOperator *operator, CqPane * pane, int kind, bool *is_new);
-static inline void group_touch(CqPane *pane, CqGroup *group);
+static CqGroup *group_add(CqOperator *operator, CqPane * pane, int kind);
+static void group_touch(CqOperator *operator, CqPane * pane, CqGroup *group);
+static CqTouched *touched_alloc(CqOperator *operator, Size size);
+static void group_emit(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);
+static void agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part);
+static void entry_take(CqOperator *other, CqPane *part, CqGroup *from, void *arg);
+static void group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part,
+					   CqGroup *from);
+static void member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *from);
+static CqGroup *group_reach(CqOperator *operator, CqPane * pane, int kind, bool *is_new);
+static const Datum *key_repack(CqKeyCodec *other, const char *key, uint32 size, CqKeyCodec *codec);
 static void group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep);
 
 const CqShapeOps cq_shape_aggregate = {
 	.newest_first = true, /* only the last version of a group is of use */
 	.create = agg_create,
 	.init_pane = agg_init_pane,
-	.free_pane = agg_free_pane,
 	.fold = agg_fold,
 	.emit = agg_emit,
 	.combine = agg_combine,
@@ -98,18 +64,27 @@ const CqShapeOps cq_shape_aggregate = {
 	.rewrite = agg_rewrite,
 	.load = agg_load,
 	.take_part = agg_take_part,
+	.evict = cq_bucket_evict,
+	.verify_begin = cq_groups_verify_begin,
+	.verify = cq_groups_verify,
+	.verify_end = cq_groups_verify_end,
 };
 
-static inline char *
-group_states(CqGroup *group)
+/* The owner of the pane's transition values that are not in the states. */
+static inline ExprContext *
+pane_memory(CqOperator *operator, CqPane * pane)
 {
-	return (char *) group + MAXALIGN(sizeof(CqGroup));
+	return operator->aggregates->flat ? operator->flat_memory : pane->memory;
 }
 
-static inline char *
-group_key(const CqOperator *operator, CqGroup * group)
+static CqGroupLayout
+layout_of(Size states_offset, Size states_size)
 {
-	return group_states(group) + operator->kinds[group->kind].states_size;
+	CqGroupLayout layout = {.states_offset = (uint32) states_offset,
+							.states_size = (uint32) states_size,
+							.key_offset = (uint32) (states_offset + states_size)};
+
+	return layout;
 }
 
 static void
@@ -136,18 +111,21 @@ agg_create(CqOperator *operator, const CqPlan * plan)
 	}
 	operator->disjoint = plan->disjoint;
 	operator->aggregates = cq_aggregates_create(plan, operator->context);
+	if (plan->top)
+		operator->top = cq_top_create(plan->top, operator->context);
 	operator->nkinds = 1 + plan->nsets;
-	operator->kinds = palloc(operator->nkinds * sizeof(CqEntryKind));
+	operator->kinds = palloc0(operator->nkinds * sizeof(CqEntryKind));
 	operator->kinds[0].codec = cq_key_create(columns, ncolumns, operator->context);
-	operator->kinds[0].states_size = operator->aggregates->states_size;
+	operator->kinds[0].layout =
+		layout_of(sizeof(CqGroup) + (operator->changes ? sizeof(CqGroupRow) : 0),
+				  operator->aggregates->states_size);
 	for (i = 0; i < plan->nsets; i++)
 	{
 		operator->kinds[i + 1].codec = set_codec_create(operator, plan, &plan->sets[i]);
-		operator->kinds[i + 1].states_size = sizeof(uint64);
+		operator->kinds[i + 1].layout = layout_of(sizeof(CqGroup), sizeof(uint64));
 	}
-
-	if (plan->top)
-		operator->top = cq_top_create(plan->top, operator->context);
+	if (operator->aggregates->flat)
+		operator->flat_memory = cq_aggregates_memory(operator->aggregates);
 
 	/* rows, aggregate functions and keys share one scratch context */
 	MemoryContextDelete(operator->scratch);
@@ -185,14 +163,15 @@ set_codec_create(CqOperator *operator, const CqPlan * plan, const CqDistinctSet 
 static void
 agg_init_pane(CqOperator *operator, CqPane * pane)
 {
-	pane->groups = cq_groups_create(pane->context, GROUPS_FIRST, NULL);
-	pane->memory = cq_aggregates_memory(operator->aggregates);
-}
+	MemoryContext old;
 
-static void
-agg_free_pane(CqPane *pane)
-{
-	cq_aggregates_free_memory(pane->memory);
+	if (!cq_group_table_init(&pane->groups, &pane->arena))
+		cq_operator_full(operator);
+	if (operator->aggregates->flat)
+		return;
+	old = MemoryContextSwitchTo(operator->context);
+	pane->memory = cq_aggregates_memory(operator->aggregates);
+	MemoryContextSwitchTo(old);
 }
 
 /* ------------------------------------------------------------------------
@@ -204,15 +183,18 @@ static void
 agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 {
 	CqGroup *group;
-	bool is_new;
 
 	cq_key_pack(operator->kinds[0].codec, values, nulls);
-	group = group_find(operator, pane, 0, &is_new);
-	if (is_new)
-		cq_aggregates_init(operator->aggregates, group_states(group), pane->memory);
-	group->changed = true;
-	group_touch(pane, group);
-	cq_aggregates_advance(operator->aggregates, group_states(group), values, nulls, pane->memory);
+	group = cq_group_find(operator, pane, 0);
+	if (unlikely(group == NULL))
+		group = group_add(operator, pane, 0);
+	if (!(group->flags & CQ_GROUP_DIRTY))
+		group_touch(operator, pane, group);
+	cq_aggregates_advance(operator->aggregates,
+						  cq_group_states(operator, group),
+						  values,
+						  nulls,
+						  pane_memory(operator, pane));
 	if (operator->nkinds> 1)
 		sets_advance(operator, pane, group, values, nulls);
 }
@@ -229,73 +211,123 @@ sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *v
 		uint64 mask = cq_aggregates_set_mask(operator->aggregates, kind - 1, values, nulls);
 		CqGroup *member;
 		uint64 *taken;
-		bool is_new;
 
 		if (mask == 0)
 			continue;
 		cq_key_pack(operator->kinds[kind].codec, values, nulls);
-		member = group_find(operator, pane, kind, &is_new);
-		taken = (uint64 *) group_states(member);
+		member = cq_group_find(operator, pane, kind);
+		if (member == NULL)
+			member = group_add(operator, pane, kind);
+		taken = (uint64 *) cq_group_states(operator, member);
 		mask &= ~*taken;
 		if (mask == 0)
 			continue;
+		if (!(member->flags & CQ_GROUP_DIRTY))
+			group_touch(operator, pane, member);
 		*taken |= mask;
-		member->changed = true;
-		group_touch(pane, member);
 		cq_aggregates_advance_set(operator->aggregates,
 								  kind - 1,
 								  mask,
-								  group_states(group),
+								  cq_group_states(operator, group),
 								  values);
 	}
 }
 
-/* The entry of the key packed last by the kind's codec; a new one has zeroed states. */
-static inline CqGroup *
-group_find(CqOperator *operator, CqPane * pane, int kind, bool *is_new)
+/* The group of the key packed last, which is not in memory. */
+static CqGroup *
+group_add(CqOperator *operator, CqPane * pane, int kind)
 {
-	CqKeyCodec *codec = operator->kinds[kind].codec;
-	bool found;
-	GroupSlot *slot = cq_groups_insert_hash(pane->groups, codec->hash, codec->hash, &found);
+	CqTouched *touched;
 	CqGroup *group;
-	Size head;
 
-	if (!found)
-		slot->group = NULL;
-	for (group = slot->group; group; group = group->next_same_hash)
-		if (group->kind == kind &&
-			cq_key_equals(codec, group_key(operator, group), group->key_size))
-		{
-			*is_new = false;
+	if (pane->buckets)
+	{
+		group = cq_bucket_lookup(operator, pane, kind);
+		if (group)
 			return group;
-		}
-
-	head = MAXALIGN(sizeof(CqGroup)) + operator->kinds[kind].states_size;
-	group = cq_pane_alloc(operator, pane, head + codec->size);
-	memset(group, 0, head);
-	ItemPointerSetInvalid(&group->tid);
-	group->key_size = (uint32) codec->size;
-	group->kind = (uint8) kind;
-	memcpy(group_key(operator, group), codec->bytes, codec->size);
-	group->next_same_hash = slot->group;
-	slot->group = group;
-	if (operator->changes && kind == 0)
-		group->gid = operator->next_gid++;
+	}
+	touched = touched_alloc(operator, sizeof(CqTouched));
+	group = cq_group_create(operator, pane, kind);
+	group->flags = CQ_GROUP_DIRTY | CQ_GROUP_NEW | CQ_GROUP_RECENT;
+	touched->group = group;
+	touched->next = pane->touched;
+	pane->touched = touched;
 	pane->ngroups++;
-	operator->groups++;
-	operator->unchecked += sizeof(GroupSlot);
-	*is_new = true;
+	operator->state->ngroups++;
+	if (kind > 0)
+		return group;
+	if (operator->changes)
+		cq_group_row(group)->gid = operator->state->next_gid++;
+	cq_aggregates_init(operator->aggregates,
+					   cq_group_states(operator, group),
+					   pane_memory(operator, pane));
 	return group;
 }
 
-static inline void
-group_touch(CqPane *pane, CqGroup *group)
+CqGroup *
+cq_group_create(CqOperator *operator, CqPane * pane, int kind)
 {
-	if (group->dirty)
-		return;
-	group->dirty = true;
-	group->next_dirty = pane->dirty;
-	pane->dirty = group;
+	CqKeyCodec *codec = operator->kinds[kind].codec;
+	Size head = operator->kinds[kind].layout.key_offset;
+	CqGroup *group = cq_pane_alloc(operator, pane, head + CQ_KEY_LENGTH(codec->size));
+
+	memset(group, 0, head);
+	group->hash = codec->hash;
+	group->key_size = codec->size;
+	group->kind = (uint8) kind;
+	memcpy((char *) group + head, codec->bytes, CQ_KEY_LENGTH(codec->size));
+	cq_group_table_insert(&pane->groups, group);
+	return group;
+}
+
+CqGroup *
+cq_group_probe(CqOperator *operator, int kind)
+{
+	CqKeyCodec *codec = operator->kinds[kind].codec;
+	Size head = operator->kinds[kind].layout.key_offset;
+	Size size = head + CQ_KEY_LENGTH(codec->size);
+	CqGroup *group = operator->probe;
+
+	if (size > operator->probe_size)
+	{
+		if (group)
+			pfree(group);
+		operator->probe = NULL;
+		operator->probe = group = MemoryContextAlloc(operator->context, size);
+		operator->probe_size = size;
+	}
+	memset(group, 0, head);
+	group->hash = codec->hash;
+	group->key_size = codec->size;
+	group->kind = (uint8) kind;
+	memcpy((char *) group + head, codec->bytes, CQ_KEY_LENGTH(codec->size));
+	return group;
+}
+
+/* Note that a group will change: what it was goes into the list of touched ones. */
+static void
+group_touch(CqOperator *operator, CqPane * pane, CqGroup *group)
+{
+	Size size = operator->kinds[group->kind].layout.states_size;
+	CqTouched *touched = touched_alloc(operator, sizeof(CqTouched) + size);
+
+	touched->group = group;
+	memcpy(touched + 1, cq_group_states(operator, group), size);
+	touched->next = pane->touched;
+	pane->touched = touched;
+	group->flags = (group->flags & ~CQ_GROUP_IN_BUCKET) | CQ_GROUP_DIRTY | CQ_GROUP_RECENT;
+}
+
+static CqTouched *
+touched_alloc(CqOperator *operator, Size size)
+{
+	CqTouched *touched = cq_arena_alloc(&operator->state->touched, size);
+
+	if (touched == NULL)
+		cq_operator_full(operator);
+	operator->state->touched_groups++;
+	operator->state->changed = true;
+	return touched;
 }
 
 /* ------------------------------------------------------------------------
@@ -303,89 +335,103 @@ group_touch(CqPane *pane, CqGroup *group)
  * ------------------------------------------------------------------------
  */
 
+/* Where the rows of a window go. */
+typedef struct Emission
+{
+	Tuplestorestate *rows;
+	CqTopSeen *seen; /* NULL = all count */
+} Emission;
+
 static void
 agg_emit(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end,
 		 Tuplestorestate *rows)
 {
-	CqTopSeen *seen = operator->top ? cq_top_seen_create(pane->context) : NULL;
-	cq_groups_iterator iterator;
-	GroupSlot *slot;
+	Emission emission = {.rows = rows};
+	MemoryContext old;
+	CqGroupScan scan;
 	CqGroup *group;
 
-	cq_window_values(operator, pane->context, start, end);
-	cq_groups_start_iterate(pane->groups, &iterator);
-	while ((slot = cq_groups_iterate(pane->groups, &iterator)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		for (group = slot->group; group; group = group->next_same_hash)
-		{
-			if (group->kind != 0)
-				continue;
-			group_values(operator, pane, group, false);
-			if (seen == NULL || group_matters(operator, seen))
-				tuplestore_putvalues(rows,
-									 operator->closed_desc,
-									 operator->values,
-									 operator->nulls);
-			MemoryContextReset(operator->scratch);
-		}
-	}
+	cq_window_values(operator, operator->emitting, start, end);
+	if (operator->top)
+		emission.seen = cq_top_seen_create(operator->emitting);
+	old = MemoryContextSwitchTo(operator->scratch);
+	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
+	while ((group = cq_group_scan_next(&scan)) != NULL)
+		group_emit(operator, pane, group, &emission);
+	if (pane->buckets)
+		cq_bucket_visit(operator, pane, group_emit, &emission);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(operator->emitting);
 }
 
-/* May the close query's answer depend on the group whose values are at hand? */
-static bool
-group_matters(CqOperator *operator, CqTopSeen * seen)
+static void
+group_emit(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg)
 {
-	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-	bool result = cq_top_admits(operator->top, seen, operator->values, operator->nulls);
+	Emission *emission = arg;
 
-	MemoryContextSwitchTo(old);
-	return result;
+	CHECK_FOR_INTERRUPTS();
+	if (group->kind > 0)
+		return;
+	group_values(operator, pane, group, false);
+	/* may the close query's answer depend on it? */
+	if (emission->seen == NULL ||
+		cq_top_admits(operator->top, emission->seen, operator->values, operator->nulls))
+		tuplestore_putvalues(emission->rows,
+							 operator->closed_desc,
+							 operator->values,
+							 operator->nulls);
+	MemoryContextReset(operator->scratch);
 }
 
 static void
 agg_combine(CqOperator *operator, CqPane * into, CqPane *from)
 {
 	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-	cq_groups_iterator iterator;
-	GroupSlot *slot;
+	CqGroupScan scan;
 	CqGroup *group;
 
-	cq_groups_start_iterate(from->groups, &iterator);
-	while ((slot = cq_groups_iterate(from->groups, &iterator)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		for (group = slot->group; group; group = group->next_same_hash)
-			combine_group(operator, into, from, group, slot->hash);
-		/* without functions to call and values to compare there is no garbage */
-		if (!operator->aggregates->all_fast || !operator->kinds[0].codec->all_by_image)
-			MemoryContextReset(operator->scratch);
-	}
+	cq_group_scan_begin(&scan, &from->groups, 0, 0);
+	while ((group = cq_group_scan_next(&scan)) != NULL)
+		combine_group(operator, from, group, into);
+	if (from->buckets)
+		cq_bucket_visit(operator, from, combine_group, into);
 	MemoryContextSwitchTo(old);
 }
 
 static void
-combine_group(CqOperator *operator, CqPane * into, CqPane *from, CqGroup *group, uint32 hash)
+combine_group(CqOperator *operator, CqPane * from, CqGroup *group, void *arg)
 {
 	CqAggregates *aggregates = operator->aggregates;
+	CqKeyCodec *codec = operator->kinds[0].codec;
+	CqPane *into = arg;
 	CqGroup *target;
-	bool is_new;
 
 	Assert(group->kind == 0);
-	cq_key_take(operator->kinds[0].codec, group_key(operator, group), group->key_size, hash);
-	target = group_find(operator, into, 0, &is_new);
-	if (is_new && aggregates->all_fast)
+	CHECK_FOR_INTERRUPTS();
+	cq_key_take(codec, cq_group_key(operator, group), group->key_size, group->hash);
+	target = cq_group_find(operator, into, 0);
+	if (target == NULL)
 	{
-		memcpy(group_states(target), group_states(group), aggregates->states_size);
-		return;
+		target = cq_group_create(operator, into, 0);
+		if (aggregates->all_fast)
+		{
+			memcpy(cq_group_states(operator, target),
+				   cq_group_states(operator, group),
+				   aggregates->states_size);
+			return;
+		}
+		cq_aggregates_init(aggregates,
+						   cq_group_states(operator, target),
+						   pane_memory(operator, into));
 	}
-	if (is_new)
-		cq_aggregates_init(aggregates, group_states(target), into->memory);
 	cq_aggregates_combine(aggregates,
-						  group_states(target),
-						  into->memory,
-						  group_states(group),
-						  from->memory);
+						  cq_group_states(operator, target),
+						  pane_memory(operator, into),
+						  cq_group_states(operator, group),
+						  pane_memory(operator, from));
+	/* without functions to call and values to compare there is no garbage */
+	if (!aggregates->all_fast || !codec->all_by_image)
+		MemoryContextReset(operator->scratch);
 }
 
 /* The other columns of a group's closed row. */
@@ -396,17 +442,21 @@ group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep)
 	int column = 0;
 	int i;
 
-	cq_key_unpack(codec, group_key(operator, group), codec->values, codec->nulls);
+	cq_key_unpack(codec,
+				  cq_group_key(operator, group),
+				  group->key_size,
+				  codec->stored_values,
+				  codec->stored_nulls);
 	for (i = 0; i < operator->nkeys; i++)
 		if (operator->keys[i].role == CQ_KEY_VALUE)
 		{
-			operator->values[i] = codec->values[column];
-			operator->nulls[i] = codec->nulls[column];
+			operator->values[i] = codec->stored_values[column];
+			operator->nulls[i] = codec->stored_nulls[column];
 			column++;
 		}
 	cq_aggregates_finish(operator->aggregates,
-						 group_states(group),
-						 pane->memory,
+						 cq_group_states(operator, group),
+						 pane_memory(operator, pane),
 						 keep,
 						 &operator->values[operator->nkeys], &operator->nulls[operator->nkeys]);
 }
@@ -414,28 +464,31 @@ group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep)
 void
 cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg)
 {
-	CqPane *pane = operator->panes[0];
-	CqGroup *group;
-	bool is_new;
+	CqPane *pane = operator->state->panes[0];
+	CqTouched *touched;
 
 	Assert(operator->changes && operator->window.kind == CQ_WINDOW_NONE);
 	if (operator->nkeys == 0 && pane->ngroups == 0)
 	{
 		/* without GROUP BY there is a row even when there is nothing to aggregate */
 		cq_key_pack(operator->kinds[0].codec, NULL, NULL);
-		group = group_find(operator, pane, 0, &is_new);
-		cq_aggregates_init(operator->aggregates, group_states(group), pane->memory);
-		group->changed = true;
-		group_touch(pane, group);
+		(void) group_add(operator, pane, 0);
 	}
-	for (group = pane->dirty; group; group = group->next_dirty)
+
+	/* where rows are is not taken back by an abort */
+	if (pane->touched)
+		operator->state->current = false;
+	for (touched = pane->touched; touched; touched = touched->next)
 	{
+		CqGroup *group = touched->group;
+		CqGroupRow *row = cq_group_row(group);
+
 		CHECK_FOR_INTERRUPTS();
-		if (!group->changed || group->kind != 0)
+		if (group->kind > 0)
 			continue;
 		group_values(operator, pane, group, true);
-		upsert(arg, group->gid, !group->has_row, &group->tid, operator->values, operator->nulls);
-		group->has_row = true;
+		upsert(arg, row->gid, !row->exists, &row->tid, operator->values, operator->nulls);
+		row->exists = true;
 		MemoryContextReset(operator->scratch);
 	}
 }
@@ -445,94 +498,182 @@ cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg)
  * ------------------------------------------------------------------------
  */
 
-static void
-agg_save(CqOperator *operator, CqPane * pane)
+void
+cq_group_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out)
 {
-	int64 start = operator->window.kind == CQ_WINDOW_NONE ? 0 : pane->start;
-	StringInfoData bytes;
-	CqGroup *group;
-	CqGroup *next;
+	char *states = cq_group_states(operator, group);
 
-	if (pane->dirty == NULL)
-		return;
-	initStringInfo(&bytes);
-	for (group = pane->dirty; group; group = next)
-	{
-		MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-
-		CHECK_FOR_INTERRUPTS();
-		resetStringInfo(&bytes);
-		entry_put(operator, pane, group, &bytes);
-		MemoryContextSwitchTo(old);
-		cq_chunklog_append(operator->log,
-						   &pane->chunks,
-						   start,
-						   &group->entry,
-						   bytes.data,
-						   bytes.len);
-		MemoryContextReset(operator->scratch);
-		next = group->next_dirty;
-		group->next_dirty = NULL;
-		group->dirty = false;
-		group->changed = false;
-	}
-	pane->dirty = NULL;
-	pfree(bytes.data);
-}
-
-static void
-entry_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo bytes)
-{
 	if (operator->nkinds> 1)
-		appendStringInfoChar(bytes, (char) group->kind);
+		appendStringInfoCharMacro(out, (char) group->kind);
 	if (operator->changes && group->kind == 0)
-		appendBinaryStringInfo(bytes, (char *) &group->gid, sizeof(group->gid));
-	cq_key_put(operator->kinds[group->kind].codec, bytes, group_key(operator, group));
-	if (group->kind == 0)
-		cq_aggregates_put(operator->aggregates, group_states(group), pane->memory, bytes);
+		appendBinaryStringInfo(out, (char *) &cq_group_row(group)->gid, sizeof(int64));
+	cq_key_put(operator->kinds[group->kind].codec,
+			   out,
+			   cq_group_key(operator, group),
+			   group->key_size);
+	if (group->kind > 0 || operator->aggregates->all_fast)
+		appendBinaryStringInfo(out, states, (int) operator->kinds[group->kind].layout.states_size);
 	else
-		appendBinaryStringInfo(bytes, group_states(group), sizeof(uint64));
+		cq_aggregates_put(operator->aggregates, states, pane_memory(operator, pane), out);
 }
 
-static void
-agg_rewrite(CqPane *pane, CqEntry *entry)
+int
+cq_group_get_key(CqOperator *operator, CqReader * entry, CqGroupRow *row)
 {
-	group_touch(pane, (CqGroup *) entry);
-}
-
-static CqLoaded
-agg_load(CqOperator *operator, CqPane * pane, CqReader *reader)
-{
-	CqLoaded loaded = {0};
-	CqGroup *group;
-	bool is_new;
-	int64 gid = 0;
 	uint8 kind = 0;
 
 	if (operator->nkinds> 1)
-		kind = *(uint8 *) cq_reader_take(reader, sizeof(kind));
+		kind = *(uint8 *) cq_reader_take(entry, sizeof(kind));
 	if (kind >= operator->nkinds)
 		cq_reader_damaged();
 	if (operator->changes && kind == 0)
-		memcpy(&gid, cq_reader_take(reader, sizeof(gid)), sizeof(gid));
-	cq_key_get(operator->kinds[kind].codec, reader);
-	group = group_find(operator, pane, kind, &is_new);
-	if (!is_new)
 	{
-		/* an older version of a group that was loaded already */
-		reader->at = reader->end;
-		return loaded;
+		memset(row, 0, sizeof(CqGroupRow));
+		memcpy(&row->gid, cq_reader_take(entry, sizeof(int64)), sizeof(int64));
+		ItemPointerSetInvalid(&row->tid);
+		row->exists = true;
 	}
-	if (kind == 0)
-		cq_aggregates_get(operator->aggregates, group_states(group), pane->memory, reader);
+	cq_key_get(operator->kinds[kind].codec, entry);
+	return kind;
+}
+
+void
+cq_group_get(CqOperator *operator, CqPane * pane, CqGroup *group, const CqGroupRow *row,
+			 CqReader *entry)
+{
+	char *states = cq_group_states(operator, group);
+	Size size = operator->kinds[group->kind].layout.states_size;
+
+	if (operator->changes && group->kind == 0)
+	{
+		*cq_group_row(group) = *row;
+		operator->state->next_gid = Max(operator->state->next_gid, row->gid + 1);
+	}
+	if (group->kind > 0 || operator->aggregates->all_fast)
+		memcpy(states, cq_reader_take(entry, size), size);
 	else
-		memcpy(group_states(group), cq_reader_take(reader, sizeof(uint64)), sizeof(uint64));
-	group->gid = gid;
-	group->has_row = operator->changes && kind == 0;
-	operator->next_gid = Max(operator->next_gid, gid + 1);
-	loaded.live = true;
-	loaded.owner = &group->entry;
-	return loaded;
+		cq_aggregates_get(operator->aggregates, states, pane_memory(operator, pane), entry);
+	if (entry->at != entry->end)
+		cq_reader_damaged();
+}
+
+static void
+agg_save(CqOperator *operator, CqPane * pane)
+{
+	int64 number = cq_pane_number(operator, pane);
+	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+	CqTouched *touched;
+	int n = 0;
+
+	for (touched = pane->touched; touched; touched = touched->next)
+	{
+		CqGroup *group = touched->group;
+		CqChunkNumber obsolete = group->chunk;
+
+		if (group->flags & CQ_GROUP_IN_BUCKET)
+		{
+			/* it was written there just now */
+			group->flags &= ~(CQ_GROUP_DIRTY | CQ_GROUP_NEW);
+			continue;
+		}
+		resetStringInfo(&operator->bytes);
+		cq_group_put(operator, pane, group, &operator->bytes);
+		group->chunk = cq_chunklog_append(operator->log,
+										  &pane->chunks,
+										  number,
+										  group->hash,
+										  operator->bytes.data,
+										  operator->bytes.len);
+		if (obsolete)
+			cq_chunklog_release(operator->log, obsolete);
+		group->flags &= ~(CQ_GROUP_DIRTY | CQ_GROUP_NEW);
+		if (++n % 64 == 0)
+		{
+			CHECK_FOR_INTERRUPTS();
+			MemoryContextReset(operator->scratch);
+		}
+	}
+	pane->touched = NULL;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(operator->scratch);
+}
+
+static void
+agg_rewrite(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
+{
+	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+	uint32 live = cq_chunklog_live(operator->log, chunk->number);
+	CqChunkNumber from = chunk->number;
+	CqReader entry;
+	uint32 hash;
+
+	while (live > 0 && cq_chunk_next(chunk, &hash, &entry))
+	{
+		CqReader whole = entry;
+		CqGroupRow row;
+		CqGroup *group = cq_group_find(operator, pane, cq_group_get_key(operator, & entry, &row));
+
+		if (group == NULL || group->chunk != from)
+			continue;
+		group->chunk = cq_chunklog_append(operator->log,
+										  &pane->chunks,
+										  chunk->pane,
+										  hash,
+										  whole.at,
+										  whole.end - whole.at);
+		cq_chunklog_release(operator->log, from);
+		live--;
+	}
+	if (live > 0)
+		cq_reader_damaged();
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(operator->scratch);
+}
+
+static void
+agg_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
+{
+	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+
+	if (chunk->is_bucket)
+		cq_bucket_load(operator, pane, chunk);
+	else
+	{
+		CqChunkNumber number = cq_chunklog_register(operator->log, chunk, &pane->chunks);
+
+		cq_chunklog_registered(operator->log, number, load_log(operator, pane, chunk, number));
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(operator->scratch);
+}
+
+/* Take in the entries of a log chunk that are not obsolete; returns how many. */
+static uint32
+load_log(CqOperator *operator, CqPane * pane, CqChunkData *chunk, CqChunkNumber number)
+{
+	CqReader entry;
+	uint32 hash;
+	uint32 live = 0;
+
+	while (cq_chunk_next(chunk, &hash, &entry))
+	{
+		CqGroupRow row;
+		CqGroup *group;
+		int kind = cq_group_get_key(operator, & entry, &row);
+
+		if (hash != operator->kinds[kind].codec->hash)
+			cq_reader_damaged();
+		if ((pane->buckets && cq_bucket_covers(pane, hash)) || cq_group_find(operator, pane, kind))
+			continue;
+		group = cq_group_create(operator, pane, kind);
+		group->chunk = number;
+		cq_group_get(operator, pane, group, &row, &entry);
+		pane->ngroups++;
+		operator->state->ngroups++;
+		operator->rows++;
+		live++;
+	}
+	return live;
 }
 
 /* ------------------------------------------------------------------------
@@ -540,60 +681,72 @@ agg_load(CqOperator *operator, CqPane * pane, CqReader *reader)
  * ------------------------------------------------------------------------
  */
 
+typedef struct Taking
+{
+	CqOperator *operator;
+	CqPane *pane;
+	bool members;
+} Taking;
+
 /* Groups first: what a member does concerns its group. */
 static void
 agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part)
 {
+	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+	Taking taking = {.operator= operator, .pane = pane };
 	int pass;
 
 	for (pass = 0; pass < (operator->nkinds> 1 ? 2 : 1); pass++)
 	{
-		cq_groups_iterator iterator;
-		bool members = pass == 1;
-		GroupSlot *slot;
+		CqGroupScan scan;
 		CqGroup *from;
 
-		cq_groups_start_iterate(part->groups, &iterator);
-		while ((slot = cq_groups_iterate(part->groups, &iterator)) != NULL)
-			for (from = slot->group; from; from = from->next_same_hash)
-			{
-				MemoryContext old;
-
-				CHECK_FOR_INTERRUPTS();
-				if ((from->kind != 0) != members)
-					continue;
-				old = MemoryContextSwitchTo(operator->scratch);
-				if (members)
-					member_take(operator, pane, other, from);
-				else
-					group_take(operator, pane, other, part, from);
-				MemoryContextSwitchTo(old);
-				MemoryContextReset(operator->scratch);
-				MemoryContextReset(other->scratch);
-			}
+		taking.members = pass == 1;
+		cq_group_scan_begin(&scan, &part->groups, 0, 0);
+		while ((from = cq_group_scan_next(&scan)) != NULL)
+			entry_take(other, part, from, &taking);
+		if (part->buckets)
+			cq_bucket_visit(other, part, entry_take, &taking);
 	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+entry_take(CqOperator *other, CqPane *part, CqGroup *from, void *arg)
+{
+	Taking *taking = arg;
+
+	CHECK_FOR_INTERRUPTS();
+	if ((from->kind != 0) != taking->members)
+		return;
+	if (taking->members)
+		member_take(taking->operator, taking->pane, other, from);
+	else
+		group_take(taking->operator, taking->pane, other, part, from);
+	MemoryContextReset(taking->operator->scratch);
+	MemoryContextReset(other->scratch);
 }
 
 static void
 group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part, CqGroup *from)
 {
-	CqKeyCodec *codec = operator->kinds[0].codec;
 	StringInfoData bytes;
 	CqReader reader;
 	CqGroup *group;
 	bool is_new;
 
-	(void) key_repack(other->kinds[0].codec, group_key(other, from), codec);
-	group = group_find(operator, pane, 0, &is_new);
+	(void) key_repack(other->kinds[0].codec,
+					  cq_group_key(other, from),
+					  from->key_size,
+					  operator->kinds[0].codec);
+	group = group_reach(operator, pane, 0, &is_new);
 	if (!operator->disjoint)
 	{
-		if (is_new)
-			cq_aggregates_init(operator->aggregates, group_states(group), pane->memory);
 		cq_aggregates_combine(operator->aggregates,
-							  group_states(group),
-							  pane->memory,
-							  group_states(from),
-							  part->memory);
+							  cq_group_states(operator, group),
+							  pane_memory(operator, pane),
+							  cq_group_states(other, from),
+							  pane_memory(other, part));
 		return;
 	}
 	if (!is_new)
@@ -603,10 +756,16 @@ group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part,
 				errdetail("The stream's option \"partition_key\" says that they do not."),
 				errhint("Drop the view, correct the option and create the view again."));
 	initStringInfo(&bytes);
-	cq_aggregates_put(other->aggregates, group_states(from), part->memory, &bytes);
+	cq_aggregates_put(other->aggregates,
+					  cq_group_states(other, from),
+					  pane_memory(other, part),
+					  &bytes);
 	reader.at = bytes.data;
 	reader.end = bytes.data + bytes.len;
-	cq_aggregates_get(operator->aggregates, group_states(group), pane->memory, &reader);
+	cq_aggregates_get(operator->aggregates,
+					  cq_group_states(operator, group),
+					  pane_memory(operator, pane),
+					  &reader);
 }
 
 /* What no other part has taken counts now; of a group that is in one part, it has counted. */
@@ -614,27 +773,47 @@ static void
 member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *from)
 {
 	int kind = from->kind;
+	CqKeyCodec *codec = other->kinds[kind].codec;
+	const char *key = cq_group_key(other, from);
+	uint64 mask = *(uint64 *) cq_group_states(other, from);
 	const Datum *values;
 	CqGroup *group;
-	CqGroup *member;
-	uint64 mask = *(uint64 *) group_states(from);
 	uint64 *taken;
 	bool is_new;
 
 	if (operator->disjoint)
 		return;
-	values =
-		key_repack(other->kinds[kind].codec, group_key(other, from), operator->kinds[kind].codec);
-	member = group_find(operator, pane, kind, &is_new);
-	taken = (uint64 *) group_states(member);
+	values = key_repack(codec, key, from->key_size, operator->kinds[kind].codec);
+	taken = (uint64 *) cq_group_states(operator, group_reach(operator, pane, kind, &is_new));
 	mask &= ~*taken;
 	if (mask == 0)
 		return;
 	*taken |= mask;
-	(void) key_repack(other->kinds[kind].codec, group_key(other, from), operator->kinds[0].codec);
-	group = group_find(operator, pane, 0, &is_new);
+	(void) key_repack(codec, key, from->key_size, operator->kinds[0].codec);
+	group = group_reach(operator, pane, 0, &is_new);
 	Assert(!is_new);
-	cq_aggregates_advance_set(operator->aggregates, kind - 1, mask, group_states(group), values);
+	cq_aggregates_advance_set(operator->aggregates,
+							  kind - 1,
+							  mask,
+							  cq_group_states(operator, group),
+							  values);
+}
+
+/* The entry of the key packed last, about to change; a new one if there is none. */
+static CqGroup *
+group_reach(CqOperator *operator, CqPane * pane, int kind, bool *is_new)
+{
+	CqGroup *group = cq_group_find(operator, pane, kind);
+
+	*is_new = false;
+	if (group == NULL)
+	{
+		group = group_add(operator, pane, kind);
+		*is_new = (group->flags & CQ_GROUP_NEW) != 0;
+	}
+	if (!(group->flags & CQ_GROUP_DIRTY))
+		group_touch(operator, pane, group);
+	return group;
 }
 
 /*
@@ -642,7 +821,7 @@ member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *fro
  * Returns its values by stage column, in the current memory context.
  */
 static const Datum *
-key_repack(CqKeyCodec *other, const char *key, CqKeyCodec *codec)
+key_repack(CqKeyCodec *other, const char *key, uint32 size, CqKeyCodec *codec)
 {
 	int ncolumns = 1;
 	Datum *stored = palloc(sizeof(Datum) * (other->ncolumns + 1));
@@ -655,7 +834,7 @@ key_repack(CqKeyCodec *other, const char *key, CqKeyCodec *codec)
 		ncolumns = Max(ncolumns, other->columns[i].source + 1);
 	values = palloc0(sizeof(Datum) * ncolumns);
 	nulls = palloc0(sizeof(bool) * ncolumns);
-	cq_key_unpack(other, key, stored, stored_nulls);
+	cq_key_unpack(other, key, size, stored, stored_nulls);
 	for (i = 0; i < other->ncolumns; i++)
 	{
 		values[other->columns[i].source] = stored[i];

@@ -22,7 +22,8 @@
  * Invariant
  *	R1. The views' checkpoints and operators, and the source's positions, change in
  *		memory before the commit; when anything throws, the worker discards all
- *		three and rebuilds them from what is committed.
+ *		three and rebuilds them from what is committed.  State in shared memory
+ *		is taken back to the last commit instead, if it can be (operator/state.c).
  */
 #include "postgres.h"
 
@@ -57,6 +58,8 @@ static bool advances_apply(CqRun *run);
 static void advance_apply(CqRun *run, CqViewRun *view);
 static bool windows_close(CqRun *run);
 static void views_save(CqRun *run, int64 began_us);
+static void views_committed(CqRun *run, int64 took_us);
+static bool memory_is_short(const CqRun *run);
 static int64 loss_take(CqRun *run);
 static void views_close(CqRun *run);
 
@@ -89,6 +92,8 @@ cq_checkpoint_run(CqRun *run, bool advance)
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(run->checkpoint_context);
 	run->write_anyway = false;
+	if (dirty)
+		views_committed(run, cq_clock_us() - commit_began_us);
 	if (!dirty)
 		return drained ? CQ_PROGRESS_NONE : CQ_PROGRESS_MORE;
 	return drained ? CQ_PROGRESS_DRAINED : CQ_PROGRESS_MORE;
@@ -96,8 +101,9 @@ cq_checkpoint_run(CqRun *run, bool advance)
 
 /*
  * Besides events: the watermark moved on its own; partitions were found, whose
- * first positions must be kept; or a view has never had a checkpoint, which
- * settles where it started and gives an ungrouped aggregate its row.
+ * first positions must be kept; a view has never had a checkpoint, which
+ * settles where it started and gives an ungrouped aggregate its row; or a view
+ * must give memory back to others.
  */
 bool
 cq_checkpoint_due(const CqRun *run)
@@ -113,7 +119,8 @@ cq_checkpoint_due(const CqRun *run)
 		if (view->shard)
 			return cq_shard_due(run, view);
 		if (cq_view_run_watermark(run, view) > view->checkpoint.closed_to ||
-			view->checkpoint.seq == 0 || view->checkpoint.npartitions != run->source->npartitions)
+			view->checkpoint.seq == 0 || view->checkpoint.npartitions != run->source->npartitions ||
+			(view->op && cq_operator_must_shrink(view->op)))
 			return true;
 	}
 	return false;
@@ -224,6 +231,10 @@ batches_run(CqRun *run, bool *drained)
 	int64 stop_at_us = cq_clock_us() + (int64) interval_ms(run) * 1000;
 	bool any = false;
 
+	/* what others took meanwhile may be what this batch would need: first a save, without events */
+	run->gave_up_memory = !run->gave_up_memory && memory_is_short(run);
+	if (run->gave_up_memory)
+		return true;
 	for (;;)
 	{
 		int n;
@@ -242,7 +253,7 @@ batches_run(CqRun *run, bool *drained)
 		run->records += n;
 		any = true;
 		if (run->care->careful || cq_clock_us() >= stop_at_us ||
-			run->set_aside_bytes > SET_ASIDE_LIMIT)
+			run->set_aside_bytes > SET_ASIDE_LIMIT || memory_is_short(run))
 			return any;
 	}
 }
@@ -386,6 +397,38 @@ views_save(CqRun *run, int64 began_us)
 	took_us = cq_clock_us() - began_us;
 	foreach (lc, run->views)
 		cq_view_run_write(run, lfirst(lc), lost, took_us);
+}
+
+/* What is in memory is the checkpoint now: plain stores, as nothing may fail any more. */
+static void
+views_committed(CqRun *run, int64 took_us)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+
+		view->commit_us = took_us;
+		if (view->op)
+			view->saved_groups = cq_operator_committed(view->op, view->checkpoint.seq);
+	}
+}
+
+/* State on disk is made at the end of a checkpoint. */
+static bool
+memory_is_short(const CqRun *run)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		const CqViewRun *view = lfirst(lc);
+
+		if (view->op && cq_operator_wants_save(view->op))
+			return true;
+	}
+	return false;
 }
 
 /* Records given up by resume(accept_loss) since the last checkpoint. */

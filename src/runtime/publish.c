@@ -160,6 +160,8 @@ cq_publish_release(int64 view, int apart_ms)
 
 	if (mine == NULL)
 		return;
+	/* whoever runs the view next may find its state */
+	cq_state_detach(view);
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
 	slot = slot_is_mine(mine) ? &cq_shared->tasks[mine->index] : NULL;
 	if (slot)
@@ -335,6 +337,9 @@ publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us)
 	slot->watermark = cq_view_run_watermark(run, view);
 	if (checkpoint_us > 0)
 		slot->last_checkpoint_us = checkpoint_us;
+	slot->commit_us = view->commit_us;
+	slot->longest_commit_us = Max(slot->longest_commit_us, view->commit_us);
+	slot->saved_groups = view->saved_groups;
 	if (view->op)
 	{
 		CqOperatorStats stats;
@@ -343,6 +348,9 @@ publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us)
 		slot->state_bytes = stats.memory_bytes;
 		slot->groups = stats.groups;
 		slot->open_windows = stats.open_windows;
+		slot->evictions = stats.evictions;
+		slot->loads = stats.loads;
+		slot->state_reused = stats.reused;
 	}
 }
 

@@ -3,11 +3,14 @@
  *	  What a worker does after an error, and how it finds the record to blame.
  *
  * Errors come to one place, cq_worker_recover().  It aborts the transaction,
- * throws the run away and decides by the SQLSTATE:
+ * takes state in shared memory back to the last commit, throws the run away
+ * and decides by the SQLSTATE:
  *	  - the promise cannot be kept (CQ_ERRCODE_STOP): the view is marked
  *		stopped, with the reason, until somebody decides;
  *	  - a record may be to blame: the same records are read again, carefully
  *		(see CqCare), until the record stands alone and is set aside;
+ *	  - state needs more memory than there is: likewise, as memory is given up
+ *		between checkpoints;
  *	  - anything else is tried again after a pause that doubles up to a minute.
  * In no case do positions move: they did not commit.
  *
@@ -44,6 +47,7 @@ static List *views_to_blame(const CqWorker *worker, const ErrorData *error, Memo
 static void views_release(List *views);
 static void retry_decide(CqWorker *worker, const ErrorData *error, bool quietly);
 static bool rows_impossible(CqWorker *worker, const ErrorData *error);
+static bool memory_short(CqWorker *worker, ErrorData *error);
 static bool record_blamed(CqWorker *worker, const ErrorData *error);
 static void views_stop(List *views, const ErrorData *error);
 static char *reason_of(const ErrorData *error);
@@ -67,7 +71,7 @@ cq_worker_recover(CqWorker *worker)
 	MemoryContextSwitchTo(TopMemoryContext);
 	views = views_to_blame(worker, error, context);
 	blamed = error->sqlerrcode == CQ_ERRCODE_AGAIN || error->sqlerrcode == CQ_ERRCODE_APART ||
-			 record_blamed(worker, error);
+			 memory_short(worker, error) || record_blamed(worker, error);
 	given_way = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	if (!blamed && !given_way)
 		EmitErrorReport();
@@ -79,6 +83,7 @@ cq_worker_recover(CqWorker *worker)
 		error->message = "the rows of the view cannot be computed";
 	}
 	AbortOutOfAnyTransaction();
+	cq_states_abort();
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
 	MemoryContextSwitchTo(TopMemoryContext);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -171,6 +176,31 @@ rows_impossible(CqWorker *worker, const ErrorData *error)
 {
 	return worker->run && worker->run->phase == CQ_PHASE_FINISH &&
 		   cq_error_is_of_record(error->sqlerrcode);
+}
+
+/*
+ * Did state need more memory than there was?  A checkpoint of one batch, with
+ * ever fewer events, may do with what there is, as memory is given up at its
+ * end; if it does not with a single one, nothing does.
+ */
+static bool
+memory_short(CqWorker *worker, ErrorData *error)
+{
+	CqRun *run = worker->run;
+	CqCare *care = &worker->care;
+
+	if (run == NULL || error->sqlerrcode != CQ_ERRCODE_STATE_FULL)
+		return false;
+	if (list_length(run->views) > 1)
+		return true; /* the view finds it alone */
+	if (run->batch.nevents <= 1)
+	{
+		error->sqlerrcode = CQ_ERRCODE_STOP;
+		return false;
+	}
+	care->max_events = care->careful ? run->batch.nevents / 2 : run->batch.nevents;
+	care->careful = true;
+	return true;
 }
 
 /*

@@ -97,6 +97,8 @@ typedef struct CqViewRun
 						   * DT_NOBEGIN = not at all */
 	BlockNumber chunk_blocks;	 /* size of the chunk table after the last checkpoint */
 	BlockNumber vacuumed_blocks; /* and at its last vacuum */
+	int64 commit_us;			 /* from the last event of the last checkpoint to its commit */
+	int64 saved_groups;			 /* by it */
 
 	/* sharing */
 	char *company;		/* views with the same may share a task; NULL = with none */
@@ -150,6 +152,7 @@ typedef struct CqRun
 	int64 records;		  /* in them */
 	Size set_aside_bytes; /* of dead letters, in memory until written */
 	bool locked;		  /* position rows taken */
+	bool gave_up_memory;  /* the last one took no events, but gave memory up */
 } CqRun;
 
 /*

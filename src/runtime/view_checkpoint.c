@@ -61,6 +61,8 @@ cq_view_run_open(CqRun *run, CqViewRun *view)
 	view->dead_letters = NIL;
 	view->output = cq_output_begin(view->result_rel);
 	view->late = view->late_rel ? cq_output_begin(view->late_rel) : NULL;
+	if (view->op)
+		cq_operator_begin(view->op, view->chunks_rel);
 	cq_run_as_system(saved);
 }
 

@@ -19,6 +19,7 @@
 #include "access/table.h"
 #include "catalog/pg_class.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -237,6 +238,7 @@ cq_view_run_is_stale(const CqViewRun *view)
 static void
 create_operator(CqViewRun *view)
 {
+	CqStoreKey key = {.database = MyDatabaseId, .view = view->id};
 	Relation chunks;
 
 	if (view->plan->shape != CQ_SHAPE_APPEND)
@@ -244,6 +246,8 @@ create_operator(CqViewRun *view)
 		/* a shard may still have windows that were closed by another one */
 		chunks = table_open(view->view.chunks, AccessShareLock);
 		view->op = cq_operator_create(view->plan,
+									  &key,
+									  view->checkpoint.seq,
 									  chunks,
 									  0,
 									  view->shard ? DT_NOBEGIN : view->checkpoint.closed_to,

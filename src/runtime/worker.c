@@ -39,6 +39,7 @@
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "runtime/vacuum.h"
+#include "runtime/verify_state.h"
 #include "runtime/worker_state.h"
 #include "settings.h"
 #include "source/local/local.h"
@@ -195,6 +196,7 @@ worker_step(CqWorker *worker)
 		return false;
 	shard_tell(worker);
 	wait_check(worker);
+	cq_verify_when_asked(worker->run);
 	trim_when_due(worker);
 	vacuum_when_due(worker);
 	if (wait_ms > 0)
@@ -380,7 +382,8 @@ checkpoint_step(CqWorker *worker, long *wait_ms)
 	{
 		/* what was lost is counted anew by a source that is opened anew */
 		worker->source_committed = !accepts_loss(run);
-		care_relax(worker);
+		if (!run->gave_up_memory)
+			care_relax(worker);
 		cq_publish_success();
 		pgstat_report_stat(false);
 	}

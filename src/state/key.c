@@ -13,8 +13,8 @@
  * A type that cannot be hashed contributes nothing to the hash: its groups
  * are found by comparing one after the other, which is slow but right.
  *
- * Keys come from outside, so hashes are seeded per operator: no one can
- * prepare keys that collide.
+ * Keys come from outside, so hashes are seeded per view: no one can prepare
+ * keys that collide.
  */
 #include "postgres.h"
 
@@ -27,7 +27,6 @@
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "common/hashfn.h"
-#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 #include "utils/builtins.h"
@@ -40,10 +39,11 @@
 
 static bool has_image_equality(Oid type, Oid collation, Oid equality);
 static void find_hash_function(CqKeyColumn *column, Oid equality, MemoryContext context);
-static inline void finish(CqKeyCodec *codec, Size at);
+static Size begin(CqKeyCodec *codec, bool has_nulls);
+static inline void finish(CqKeyCodec *codec, Size at, bool has_nulls);
 static Size put_value(CqKeyCodec *codec, CqKeyColumn *column, Size at, Datum value);
 static void reserve(CqKeyCodec *codec, Size size);
-static uint64 hash_words(const CqKeyCodec *codec, const char *bytes, Size size);
+static inline uint64 hash_words(const CqKeyCodec *codec, const char *bytes, uint32 size);
 static uint64 hash_values(CqKeyCodec *codec);
 static inline uint64 fold(uint64 a, uint64 b);
 
@@ -150,11 +150,13 @@ cq_key_create(CqKeyColumn *columns, int ncolumns, MemoryContext context)
 	codec->ncolumns = ncolumns;
 	codec->columns = columns;
 	codec->bitmap_size = (ncolumns + 7) / 8;
-	codec->all_by_image = true;
+	codec->all_by_image = codec->all_raw = true;
 	for (i = 0; i < ncolumns; i++)
+	{
 		codec->all_by_image &= columns[i].by_image;
-	for (i = 0; i < (int) lengthof(codec->seed); i++)
-		codec->seed[i] = pg_prng_uint64(&pg_global_prng_state) | 1;
+		codec->all_raw &= columns[i].codec.method != CQ_CODEC_SENT;
+	}
+	codec->one_word = ncolumns == 1 && columns[0].codec.typbyval && columns[0].by_image;
 	codec->values = MemoryContextAllocZero(context, n * sizeof(Datum));
 	codec->nulls = MemoryContextAllocZero(context, n * sizeof(bool));
 	codec->stored_values = MemoryContextAllocZero(context, n * sizeof(Datum));
@@ -165,12 +167,33 @@ cq_key_create(CqKeyColumn *columns, int ncolumns, MemoryContext context)
 }
 
 void
-cq_key_pack(CqKeyCodec *codec, const Datum *values, const bool *nulls)
+cq_key_seed(CqKeyCodec *codec, uint64 seed)
 {
-	Size at = codec->bitmap_size;
 	int i;
 
-	memset(codec->bytes, 0, MAXALIGN(at));
+	for (i = 0; i < (int) lengthof(codec->seed); i++)
+		codec->seed[i] = hash_bytes_extended((unsigned char *) &seed, sizeof(seed), i) | 1;
+}
+
+void
+cq_key_pack(CqKeyCodec *codec, const Datum *values, const bool *nulls)
+{
+	bool has_nulls = false;
+	Size at;
+	int i;
+
+	if (codec->one_word && !nulls[codec->columns[0].source])
+	{
+		*(uint64 *) codec->bytes = 0;
+		store_att_byval(codec->bytes,
+						values[codec->columns[0].source],
+						codec->columns[0].codec.typlen);
+		finish(codec, sizeof(uint64), false);
+		return;
+	}
+	for (i = 0; i < codec->ncolumns; i++)
+		has_nulls |= nulls[codec->columns[i].source];
+	at = begin(codec, has_nulls);
 	for (i = 0; i < codec->ncolumns; i++)
 	{
 		CqKeyColumn *column = &codec->columns[i];
@@ -180,17 +203,32 @@ cq_key_pack(CqKeyCodec *codec, const Datum *values, const bool *nulls)
 		else
 			at = put_value(codec, column, at, values[column->source]);
 	}
-	finish(codec, at);
+	finish(codec, at, has_nulls);
+}
+
+/* Where the first value of a key to be packed goes. */
+static Size
+begin(CqKeyCodec *codec, bool has_nulls)
+{
+	if (!has_nulls)
+		return 0;
+	memset(codec->bytes, 0, MAXALIGN(codec->bitmap_size));
+	return codec->bitmap_size;
 }
 
 /* Pad and hash the key whose values end at at. */
 static inline void
-finish(CqKeyCodec *codec, Size at)
+finish(CqKeyCodec *codec, Size at, bool has_nulls)
 {
 	uint64 hash;
 
-	codec->size = MAXALIGN(at);
-	memset(codec->bytes + at, 0, codec->size - at);
+	if (at > PG_INT32_MAX)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("the key of a group is too large"),
+				errdetail("It takes %zu bytes.", at));
+	memset(codec->bytes + at, 0, MAXALIGN(at) - at);
+	codec->size = (uint32) MAXALIGN(at) | (has_nulls ? CQ_KEY_HAS_NULLS : 0);
 	hash = codec->all_by_image ? hash_words(codec, codec->bytes, codec->size) : hash_values(codec);
 	codec->hash = (uint32) (hash ^ (hash >> 32));
 }
@@ -238,16 +276,28 @@ reserve(CqKeyCodec *codec, Size size)
 }
 
 void
-cq_key_unpack(CqKeyCodec *codec, const char *stored, Datum *values, bool *nulls)
+cq_key_take(CqKeyCodec *codec, const char *stored, uint32 size, uint32 hash)
 {
-	Size at = codec->bitmap_size;
+	reserve(codec, CQ_KEY_LENGTH(size));
+	memcpy(codec->bytes, stored, CQ_KEY_LENGTH(size));
+	codec->size = size;
+	codec->hash = hash;
+	if (!codec->all_by_image)
+		cq_key_unpack(codec, codec->bytes, size, codec->values, codec->nulls);
+}
+
+void
+cq_key_unpack(CqKeyCodec *codec, const char *stored, uint32 size, Datum *values, bool *nulls)
+{
+	bool has_nulls = (size & CQ_KEY_HAS_NULLS) != 0;
+	Size at = has_nulls ? codec->bitmap_size : 0;
 	int i;
 
 	for (i = 0; i < codec->ncolumns; i++)
 	{
 		CqKeyColumn *column = &codec->columns[i];
 
-		nulls[i] = (stored[i / 8] & (1 << (i % 8))) != 0;
+		nulls[i] = has_nulls && (stored[i / 8] & (1 << (i % 8))) != 0;
 		values[i] = (Datum) 0;
 		if (nulls[i])
 			continue;
@@ -267,11 +317,11 @@ cq_key_unpack(CqKeyCodec *codec, const char *stored, Datum *values, bool *nulls)
 }
 
 bool
-cq_key_equals_slowly(CqKeyCodec *codec, const char *stored)
+cq_key_equals_slowly(CqKeyCodec *codec, const char *stored, uint32 stored_size)
 {
 	int i;
 
-	cq_key_unpack(codec, stored, codec->stored_values, codec->stored_nulls);
+	cq_key_unpack(codec, stored, stored_size, codec->stored_values, codec->stored_nulls);
 	for (i = 0; i < codec->ncolumns; i++)
 	{
 		CqKeyColumn *column = &codec->columns[i];
@@ -307,23 +357,18 @@ cq_key_equals_slowly(CqKeyCodec *codec, const char *stored)
 }
 
 void
-cq_key_take(CqKeyCodec *codec, const char *stored, Size size, uint32 hash)
-{
-	reserve(codec, size);
-	memcpy(codec->bytes, stored, size);
-	codec->size = size;
-	codec->hash = hash;
-	if (!codec->all_by_image)
-		cq_key_unpack(codec, codec->bytes, codec->values, codec->nulls);
-}
-
-void
-cq_key_put(CqKeyCodec *codec, StringInfo out, const char *stored)
+cq_key_put(CqKeyCodec *codec, StringInfo out, const char *stored, uint32 size)
 {
 	int bitmap = out->len;
 	int i;
 
-	cq_key_unpack(codec, stored, codec->stored_values, codec->stored_nulls);
+	if (codec->all_raw)
+	{
+		appendBinaryStringInfo(out, (char *) &size, sizeof(size));
+		appendBinaryStringInfo(out, stored, (int) CQ_KEY_LENGTH(size));
+		return;
+	}
+	cq_key_unpack(codec, stored, size, codec->stored_values, codec->stored_nulls);
 	enlargeStringInfo(out, codec->bitmap_size);
 	memset(out->data + out->len, 0, codec->bitmap_size);
 	out->len += codec->bitmap_size;
@@ -339,11 +384,26 @@ cq_key_put(CqKeyCodec *codec, StringInfo out, const char *stored)
 void
 cq_key_get(CqKeyCodec *codec, CqReader *reader)
 {
-	const char *bitmap = cq_reader_take(reader, codec->bitmap_size);
-	Size at = codec->bitmap_size;
+	const char *bitmap;
+	bool has_nulls = false;
+	Size at;
 	int i;
 
-	memset(codec->bytes, 0, MAXALIGN(at));
+	if (codec->all_raw)
+	{
+		uint32 size;
+
+		memcpy(&size, cq_reader_take(reader, sizeof(size)), sizeof(size));
+		at = CQ_KEY_LENGTH(size);
+		reserve(codec, at);
+		memcpy(codec->bytes, cq_reader_take(reader, at), at);
+		finish(codec, at, (size & CQ_KEY_HAS_NULLS) != 0);
+		return;
+	}
+	bitmap = cq_reader_take(reader, codec->bitmap_size);
+	for (i = 0; i < (int) codec->bitmap_size; i++)
+		has_nulls |= bitmap[i] != 0;
+	at = begin(codec, has_nulls);
 	for (i = 0; i < codec->ncolumns; i++)
 	{
 		CqKeyColumn *column = &codec->columns[i];
@@ -353,12 +413,12 @@ cq_key_get(CqKeyCodec *codec, CqReader *reader)
 		else
 			at = put_value(codec, column, at, cq_codec_get(&column->codec, reader));
 	}
-	finish(codec, at);
+	finish(codec, at, has_nulls);
 }
 
-/* Hash of a key that is all image: over its words, size being a multiple of 8. */
-static uint64
-hash_words(const CqKeyCodec *codec, const char *bytes, Size size)
+/* Hash of a key that is all image: over its words. */
+static inline uint64
+hash_words(const CqKeyCodec *codec, const char *bytes, uint32 size)
 {
 	const uint64 *word = (const uint64 *) bytes;
 	Size n = size / sizeof(uint64);
@@ -378,7 +438,7 @@ hash_values(CqKeyCodec *codec)
 	uint64 hash = codec->seed[0];
 	int i;
 
-	cq_key_unpack(codec, codec->bytes, codec->values, codec->nulls);
+	cq_key_unpack(codec, codec->bytes, codec->size, codec->values, codec->nulls);
 	for (i = 0; i < codec->ncolumns; i++)
 	{
 		CqKeyColumn *column = &codec->columns[i];

@@ -87,9 +87,12 @@ sub until_true
 
 	while (1)
 	{
-		my ($status, $out, $err) = $self->psql('postgres', $sql);
+		# psql may give up before it has read the query, and that is no answer either
+		my ($status, $out, $err) = eval { $self->psql('postgres', $sql) };
 
-		return if $status == 0 && $out eq 't';
+		return if defined $status && $status == 0 && $out eq 't';
+		$out //= '';
+		$err //= $@;
 		die "not true in time: $sql\nlast answer: $out$err\n" if time > $deadline;
 		sleep 0.02;
 	}

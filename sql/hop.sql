@@ -53,7 +53,7 @@ INSERT INTO h_queries VALUES
 (18, $$SELECT k, num, lower(w) AS s, upper(w) AS e FROM (SELECT k, w, num, rank() OVER (PARTITION BY w ORDER BY num DESC) AS r
       FROM (SELECT k, {H}(at, '10 seconds', '2 seconds') AS w, count(*) AS num FROM {S} GROUP BY k, w) c) t WHERE r = 1$$),
 (19, $$SELECT w, max(c) AS m, count(*) AS g FROM (SELECT k, {H}(at, '10 seconds', '100 ms') AS w, count(pos) AS c FROM {S} GROUP BY k, w) t GROUP BY w$$),
-(20, $$SELECT w, sum(x) AS s, avg(x) AS a, min(num) AS m FROM {S}, {H}(at, '10 seconds', '150 ms') AS w GROUP BY w$$);
+(20, $$SELECT w, sum(x) AS s, avg(x) AS a, min(num) AS m, stddev(n) FILTER (WHERE n < 3) AS d, avg(num) FILTER (WHERE n < 3) AS f FROM {S}, {H}(at, '10 seconds', '150 ms') AS w GROUP BY w$$);
 
 -- The same over the rows: hop() with the windows only that a row is in time for, by the watermark before it.
 CREATE VIEW h_judged AS SELECT *, max(at) OVER (ORDER BY pos ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) - interval '2 seconds' AS watermark

@@ -534,6 +534,9 @@ cq_publish_hand_over(void)
 	int to;
 	int i;
 
+	/* whoever takes the slots comes for the states at once */
+	for (i = 0; i < nheld; i++)
+		cq_state_detach(held[i].view);
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
 	to = cq_shared->tasks[held[0].index].joining;
 	partitions_forget(cq_publish_leader());

@@ -355,20 +355,6 @@ undo(CqState *state)
 		state->current = false;
 		return;
 	}
-	while (state->closed)
-	{
-		CqPane *pane = state->closed;
-		int place = pane_place(state, pane);
-
-		/* there is room: it was there before */
-		state->closed = pane->next;
-		memmove(&state->panes[place + 1],
-				&state->panes[place],
-				(state->npanes - place) * sizeof(CqPane *));
-		state->panes[place] = pane;
-		state->npanes++;
-		state->ngroups += pane->ngroups;
-	}
 	for (i = 0; i < state->npanes; i++)
 	{
 		CqPane *pane = state->panes[i];
@@ -383,6 +369,28 @@ undo(CqState *state)
 		state->panes[kept++] = pane;
 	}
 	state->npanes = kept;
+	while (state->closed)
+	{
+		CqPane *pane = state->closed;
+		int place;
+
+		state->closed = pane->next;
+		if (pane->is_new)
+		{
+			cq_state_free_pane(state, pane);
+			continue;
+		}
+		/* with the new ones gone there is room: all these were there before */
+		Assert(state->npanes < state->panes_capacity);
+		place = pane_place(state, pane);
+		memmove(&state->panes[place + 1],
+				&state->panes[place],
+				(state->npanes - place) * sizeof(CqPane *));
+		state->panes[place] = pane;
+		state->npanes++;
+		state->ngroups += pane->ngroups;
+		pane_undo(state, pane);
+	}
 	cq_arena_release(&state->touched);
 	state->next_gid = state->committed_gid;
 	state->touched_groups = 0;

@@ -23,7 +23,7 @@ COMMIT;
 CREATE VIEW st_together AS
 SELECT count(DISTINCT task) = 1 AND count(task) = count(*) AS yes FROM pipeline.views WHERE stream = 'st_events'::regclass;
 SELECT eventually('TABLE st_together');
-SELECT view, views FROM pipeline.stat_workers WHERE 'st_rows'::regclass = ANY (views);
+SELECT view = ANY (views) AS leads, views FROM pipeline.stat_workers WHERE 'st_rows'::regclass = ANY (views);
 SELECT count(*), count(DISTINCT pid) FROM pipeline.stat_views;
 
 INSERT INTO st_events VALUES ('2024-01-01 00:00:00', 'a', 1), ('2024-01-01 00:00:30', 'b', 20), ('2024-01-01 00:01:00', 'c', 3);

@@ -37,7 +37,8 @@ typedef struct Job
 	int64_t count;
 	int partitions;
 	bool sentinel;
-	double pace; /* events per second; 0 = as fast as possible */
+	double pace;  /* events per second; 0 = as fast as possible */
+	double begin; /* of a paced run: when its first event is due */
 	const char *brokers;
 	const char *topic;
 	const char *csv_path;
@@ -58,7 +59,7 @@ static void send_all(const Job *job, rd_kafka_t *rk, rd_kafka_topic_t *topic, FI
 static size_t event_write(const Job *job, int64_t place, char *json, FILE *csv);
 static void block_send(rd_kafka_t *rk, rd_kafka_topic_t *topic, rd_kafka_message_t *messages,
 					   int count);
-static int64_t due_now(const Job *job, rd_kafka_t *rk, double started, int64_t done);
+static int64_t due_now(const Job *job, rd_kafka_t *rk, int64_t done);
 static double now_s(void);
 
 int
@@ -248,7 +249,9 @@ parse_arguments(Job *job, int argc, char **argv)
 	if (job->pace > 0)
 	{
 		spec->rate = job->pace;
-		spec->start_us = (int64_t) (now_s() * 1e6) + 200000;
+		/* the client is connected by then */
+		job->begin = now_s() + 0.2;
+		spec->start_us = (int64_t) (job->begin * 1e6);
 		/* the event at the first place is due first */
 		spec->start_us -= (int64_t) ((double) job->first * 1000 / spec->rate) * 1000;
 	}
@@ -329,7 +332,6 @@ send_all(const Job *job, rd_kafka_t *rk, rd_kafka_topic_t *topic, FILE *csv)
 	static rd_kafka_message_t messages[BLOCK_EVENTS];
 	static char texts[BLOCK_EVENTS][NEXMARK_MAX_SIZE];
 	int64_t count = job->count + (job->sentinel ? job->partitions : 0);
-	double started = now_s();
 
 	for (int64_t done = 0; done < count;)
 	{
@@ -337,7 +339,7 @@ send_all(const Job *job, rd_kafka_t *rk, rd_kafka_topic_t *topic, FILE *csv)
 
 		if (job->pace > 0)
 		{
-			int64_t due = due_now(job, rk, started, done);
+			int64_t due = due_now(job, rk, done);
 
 			n = due < n ? due : n;
 		}
@@ -419,12 +421,11 @@ block_send(rd_kafka_t *rk, rd_kafka_topic_t *topic, rd_kafka_message_t *messages
 
 /* How many events are due and not sent; waits until there is one. */
 static int64_t
-due_now(const Job *job, rd_kafka_t *rk, double started, int64_t done)
+due_now(const Job *job, rd_kafka_t *rk, int64_t done)
 {
 	for (;;)
 	{
-		/* event times begin 200 ms after the start, see parse_arguments() */
-		double passed = now_s() - started - 0.2;
+		double passed = now_s() - job->begin;
 		int64_t due = passed < 0 ? 0 : (int64_t) (passed * job->pace) + 1;
 
 		if (due > done)

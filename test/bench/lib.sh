@@ -71,6 +71,18 @@ our_processes() {
   done
 }
 
+worker_processes() {
+  local pid
+  for pid in $(our_processes); do
+    case $(cat "/proc/$pid/cmdline" 2>/dev/null | tr '\0' ' ') in *"pipeline worker"*) echo "$pid" ;; esac
+  done
+}
+
+# A worker that ends during a run would take its time along.
+workers_gone() {
+  while [ -n "$(worker_processes)" ]; do sleep 0.02; done
+}
+
 # User and system time that processes and their threads have taken, in seconds.
 cpu_of() { # PID ...
   local pid

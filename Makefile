@@ -71,7 +71,7 @@ test:
 
 # With what is installed; see docs/BENCHMARKS.md.
 bench:
-	@test/bench/run && test/bench/paced
+	@test/bench/run -f && test/bench/paced
 
 bench-endurance:
 	@test/bench/endurance

@@ -1,4 +1,5 @@
 -- Twelve aggregates of each day, eight of them distinct.
+-- floor: 250000
 CREATE VIEW result WITH (pipeline.continuous) AS
 SELECT date_trunc('day', date_time) AS day, count(*) AS bids,
   count(*) FILTER (WHERE price < 10000) AS low_bids,

@@ -1,4 +1,5 @@
 -- Statistics of each auction and day.
+-- floor: 450000
 CREATE VIEW result WITH (pipeline.continuous) AS
 SELECT auction, date_trunc('day', date_time) AS day, count(*) AS bids,
   count(*) FILTER (WHERE price < 10000) AS low_bids,

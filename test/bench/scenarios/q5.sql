@@ -1,4 +1,5 @@
 -- The auctions with the most bids in each 10 seconds that begins every 2 seconds.
+-- floor: 600000
 CREATE VIEW result WITH (pipeline.continuous) AS
 SELECT auction, num, w FROM (
   SELECT auction, w, count(*) AS num, max(count(*)) OVER (PARTITION BY w) AS top

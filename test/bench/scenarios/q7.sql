@@ -1,4 +1,5 @@
 -- The highest bids of each 10 seconds.
+-- floor: 500000
 CREATE VIEW result WITH (pipeline.continuous) AS
 SELECT auction, bidder, price, date_time, w FROM (
   SELECT auction, bidder, price, date_time, pipeline.tumble(date_time, '10 seconds') AS w,

@@ -23,7 +23,8 @@ SELECT state, reason, events_in, filtered, unmatched, late, dead_letters, skippe
   windows_closed, watermark, groups, open_windows, failures, last_error
 FROM pipeline.stat_views WHERE view = 'm_view'::regclass;
 SELECT pid > 0 AS pid, bytes_in >= 0 AS bytes, checkpoints > 0 AS checkpoints, last_checkpoint_at > now() - interval '1 hour' AS recent,
-  last_checkpoint_time > '0' AS last_time, mean_checkpoint_time > '0' AS mean_time, state_bytes > 0 AS state_bytes
+  last_checkpoint_time > '0' AS last_time, mean_checkpoint_time > '0' AS mean_time, state_bytes > 0 AS state_bytes,
+  chunk_bytes >= live_chunk_bytes AND live_chunk_bytes > 0 AS chunk_bytes
 FROM pipeline.stat_views WHERE view = 'm_view'::regclass;
 SELECT view, stream, partition, start_offset, next_offset, lag, max_event_time, max_disorder, idle, unreachable
 FROM pipeline.stat_partitions WHERE view = 'm_view'::regclass;

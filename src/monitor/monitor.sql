@@ -11,7 +11,8 @@ CREATE FUNCTION pipeline_data.task_slots(
   OUT state_bytes bigint, OUT groups bigint, OUT open_windows bigint,
   OUT error_at timestamptz, OUT error_code text, OUT error_message text, OUT leader bigint,
   OUT commit_time interval, OUT longest_commit_time interval, OUT saved_groups bigint,
-  OUT evictions bigint, OUT loads bigint, OUT state_reused boolean)
+  OUT evictions bigint, OUT loads bigint, OUT state_reused boolean,
+  OUT chunk_bytes bigint, OUT live_chunk_bytes bigint)
 RETURNS SETOF record LANGUAGE C ROWS 20 AS 'MODULE_PATHNAME', 'cq_task_slots';
 
 CREATE FUNCTION pipeline_data.partition_slots(
@@ -93,6 +94,8 @@ SELECT v.view,
   p.longest_commit_time,
   p.saved_groups,
   p.state_bytes,
+  p.chunk_bytes,
+  p.live_chunk_bytes,
   p.groups,
   p.open_windows,
   p.state_evictions,
@@ -114,6 +117,7 @@ CROSS JOIN LATERAL (
     sum(c.windows_closed)::bigint AS windows_closed, sum(c.seq)::bigint AS checkpoints,
     max(c.committed_at) AS last_checkpoint_at, sum(c.checkpoint_us)::bigint AS checkpoint_us,
     max(s.last_checkpoint) AS last_checkpoint_time, sum(s.state_bytes)::bigint AS state_bytes,
+    sum(s.chunk_bytes)::bigint AS chunk_bytes, sum(s.live_chunk_bytes)::bigint AS live_chunk_bytes,
     sum(s.groups)::bigint AS groups, max(s.open_windows) AS open_windows,
     max(s.commit_time) AS last_commit_time, max(s.longest_commit_time) AS longest_commit_time,
     sum(s.saved_groups)::bigint AS saved_groups, sum(s.evictions)::bigint AS state_evictions,

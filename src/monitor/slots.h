@@ -96,6 +96,8 @@ typedef struct CqTaskSlot
 	int64 watermark;		  /* uncommitted; DT_NOBEGIN if none */
 	int64 last_checkpoint_us; /* duration of the last one */
 	int64 state_bytes;
+	int64 chunk_bytes; /* of state chunks, and of what in them is not obsolete */
+	int64 live_chunk_bytes;
 	int64 groups;
 	int64 open_windows;
 	int64 commit_us; /* of the last checkpoint, without its events */

@@ -23,7 +23,7 @@ PG_FUNCTION_INFO_V1(cq_partition_slots);
 PG_FUNCTION_INFO_V1(cq_launcher_pid);
 PG_FUNCTION_INFO_V1(cq_state_memory);
 
-#define TASK_COLUMNS	  22
+#define TASK_COLUMNS	  24
 #define PARTITION_COLUMNS 8
 
 typedef struct PartitionRow
@@ -118,7 +118,9 @@ put_task(ReturnSetInfo *result, const CqTaskSlot *slot, int64 leader)
 	values[19] = Int64GetDatum(slot->evictions);
 	values[20] = Int64GetDatum(slot->loads);
 	values[21] = BoolGetDatum(slot->state_reused);
-	for (i = 16; i <= 21; i++)
+	values[22] = Int64GetDatum(slot->chunk_bytes);
+	values[23] = Int64GetDatum(slot->live_chunk_bytes);
+	for (i = 16; i <= 23; i++)
 		nulls[i] = slot->pid == 0;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }

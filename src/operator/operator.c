@@ -990,7 +990,14 @@ cq_operator_stats(CqOperator *operator, CqOperatorStats * stats)
 	stats->memory_bytes = region.used;
 	stats->chunk_bytes = state->chunks.stored;
 	stats->live_chunk_bytes = state->chunks.live;
+	stats->deleted_chunk_bytes = state->chunks.deleted;
 	stats->evictions = state->evictions;
 	stats->loads = state->loads;
 	stats->reused = operator->reused;
+}
+
+void
+cq_operator_vacuumed(CqOperator *operator)
+{
+	operator->state->chunks.deleted = 0;
 }

@@ -137,12 +137,16 @@ typedef struct CqOperatorStats
 	int64 memory_bytes;
 	int64 chunk_bytes; /* in the chunk table, live and dead */
 	int64 live_chunk_bytes;
+	int64 deleted_chunk_bytes; /* since the chunk table's last vacuum */
 	int64 evictions;
 	int64 loads;
 	bool reused; /* the state in memory is one that another worker or run left */
 } CqOperatorStats;
 
 extern void cq_operator_stats(CqOperator *operator, CqOperatorStats * stats);
+
+/* The chunk table was vacuumed. */
+extern void cq_operator_vacuumed(CqOperator *operator);
 
 /* The window of plan->window that an event time falls into. */
 extern void cq_window_bounds(const CqWindow *window, TimestampTz time, TimestampTz *start,

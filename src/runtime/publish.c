@@ -346,6 +346,8 @@ publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us)
 
 		cq_operator_stats(view->op, &stats);
 		slot->state_bytes = stats.memory_bytes;
+		slot->chunk_bytes = stats.chunk_bytes;
+		slot->live_chunk_bytes = stats.live_chunk_bytes;
 		slot->groups = stats.groups;
 		slot->open_windows = stats.open_windows;
 		slot->evictions = stats.evictions;

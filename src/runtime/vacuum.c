@@ -5,10 +5,12 @@
  * Every checkpoint appends chunks and deletes others.  Autovacuum looks at a
  * table once a minute at best, by which time a busy view has written hundreds
  * of megabytes; so the worker vacuums its chunk table itself, between
- * transactions, when the table is more than twice as large as what it holds and
- * has still grown since the last vacuum, which means that the space which that
- * one found is used up.  There is no index to clean, and pages that did not
- * change are skipped, so this costs little.
+ * transactions, when the rows that it deleted since take an eighth of what is
+ * left: before the space that the last vacuum found is used up, or the table
+ * would grow a little each time.  An abort leaves rows that nobody counts, so a
+ * table that is more than twice as large as what it holds, and has grown since,
+ * is vacuumed, too.  There is no index to clean, and pages that did not change
+ * are skipped, so this costs little.
  */
 #include "postgres.h"
 
@@ -24,9 +26,12 @@
 #define SMALL_BLOCKS 512
 
 bool
-cq_vacuum_due(BlockNumber blocks, BlockNumber vacuumed, int64 chunk_bytes)
+cq_vacuum_due(BlockNumber blocks, BlockNumber vacuumed, int64 stored, int64 deleted)
 {
-	return blocks > SMALL_BLOCKS && blocks > vacuumed && (int64) blocks * BLCKSZ > 2 * chunk_bytes;
+	if (blocks <= SMALL_BLOCKS)
+		return false;
+	return deleted > Max(stored / 8, SMALL_BLOCKS / 8 * BLCKSZ) ||
+		   (blocks > vacuumed && (int64) blocks * BLCKSZ > 2 * stored);
 }
 
 void

@@ -9,10 +9,11 @@
 #include "storage/block.h"
 
 /*
- * Is another vacuum due for a chunk table of that many blocks, which hold
- * chunk_bytes and of which vacuumed were there after its last vacuum?
+ * Is another vacuum due for a chunk table of that many blocks, of which vacuumed
+ * were there after its last vacuum?  stored: bytes of the chunks in it;
+ * deleted: of those deleted since.
  */
-extern bool cq_vacuum_due(BlockNumber blocks, BlockNumber vacuumed, int64 chunk_bytes);
+extern bool cq_vacuum_due(BlockNumber blocks, BlockNumber vacuumed, int64 stored, int64 deleted);
 
 /* Vacuum a table in transactions of its own; skipped if somebody has it locked. */
 extern void cq_vacuum(Oid relid);

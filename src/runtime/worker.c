@@ -488,11 +488,15 @@ vacuum_when_due(CqWorker *worker)
 			continue;
 		view->vacuumed_blocks = Min(view->vacuumed_blocks, view->chunk_blocks);
 		cq_operator_stats(view->op, &stats);
-		if (!cq_vacuum_due(view->chunk_blocks, view->vacuumed_blocks, stats.chunk_bytes))
+		if (!cq_vacuum_due(view->chunk_blocks,
+						   view->vacuumed_blocks,
+						   stats.chunk_bytes,
+						   stats.deleted_chunk_bytes))
 			continue;
 		run->at = view;
 		cq_vacuum(view->view.chunks);
 		run->at = NULL;
+		cq_operator_vacuumed(view->op);
 		view->vacuumed_blocks = view->chunk_blocks;
 	}
 }

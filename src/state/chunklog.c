@@ -14,12 +14,13 @@
  * obsolete.  Buckets are what memory gives up (see bucket.c).
  *
  * Log chunks with few live entries would pile up, so each save also writes the
- * live entries of the emptiest ones again.  How much is bounded by what the
- * last saves wrote: as long as chunks are half empty on average, the emptiest
- * ones give back at least as much as it costs to rewrite them, and the table
- * stays at about CLEAN_RATIO times its live contents.  Which entries of a chunk
- * are live is found out by reading it: that costs a page now and then, where
- * keeping it in mind would cost memory for every group.
+ * live entries of the emptiest ones again, until chunks hold CLEAN_PERCENT more
+ * than what is live.  How much is bounded by what the last saves wrote,
+ * themselves included: what it takes, and no more.  With the rows that are
+ * deleted and not yet vacuumed (runtime/vacuum.c), the table stays within twice
+ * its live contents.  Which entries of a chunk are live is found out by reading
+ * it: that costs a page now and then, where keeping it in mind would cost memory
+ * for every group.
  *
  * Invariants
  *	C1. The last version of each entry, by seq, is the committed state; what
@@ -53,7 +54,7 @@
 #define CHUNK_CAPACITY 8000
 #define CHUNK_MAGIC	   UINT64CONST(0x32306b6e75684371) /* also tells the byte order */
 #define ROW_OVERHEAD   56							   /* of a table row around data */
-#define CLEAN_RATIO	   2
+#define CLEAN_PERCENT  50
 #define CLEAN_SLACK	   (64 * 1024)
 #define CLEAN_MINIMUM  (32 * 1024)
 #define BUFFER_KEPT	   (1024 * 1024)
@@ -528,7 +529,7 @@ cq_chunklog_victims(CqChunkLog *log, CqChunkNumber **numbers)
 	int n = 0;
 
 	*numbers = palloc(capacity * sizeof(CqChunkNumber));
-	while (budget > 0 && stored > CLEAN_RATIO * table->live + CLEAN_SLACK)
+	while (budget > 0 && stored > table->live + table->live / 100 * CLEAN_PERCENT + CLEAN_SLACK)
 	{
 		CqChunkNumber number;
 		Chunk *chunk;
@@ -736,6 +737,7 @@ delete_doomed(CqChunkLog *log)
 									  chunk->tids ? &chunk->tids[i] : &chunk->tid,
 									  GetActiveSnapshot());
 		table->stored -= chunk->stored;
+		table->deleted += chunk->stored;
 		table->doomed = chunk->next;
 		if (chunk->tids)
 			cq_arena_free(table->chunks.arena,

@@ -37,8 +37,9 @@ typedef struct CqChunkTable
 	CqChunkNumber doomed;				 /* to be deleted by the next save */
 	CqChunkNumber fill[CQ_FILL_CLASSES]; /* chunks that can be cleaned, by live bytes */
 	int64 next_seq;
-	int64 stored; /* bytes in the table */
-	int64 live;	  /* of them, in entries that are not obsolete */
+	int64 stored;  /* bytes in the table */
+	int64 live;	   /* of them, in entries that are not obsolete */
+	int64 deleted; /* since the last vacuum */
 	int64 written_mean;
 	uint64 seed;	/* of the hashes in it */
 	Oid filenumber; /* the table's when it was read; TIDs are valid for it */

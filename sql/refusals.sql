@@ -35,8 +35,6 @@ SELECT k, w, count(*) FROM ref_events, pipeline.cumulate(at, '1 minute', '10 sec
 CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT k, pipeline.cumulate(at, '1 minute', '10 seconds') AS w, count(*) FROM ref_events GROUP BY k, w;
 CREATE VIEW r WITH (pipeline.continuous) AS
-SELECT k, pipeline.session(at, '1 minute') AS w, count(*) FROM ref_events GROUP BY k, w;
-CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT k, pipeline.count_window(10) AS w, count(*) FROM ref_events GROUP BY k, w;
 CREATE VIEW r WITH (pipeline.continuous, pipeline.emit = 'changes') AS
 SELECT k, pipeline.tumble(at, '1 minute') AS w, count(*) FROM ref_events GROUP BY k, w;

@@ -269,7 +269,8 @@ cq_aggregates_create(const CqPlan *plan, MemoryContext context)
 			  &all->aggregates[i],
 			  &plan->aggregates[i],
 			  i,
-			  plan->sliced || (plan->divided && !plan->disjoint));
+			  plan->sliced || plan->window.kind == CQ_WINDOW_SESSION ||
+				  (plan->divided && !plan->disjoint));
 	MemoryContextSwitchTo(old);
 	return all;
 }

@@ -8,6 +8,8 @@
  * is seen first.  Events come nearly in order, so mostly the pane is the one
  * used last.
  *
+ * Sessions are not panes, as each group has its own: see session.c.
+ *
  * Hopping windows overlap.  Usually panes are slices of them, which slices.c
  * knows about; if their states cannot be combined, each window has a pane, and
  * an event goes into several.
@@ -62,6 +64,8 @@ static bool pane_bounds(CqOperator *operator, int64 start, CqPane *pane);
 static CqOutcome pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed);
 static CqOutcome consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event,
 								 CqMissed *missed);
+static CqOutcome consume_in_session(CqOperator *operator, TupleTableSlot * row,
+									const CqEvent *event, CqMissed *missed);
 static inline void fold(CqOperator *operator, CqPane * pane, TupleTableSlot *row);
 static CqPane *pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end);
 static bool window_is_late(CqOperator *operator, TimestampTz end, TimestampTz watermark);
@@ -116,6 +120,7 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	copy_window(operator, & plan->window);
 	operator->sliced = plan->sliced;
 	operator->overlapping = plan->window.kind == CQ_WINDOW_HOP && !plan->sliced;
+	operator->sessions = plan->window.kind == CQ_WINDOW_SESSION;
 	operator->changes = plan->emit == CQ_EMIT_CHANGES;
 	operator->allowed_lateness_us = allowed_lateness_us;
 	operator->closed_to = closed_to;
@@ -158,7 +163,9 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 		cq_client_encoding_restore(encoding);
 	}
 	PG_END_TRY();
-	operator->current = operator->window.kind == CQ_WINDOW_NONE ? operator->state->panes[0] : NULL;
+	operator->current = cq_has_one_pane(operator) ? operator->state->panes[0] : NULL;
+	if (operator->sessions)
+		cq_sessions_begin(operator);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(own, context);
 	return operator;
@@ -290,6 +297,8 @@ cq_operator_consume(CqOperator *operator, TupleTableSlot * row, const CqEvent *e
 	{
 		if (!event->has_time)
 			return CQ_NO_TIME;
+		if (operator->sessions)
+			return consume_in_session(operator, row, event, missed);
 		if (operator->overlapping)
 			return consume_in_each(operator, row, event, missed);
 		if (pane == NULL || event->time < pane->start || event->time >= pane->end ||
@@ -305,6 +314,21 @@ cq_operator_consume(CqOperator *operator, TupleTableSlot * row, const CqEvent *e
 	}
 	fold(operator, pane, row);
 	return CQ_COUNTED;
+}
+
+static CqOutcome
+consume_in_session(CqOperator *operator, TupleTableSlot * row, const CqEvent *event,
+				   CqMissed *missed)
+{
+	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+	CqOutcome outcome;
+
+	slot_getallattrs(row);
+	outcome = cq_sessions_find(operator, row->tts_values, row->tts_isnull, event, missed);
+	MemoryContextSwitchTo(old);
+	if (outcome == CQ_COUNTED)
+		fold(operator, operator->current, row);
+	return outcome;
 }
 
 static inline void
@@ -475,7 +499,7 @@ cq_operator_pane(CqOperator *operator, int64 start)
 	CqState *state = operator->state;
 	int place;
 
-	if (operator->window.kind == CQ_WINDOW_NONE)
+	if (cq_has_one_pane(operator))
 		return start == 0 ? state->panes[0] : NULL;
 	place = cq_pane_search_start(operator, start);
 	return place < state->npanes && state->panes[place]->start == start ? state->panes[place]
@@ -529,7 +553,7 @@ cq_operator_wants_save(CqOperator *operator)
 {
 	CqRegionRoom region;
 
-	if (!operator->state->flat)
+	if (!cq_can_evict(operator))
 		return false;
 	cq_region_room(operator->state->store, &region);
 	return room(operator, & region) < region.limit / ROOM_TO_GO_ON ||
@@ -543,7 +567,8 @@ cq_operator_must_shrink(CqOperator *operator)
 
 	cq_region_room(operator->state->store, &region);
 	/* once it has given up all it could, it need not try again until it has grown */
-	return operator->state->flat && region.held> region.limit && region.held> operator->shrunk_to;
+	return cq_can_evict(operator) && region.held > region.limit &&
+		   region.held > operator->shrunk_to;
 }
 
 void
@@ -558,7 +583,7 @@ cq_operator_full(CqOperator *operator)
 		left_of_limit(&region, CQ_KEEP_FOR_TABLES + CQ_KEEP_FOR_TOUCHED, 0) < CQ_EXTENT_SIZE;
 	if (!own_fault)
 		code = ERRCODE_OUT_OF_MEMORY; /* others will give back what is too much: try again */
-	else if (operator->loading || !operator->state->flat)
+	else if (operator->loading || !cq_can_evict(operator))
 		code = CQ_ERRCODE_STOP; /* nothing can be given up */
 	ereport(ERROR,
 			errcode(code),
@@ -601,6 +626,8 @@ cq_operator_first_end(CqOperator *operator)
 {
 	if (operator->window.kind == CQ_WINDOW_NONE || operator->state->npanes == 0)
 		return DT_NOEND;
+	if (operator->sessions)
+		return cq_sessions_first_end(operator);
 	return operator->sliced ? cq_slices_first_end(operator) : operator->state->panes[0]->end;
 }
 
@@ -609,6 +636,8 @@ cq_operator_last_end(CqOperator *operator)
 {
 	if (operator->window.kind == CQ_WINDOW_NONE || operator->state->npanes == 0)
 		return DT_NOBEGIN;
+	if (operator->sessions)
+		return cq_sessions_last_end(operator);
 	return operator->state->panes[operator->state->npanes - 1]->last_end;
 }
 
@@ -620,6 +649,8 @@ cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 
 	if (operator->window.kind == CQ_WINDOW_NONE)
 		return 0;
+	if (operator->sessions)
+		return cq_sessions_close(operator, watermark, rows);
 	if (operator->sliced)
 		return cq_slices_close(operator, watermark, rows);
 	for (; n < state->npanes && state->panes[n]->end <= watermark; n++)
@@ -703,7 +734,7 @@ save(CqOperator *operator, Relation chunks)
 	drop_closed(operator);
 	if (operator->ops->rewrite)
 		nvictims = cq_chunklog_victims(operator->log, &victims);
-	if (state->flat && !cq_operator_has_room(operator))
+	if (cq_can_evict(operator) && !cq_operator_has_room(operator))
 		evict(operator, CQ_EVICT_COLD, CQ_EVICT_RECENT);
 	for (i = 0; i < state->npanes; i++)
 	{
@@ -714,7 +745,7 @@ save(CqOperator *operator, Relation chunks)
 		rewrite(operator, pane, victims, nvictims);
 		cq_chunklog_flush(operator->log);
 	}
-	if (state->flat && !enough_given_up(operator, CQ_EVICT_ALL))
+	if (cq_can_evict(operator) && !enough_given_up(operator, CQ_EVICT_ALL))
 		give_up_everything(operator);
 	cq_chunklog_end(operator->log);
 }
@@ -814,7 +845,7 @@ cq_operator_committed(CqOperator *operator, int64 epoch)
 
 	cq_state_committed(operator->state, epoch);
 	operator->relation = NULL;
-	if (operator->window.kind != CQ_WINDOW_NONE)
+	if (!cq_has_one_pane(operator))
 		operator->current = NULL;
 	return saved;
 }
@@ -828,7 +859,7 @@ load(CqOperator *operator, Relation chunks, int64 epoch)
 	operator->loading = true;
 	if (operator->nkinds> 0)
 		set_layouts(operator);
-	if (operator->window.kind == CQ_WINDOW_NONE)
+	if (cq_has_one_pane(operator))
 		operator->current = pane_open(operator, 0, 0, DT_NOEND);
 	cq_chunklog_scan(operator->log,
 					 chunks,
@@ -905,7 +936,7 @@ pane_to_load(CqOperator *operator, int64 start)
 
 	if (pane)
 		return pane;
-	if (operator->window.kind == CQ_WINDOW_NONE)
+	if (cq_has_one_pane(operator))
 		cq_reader_damaged();
 	if (!pane_bounds(operator, start, &bounds) || bounds.start != start)
 		ereport(ERROR,
@@ -985,6 +1016,8 @@ cq_operator_stats(CqOperator *operator, CqOperatorStats * stats)
 	stats->groups = state->ngroups;
 	if (operator->sliced)
 		stats->open_windows = cq_slices_open_windows(operator);
+	else if (operator->sessions)
+		stats->open_windows = state->ngroups;
 	else
 		stats->open_windows = operator->window.kind == CQ_WINDOW_NONE ? 0 : state->npanes;
 	stats->memory_bytes = region.used;

@@ -12,6 +12,7 @@
 #include "compat.h"
 #include "operator/aggregate.h"
 #include "operator/operator.h"
+#include "operator/session.h"
 #include "operator/state.h"
 #include "operator/top.h"
 #include "state/chunklog.h"
@@ -64,7 +65,7 @@ typedef struct CqShapeOps
 	/* Take in a saved chunk, oldest or newest first. */
 	void (*load)(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
 
-	/* Free memory of what is on disk, or is put there so that it can be found. */
+	/* Free memory of what is on disk, or is put there to be found again; NULL: not possible. */
 	void (*evict)(CqOperator *operator, CqPane * pane, CqEvict how);
 
 	/* Take in what another operator of the same plan has of the same window. */
@@ -116,6 +117,13 @@ struct CqOperator
 	bool overlapping;			   /* panes are windows, several to an event */
 	struct cq_blocks_hash *blocks; /* slices combined */
 
+	/* sessions */
+	bool sessions;			/* there is one pane, and groups are sessions */
+	pairingheap *ends;		/* of CqSessionPlace */
+	TimestampTz latest_end; /* of all that are in it */
+	CqGroup *session;		/* that the event at hand belongs to */
+	int64 gone_since;		/* sessions gone since values were copied */
+
 	uint64 rows;
 	uint64 next_check; /* private memory: value of rows at which it is measured */
 
@@ -132,6 +140,7 @@ struct CqOperator
 	CqAggregates *aggregates;
 	bool disjoint;			  /* no group is in two parts of the state */
 	ExprContext *flat_memory; /* for functions whose values are all in the states */
+	Size states_skip;		  /* before the aggregates' states: a CqSession */
 	CqGroup *probe;			  /* a group as read from disk */
 	Size probe_size;
 	StringInfoData bytes;
@@ -153,6 +162,24 @@ extern TimestampTz cq_slices_first_end(CqOperator *operator);
 extern int cq_slices_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
 extern int64 cq_slices_open_windows(CqOperator *operator);
 extern void cq_slices_forget(CqOperator *operator);
+
+/*
+ * session.c; begin: the state is complete.  find: as consume(), but only makes the
+ * event's session operator->session, about to change.
+ */
+extern void cq_sessions_begin(CqOperator *operator);
+extern CqOutcome cq_sessions_find(CqOperator *operator, const Datum * values, const bool *nulls,
+								  const CqEvent *event, CqMissed *missed);
+extern TimestampTz cq_sessions_first_end(CqOperator *operator);
+extern TimestampTz cq_sessions_last_end(CqOperator *operator);
+extern int cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
+
+/*
+ * Of an entry whose key is the one packed last: was the session given out?  If not,
+ * which one in memory is it, or has it become part of?
+ */
+extern bool cq_session_is_over(CqOperator *operator, CqReader entry);
+extern CqGroup *cq_session_match(CqOperator *operator, CqPane * pane, CqReader entry);
 
 /* Which windows of an event are complete at a watermark; false if one is out of range. */
 extern bool cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz watermark,
@@ -193,11 +220,25 @@ extern CqOperator *cq_operator_load(const CqPlan *plan, const CqStoreKey *key, i
 extern void cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
 							 TimestampTz end);
 
+/* Is there one pane only, for all time? */
+static inline bool
+cq_has_one_pane(const CqOperator *operator)
+{
+	return operator->window.kind == CQ_WINDOW_NONE || operator->sessions;
+}
+
 /* What chunks call a pane. */
 static inline int64
 cq_pane_number(const CqOperator *operator, const CqPane * pane)
 {
-	return operator->window.kind == CQ_WINDOW_NONE ? 0 : pane->start;
+	return cq_has_one_pane(operator) ? 0 : pane->start;
+}
+
+/* Can groups be given up when memory is short? */
+static inline bool
+cq_can_evict(const CqOperator *operator)
+{
+	return operator->state->flat && !operator->sessions;
 }
 
 /* Error: there is no memory left. */
@@ -232,10 +273,24 @@ cq_group_row(CqGroup *group)
 	return (CqGroupRow *) (group + 1);
 }
 
+/* What is saved of a group besides its key, and taken back by an abort. */
+static inline char *
+cq_group_kept(const CqOperator *operator, CqGroup * group)
+{
+	return (char *) group + operator->kinds[group->kind].layout.states_offset;
+}
+
 static inline char *
 cq_group_states(const CqOperator *operator, CqGroup * group)
 {
-	return (char *) group + operator->kinds[group->kind].layout.states_offset;
+	return cq_group_kept(operator, group) + operator->states_skip;
+}
+
+/* The owner of the pane's transition values that are not in the states. */
+static inline ExprContext *
+cq_pane_memory(const CqOperator *operator, const CqPane * pane)
+{
+	return operator->aggregates->flat ? operator->flat_memory : pane->memory;
 }
 
 static inline char *
@@ -258,6 +313,26 @@ cq_group_find(const CqOperator *operator, CqPane * pane, int kind)
 			return group;
 	return NULL;
 }
+
+/* The same, where windows are sessions: of the entry whose rest is still to be read. */
+static inline CqGroup *
+cq_group_find_saved(CqOperator *operator, CqPane * pane, int kind, CqReader entry)
+{
+	return operator->sessions ? cq_session_match(operator, pane, entry)
+							  : cq_group_find(operator, pane, kind);
+}
+
+/* A new entry of the key packed last, without rows; fetched from disk if it is there. */
+extern CqGroup *cq_group_add(CqOperator *operator, CqPane * pane, int kind);
+
+/* A group is about to change: unless that was said before, what it is is noted. */
+extern void cq_group_touch(CqOperator *operator, CqPane * pane, CqGroup *group);
+
+/* A group is to be freed when that is committed. */
+extern void cq_group_leave(CqOperator *operator, CqPane * pane, CqGroup *group);
+
+/* The columns of a group's closed row into operator->values and nulls, but for the window's. */
+extern void cq_group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep);
 
 /* Add an entry with the key packed last, which is not there; its row and states are zeroed. */
 extern CqGroup *cq_group_create(CqOperator *operator, CqPane * pane, int kind);

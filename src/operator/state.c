@@ -58,6 +58,8 @@ static void let_go(Attached *attached);
 static void passing_free(Attached *attached);
 static void undo(CqState *state);
 static void pane_undo(CqState *state, CqPane *pane);
+static void free_gone(CqState *state, CqPane *pane);
+static void group_free(CqState *state, CqPane *pane, CqGroup *group);
 static void derived_unlink(CqState *state, CqPane *pane);
 static int pane_place(const CqState *state, const CqPane *pane);
 
@@ -234,13 +236,35 @@ cq_state_committed(CqState *state, int64 epoch)
 		cq_state_free_pane(state, pane);
 	}
 	for (i = 0; i < state->npanes; i++)
+	{
 		state->panes[i]->is_new = false;
+		free_gone(state, state->panes[i]);
+	}
 	cq_arena_release(&state->touched);
 	state->committed_gid = state->next_gid;
 	state->touched_groups = 0;
 	state->changed = false;
 	state->epoch = epoch;
 	state->current = true;
+}
+
+static void
+free_gone(CqState *state, CqPane *pane)
+{
+	CqTouched *gone;
+
+	for (gone = pane->gone; gone; gone = gone->next)
+		group_free(state, pane, gone->group);
+	pane->gone = NULL;
+}
+
+static void
+group_free(CqState *state, CqPane *pane, CqGroup *group)
+{
+	cq_group_table_remove(&pane->groups, group);
+	cq_arena_free(&pane->arena, group, cq_group_size(&state->layouts[group->kind], group));
+	pane->ngroups--;
+	state->ngroups--;
 }
 
 void
@@ -402,6 +426,9 @@ pane_undo(CqState *state, CqPane *pane)
 {
 	CqTouched *touched;
 
+	for (touched = pane->gone; touched; touched = touched->next)
+		touched->group->flags &= ~CQ_GROUP_GONE;
+	pane->gone = NULL;
 	for (touched = pane->touched; touched; touched = touched->next)
 	{
 		CqGroup *group = touched->group;
@@ -409,10 +436,7 @@ pane_undo(CqState *state, CqPane *pane)
 
 		if (group->flags & CQ_GROUP_NEW)
 		{
-			cq_group_table_remove(&pane->groups, group);
-			cq_arena_free(&pane->arena, group, cq_group_size(layout, group));
-			pane->ngroups--;
-			state->ngroups--;
+			group_free(state, pane, group);
 			continue;
 		}
 		memcpy((char *) group + layout->states_offset, touched + 1, layout->states_size);

@@ -55,6 +55,7 @@ typedef struct CqPane
 	/* AGGREGATE */
 	CqGroupTable groups;
 	CqTouched *touched;
+	CqTouched *gone;		   /* since the last commit: to be freed, without states */
 	struct CqBuckets *buckets; /* what is on disk only; NULL if nothing ever was */
 	ExprContext *memory;	   /* private: of transition values, unless all are in the states */
 

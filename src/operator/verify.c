@@ -199,10 +199,12 @@ cq_groups_verify(CqOperator *operator, CqPane * pane, CqChunkData *chunk, CqVeri
 
 		MemoryContextReset(operator->scratch);
 		kind = cq_group_get_key(operator, & entry, &row);
-		group = cq_group_find(operator, pane, kind);
+		group = cq_group_find_saved(operator, pane, kind, entry);
 		bucket = cq_bucket_chunk(pane, hash);
 		if (hash != operator->kinds[kind].codec->hash)
 			problem = "has an entry with a wrong hash";
+		else if (operator->sessions && cq_session_is_over(operator, entry))
+			problem = NULL;
 		else if (chunk->is_bucket && bucket != chunk->number)
 			problem = "has a group that is not found by its bucket";
 		else if (group == NULL && chunk->is_bucket)

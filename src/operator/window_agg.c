@@ -40,8 +40,6 @@ static CqKeyCodec *set_codec_create(CqOperator *operator, const CqPlan * plan,
 									const CqDistinctSet *set);
 static void sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *values,
 						 const bool *nulls);
-static CqGroup *group_add(CqOperator *operator, CqPane * pane, int kind);
-static void group_touch(CqOperator *operator, CqPane * pane, CqGroup *group);
 static CqTouched *touched_alloc(CqOperator *operator, Size size);
 static void group_emit(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);
 static void agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part);
@@ -51,7 +49,6 @@ static void group_take(CqOperator *operator, CqPane * pane, CqOperator *other, C
 static void member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *from);
 static CqGroup *group_reach(CqOperator *operator, CqPane * pane, int kind, bool *is_new);
 static const Datum *key_repack(CqKeyCodec *other, const char *key, uint32 size, CqKeyCodec *codec);
-static void group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep);
 
 const CqShapeOps cq_shape_aggregate = {
 	.newest_first = true, /* only the last version of a group is of use */
@@ -69,13 +66,6 @@ const CqShapeOps cq_shape_aggregate = {
 	.verify = cq_groups_verify,
 	.verify_end = cq_groups_verify_end,
 };
-
-/* The owner of the pane's transition values that are not in the states. */
-static inline ExprContext *
-pane_memory(CqOperator *operator, CqPane * pane)
-{
-	return operator->aggregates->flat ? operator->flat_memory : pane->memory;
-}
 
 static CqGroupLayout
 layout_of(Size states_offset, Size states_size)
@@ -116,9 +106,11 @@ agg_create(CqOperator *operator, const CqPlan * plan)
 	operator->nkinds = 1 + plan->nsets;
 	operator->kinds = palloc0(operator->nkinds * sizeof(CqEntryKind));
 	operator->kinds[0].codec = cq_key_create(columns, ncolumns, operator->context);
+	operator->states_skip = operator->sessions ? sizeof(CqSession) : 0;
 	operator->kinds[0].layout =
-		layout_of(sizeof(CqGroup) + (operator->changes ? sizeof(CqGroupRow) : 0),
-				  operator->aggregates->states_size);
+		layout_of(sizeof(CqGroup) + (operator->changes ? sizeof(CqGroupRow) : 0) +
+					  (operator->sessions ? sizeof(CqSessionPlace) : 0),
+				  operator->states_skip + operator->aggregates->states_size);
 	for (i = 0; i < plan->nsets; i++)
 	{
 		operator->kinds[i + 1].codec = set_codec_create(operator, plan, &plan->sets[i]);
@@ -182,19 +174,22 @@ agg_init_pane(CqOperator *operator, CqPane * pane)
 static void
 agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 {
-	CqGroup *group;
+	CqGroup *group = operator->session;
 
-	cq_key_pack(operator->kinds[0].codec, values, nulls);
-	group = cq_group_find(operator, pane, 0);
-	if (unlikely(group == NULL))
-		group = group_add(operator, pane, 0);
-	if (!(group->flags & CQ_GROUP_DIRTY))
-		group_touch(operator, pane, group);
+	if (group == NULL)
+	{
+		cq_key_pack(operator->kinds[0].codec, values, nulls);
+		group = cq_group_find(operator, pane, 0);
+		if (unlikely(group == NULL))
+			group = cq_group_add(operator, pane, 0);
+		if (!(group->flags & CQ_GROUP_DIRTY))
+			cq_group_touch(operator, pane, group);
+	}
 	cq_aggregates_advance(operator->aggregates,
 						  cq_group_states(operator, group),
 						  values,
 						  nulls,
-						  pane_memory(operator, pane));
+						  cq_pane_memory(operator, pane));
 	if (operator->nkinds> 1)
 		sets_advance(operator, pane, group, values, nulls);
 }
@@ -217,13 +212,13 @@ sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *v
 		cq_key_pack(operator->kinds[kind].codec, values, nulls);
 		member = cq_group_find(operator, pane, kind);
 		if (member == NULL)
-			member = group_add(operator, pane, kind);
+			member = cq_group_add(operator, pane, kind);
 		taken = (uint64 *) cq_group_states(operator, member);
 		mask &= ~*taken;
 		if (mask == 0)
 			continue;
 		if (!(member->flags & CQ_GROUP_DIRTY))
-			group_touch(operator, pane, member);
+			cq_group_touch(operator, pane, member);
 		*taken |= mask;
 		cq_aggregates_advance_set(operator->aggregates,
 								  kind - 1,
@@ -234,8 +229,8 @@ sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *v
 }
 
 /* The group of the key packed last, which is not in memory. */
-static CqGroup *
-group_add(CqOperator *operator, CqPane * pane, int kind)
+CqGroup *
+cq_group_add(CqOperator *operator, CqPane * pane, int kind)
 {
 	CqTouched *touched;
 	CqGroup *group;
@@ -260,7 +255,7 @@ group_add(CqOperator *operator, CqPane * pane, int kind)
 		cq_group_row(group)->gid = operator->state->next_gid++;
 	cq_aggregates_init(operator->aggregates,
 					   cq_group_states(operator, group),
-					   pane_memory(operator, pane));
+					   cq_pane_memory(operator, pane));
 	return group;
 }
 
@@ -304,18 +299,31 @@ cq_group_probe(CqOperator *operator, int kind)
 	return group;
 }
 
-/* Note that a group will change: what it was goes into the list of touched ones. */
-static void
-group_touch(CqOperator *operator, CqPane * pane, CqGroup *group)
+void
+cq_group_touch(CqOperator *operator, CqPane * pane, CqGroup *group)
 {
 	Size size = operator->kinds[group->kind].layout.states_size;
-	CqTouched *touched = touched_alloc(operator, sizeof(CqTouched) + size);
+	CqTouched *touched;
 
+	if (group->flags & CQ_GROUP_DIRTY)
+		return;
+	touched = touched_alloc(operator, sizeof(CqTouched) + size);
 	touched->group = group;
-	memcpy(touched + 1, cq_group_states(operator, group), size);
+	memcpy(touched + 1, cq_group_kept(operator, group), size);
 	touched->next = pane->touched;
 	pane->touched = touched;
 	group->flags = (group->flags & ~CQ_GROUP_IN_BUCKET) | CQ_GROUP_DIRTY | CQ_GROUP_RECENT;
+}
+
+void
+cq_group_leave(CqOperator *operator, CqPane * pane, CqGroup *group)
+{
+	CqTouched *gone = touched_alloc(operator, sizeof(CqTouched));
+
+	gone->group = group;
+	gone->next = pane->gone;
+	pane->gone = gone;
+	group->flags |= CQ_GROUP_GONE;
 }
 
 static CqTouched *
@@ -372,7 +380,7 @@ group_emit(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg)
 	CHECK_FOR_INTERRUPTS();
 	if (group->kind > 0)
 		return;
-	group_values(operator, pane, group, false);
+	cq_group_values(operator, pane, group, false);
 	/* may the close query's answer depend on it? */
 	if (emission->seen == NULL ||
 		cq_top_admits(operator->top, emission->seen, operator->values, operator->nulls))
@@ -422,21 +430,21 @@ combine_group(CqOperator *operator, CqPane * from, CqGroup *group, void *arg)
 		}
 		cq_aggregates_init(aggregates,
 						   cq_group_states(operator, target),
-						   pane_memory(operator, into));
+						   cq_pane_memory(operator, into));
 	}
 	cq_aggregates_combine(aggregates,
 						  cq_group_states(operator, target),
-						  pane_memory(operator, into),
+						  cq_pane_memory(operator, into),
 						  cq_group_states(operator, group),
-						  pane_memory(operator, from));
+						  cq_pane_memory(operator, from));
 	/* without functions to call and values to compare there is no garbage */
 	if (!aggregates->all_fast || !codec->all_by_image)
 		MemoryContextReset(operator->scratch);
 }
 
 /* The other columns of a group's closed row. */
-static void
-group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep)
+void
+cq_group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep)
 {
 	CqKeyCodec *codec = operator->kinds[0].codec;
 	int column = 0;
@@ -456,7 +464,7 @@ group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep)
 		}
 	cq_aggregates_finish(operator->aggregates,
 						 cq_group_states(operator, group),
-						 pane_memory(operator, pane),
+						 cq_pane_memory(operator, pane),
 						 keep,
 						 &operator->values[operator->nkeys], &operator->nulls[operator->nkeys]);
 }
@@ -472,7 +480,7 @@ cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg)
 	{
 		/* without GROUP BY there is a row even when there is nothing to aggregate */
 		cq_key_pack(operator->kinds[0].codec, NULL, NULL);
-		(void) group_add(operator, pane, 0);
+		(void) cq_group_add(operator, pane, 0);
 	}
 
 	/* where rows are is not taken back by an abort */
@@ -486,7 +494,7 @@ cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg)
 		CHECK_FOR_INTERRUPTS();
 		if (group->kind > 0)
 			continue;
-		group_values(operator, pane, group, true);
+		cq_group_values(operator, pane, group, true);
 		upsert(arg, row->gid, !row->exists, &row->tid, operator->values, operator->nulls);
 		row->exists = true;
 		MemoryContextReset(operator->scratch);
@@ -501,8 +509,6 @@ cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg)
 void
 cq_group_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out)
 {
-	char *states = cq_group_states(operator, group);
-
 	if (operator->nkinds> 1)
 		appendStringInfoCharMacro(out, (char) group->kind);
 	if (operator->changes && group->kind == 0)
@@ -512,9 +518,17 @@ cq_group_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out
 			   cq_group_key(operator, group),
 			   group->key_size);
 	if (group->kind > 0 || operator->aggregates->all_fast)
-		appendBinaryStringInfo(out, states, (int) operator->kinds[group->kind].layout.states_size);
-	else
-		cq_aggregates_put(operator->aggregates, states, pane_memory(operator, pane), out);
+	{
+		appendBinaryStringInfo(out,
+							   cq_group_kept(operator, group),
+							   (int) operator->kinds[group->kind].layout.states_size);
+		return;
+	}
+	appendBinaryStringInfo(out, cq_group_kept(operator, group), (int) operator->states_skip);
+	cq_aggregates_put(operator->aggregates,
+					  cq_group_states(operator, group),
+					  cq_pane_memory(operator, pane),
+					  out);
 }
 
 int
@@ -541,7 +555,6 @@ void
 cq_group_get(CqOperator *operator, CqPane * pane, CqGroup *group, const CqGroupRow *row,
 			 CqReader *entry)
 {
-	char *states = cq_group_states(operator, group);
 	Size size = operator->kinds[group->kind].layout.states_size;
 
 	if (operator->changes && group->kind == 0)
@@ -550,9 +563,16 @@ cq_group_get(CqOperator *operator, CqPane * pane, CqGroup *group, const CqGroupR
 		operator->state->next_gid = Max(operator->state->next_gid, row->gid + 1);
 	}
 	if (group->kind > 0 || operator->aggregates->all_fast)
-		memcpy(states, cq_reader_take(entry, size), size);
+		memcpy(cq_group_kept(operator, group), cq_reader_take(entry, size), size);
 	else
-		cq_aggregates_get(operator->aggregates, states, pane_memory(operator, pane), entry);
+	{
+		size = operator->states_skip;
+		memcpy(cq_group_kept(operator, group), cq_reader_take(entry, size), size);
+		cq_aggregates_get(operator->aggregates,
+						  cq_group_states(operator, group),
+						  cq_pane_memory(operator, pane),
+						  entry);
+	}
 	if (entry->at != entry->end)
 		cq_reader_damaged();
 }
@@ -570,6 +590,8 @@ agg_save(CqOperator *operator, CqPane * pane)
 		CqGroup *group = touched->group;
 		CqChunkNumber obsolete = group->chunk;
 
+		if (group->flags & CQ_GROUP_GONE)
+			continue;
 		if (group->flags & CQ_GROUP_IN_BUCKET)
 		{
 			/* it was written there just now */
@@ -594,6 +616,12 @@ agg_save(CqOperator *operator, CqPane * pane)
 		}
 	}
 	pane->touched = NULL;
+	for (touched = pane->gone; touched; touched = touched->next)
+		if (touched->group->chunk)
+		{
+			cq_chunklog_release(operator->log, touched->group->chunk);
+			touched->group->chunk = 0;
+		}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(operator->scratch);
 }
@@ -611,7 +639,8 @@ agg_rewrite(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
 	{
 		CqReader whole = entry;
 		CqGroupRow row;
-		CqGroup *group = cq_group_find(operator, pane, cq_group_get_key(operator, & entry, &row));
+		int kind = cq_group_get_key(operator, & entry, &row);
+		CqGroup *group = cq_group_find_saved(operator, pane, kind, entry);
 
 		if (group == NULL || group->chunk != from)
 			continue;
@@ -663,7 +692,10 @@ load_log(CqOperator *operator, CqPane * pane, CqChunkData *chunk, CqChunkNumber 
 
 		if (hash != operator->kinds[kind].codec->hash)
 			cq_reader_damaged();
-		if ((pane->buckets && cq_bucket_covers(pane, hash)) || cq_group_find(operator, pane, kind))
+		if (operator->sessions && cq_session_is_over(operator, entry))
+			continue;
+		if ((pane->buckets && cq_bucket_covers(pane, hash)) ||
+			cq_group_find_saved(operator, pane, kind, entry))
 			continue;
 		group = cq_group_create(operator, pane, kind);
 		group->chunk = number;
@@ -744,9 +776,9 @@ group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part,
 	{
 		cq_aggregates_combine(operator->aggregates,
 							  cq_group_states(operator, group),
-							  pane_memory(operator, pane),
+							  cq_pane_memory(operator, pane),
 							  cq_group_states(other, from),
-							  pane_memory(other, part));
+							  cq_pane_memory(other, part));
 		return;
 	}
 	if (!is_new)
@@ -758,13 +790,13 @@ group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part,
 	initStringInfo(&bytes);
 	cq_aggregates_put(other->aggregates,
 					  cq_group_states(other, from),
-					  pane_memory(other, part),
+					  cq_pane_memory(other, part),
 					  &bytes);
 	reader.at = bytes.data;
 	reader.end = bytes.data + bytes.len;
 	cq_aggregates_get(operator->aggregates,
 					  cq_group_states(operator, group),
-					  pane_memory(operator, pane),
+					  cq_pane_memory(operator, pane),
 					  &reader);
 }
 
@@ -808,11 +840,11 @@ group_reach(CqOperator *operator, CqPane * pane, int kind, bool *is_new)
 	*is_new = false;
 	if (group == NULL)
 	{
-		group = group_add(operator, pane, kind);
+		group = cq_group_add(operator, pane, kind);
 		*is_new = (group->flags & CQ_GROUP_NEW) != 0;
 	}
 	if (!(group->flags & CQ_GROUP_DIRTY))
-		group_touch(operator, pane, group);
+		cq_group_touch(operator, pane, group);
 	return group;
 }
 

@@ -35,6 +35,7 @@
 static bool window_find(const CqPath *path, CqPlan *plan, const List *clauses);
 static void refuse_two_windows(const CqPath *path, const CqWindow *a,
 							   const CqWindow *b) CQ_NORETURN;
+static void check_session(const CqPath *path, const CqPlan *plan);
 static List *raw_clauses(const Query *level);
 static void classify_emit(const CqPath *path, int emit, bool windowed, CqPlan *plan);
 static void classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan);
@@ -84,6 +85,8 @@ cq_classify(const CqPath *path, int emit, CqPlan *plan, List **clauses)
 		refuse_raw(path);
 	plan->disjoint = plan->divided && groups_are_disjoint(path, *clauses);
 	classify_shape(path, grouped, windowed, plan);
+	if (plan->window.kind == CQ_WINDOW_SESSION)
+		check_session(path, plan);
 	if (plan->window.kind == CQ_WINDOW_HOP && plan->divided)
 		cq_refuse(path->view_name,
 				  "several workers with hopping windows",
@@ -100,6 +103,23 @@ cq_classify(const CqPath *path, int emit, CqPlan *plan, List **clauses)
 	cq_refuse_limit(path, windowed ? 0 : path->split + 1);
 	if (windowed)
 		check_local(path, plan, distinct);
+}
+
+/* States of sessions are combined when an event connects two. */
+static void
+check_session(const CqPath *path, const CqPlan *plan)
+{
+	if (plan->divided)
+		cq_refuse(path->view_name,
+				  "several workers with sessions",
+				  "A session may have events from several partitions.",
+				  "Leave the option \"workers\" out.");
+	if (plan->shape == CQ_SHAPE_ROWS)
+		cq_refuse(
+			path->view_name,
+			psprintf("%s over sessions", plan->rows_why),
+			"The rows of a session are not kept yet, and this cannot be worked up event by event.",
+			"Use aggregates whose states can be combined, as count, sum, avg, min and max.");
 }
 
 /* The one window among these clauses. */
@@ -188,7 +208,7 @@ classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan)
 					  "the view.");
 		plan->rows_why = "grouping sets";
 	}
-	else if ((why = why_not_incremental(level, plan->window.kind == CQ_WINDOW_HOP)) != NULL)
+	else if ((why = why_not_incremental(level, cq_hop_is_kind(plan->window.kind))) != NULL)
 	{
 		if (!windowed)
 			cq_refuse(
@@ -199,9 +219,10 @@ classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan)
 				"pipeline.tumble(event_time, '1 hour'), or use another aggregate.");
 		plan->rows_why = why;
 	}
-	else if (windowed && plan->divided && !plan->disjoint &&
+	else if (windowed &&
+			 (plan->window.kind == CQ_WINDOW_SESSION || (plan->divided && !plan->disjoint)) &&
 			 (why = why_not_combined(level)) != NULL)
-		plan->rows_why = why;
+		plan->rows_why = plan->divided ? psprintf("%s over several workers", why) : why;
 	else
 		plan->shape = CQ_SHAPE_AGGREGATE;
 }
@@ -276,7 +297,7 @@ why_not_combined(const Query *level)
 		Aggref *aggref = lfirst_node(Aggref, lc);
 
 		if (!cq_aggregate_is_combinable(aggref))
-			return psprintf("aggregate %s() over several workers", get_func_name(aggref->aggfnoid));
+			return psprintf("aggregate %s()", get_func_name(aggref->aggfnoid));
 	}
 	return NULL;
 }

@@ -1,10 +1,12 @@
 /*
  * hop.c
- *	  pipeline.hop() in a continuous view's query: recognised, not executed.
+ *	  pipeline.hop() and pipeline.session() in a continuous view's query:
+ *	  recognised, not executed.
  *
  * To PostgreSQL hop() is a function that returns a set: executed, it would make
  * a row per window of each event.  The operator wants each event once and knows
- * the windows it is in.  So where a query groups by a hopping window the call
+ * the windows it is in.  session() cannot be executed at all: what it is depends
+ * on other events.  So where a query groups by a hopping window the call
  * is taken out of the stage query, wherever it stands: in a select list at or
  * below the split level, or in FROM beside the stream.  Above, the window is a
  * column of the closed rows.
@@ -13,7 +15,7 @@
  * are grouped.  What does - a condition in WHERE, an aggregate's argument - still
  * has the call, or a column that leads to it, when all is taken out that can be;
  * then the query is refused.  In queries without a hopping window hop() is
- * nothing special and is executed.
+ * nothing special and is executed; session() is refused.
  */
 #include "postgres.h"
 
@@ -40,6 +42,7 @@ static void strip_outputs(Query *query, const Bitmapset *used);
 static void strip_from(Query *query, const Bitmapset *outputs, bool is_stage);
 static void strip_aliases(Query *query, int rti);
 static bool contains_hop_walker(Node *node, void *context);
+static bool contains_session_walker(Node *node, void *context);
 
 bool
 cq_is_hop(const Node *expr)
@@ -49,7 +52,13 @@ cq_is_hop(const Node *expr)
 	if (expr == NULL || !IsA(expr, FuncExpr))
 		return false;
 	name = cq_window_function_name(((const FuncExpr *) expr)->funcid);
-	return name != NULL && strcmp(name, "hop") == 0;
+	return name != NULL && (strcmp(name, "hop") == 0 || strcmp(name, "session") == 0);
+}
+
+bool
+cq_hop_is_kind(CqWindowKind kind)
+{
+	return kind == CQ_WINDOW_HOP || kind == CQ_WINDOW_SESSION;
 }
 
 FuncExpr *
@@ -112,7 +121,7 @@ cq_hop_is_window(const CqPath *path, const CqPlan *plan, Node *expr, CqKeyRole *
 {
 	CqWindow window;
 
-	return plan->window.kind == CQ_WINDOW_HOP &&
+	return cq_hop_is_kind(plan->window.kind) &&
 		   cq_window_recognise(path, path->split, expr, false, &window, role) &&
 		   cq_window_equal(&window, &plan->window);
 }
@@ -137,7 +146,7 @@ window_walker(Node *node, CqHopSearch *search)
 		cq_hop_is_window(search->path, search->plan, node, &role))
 		return true;
 	if (IsA(node, Query))
-		return search->plan->window.kind == CQ_WINDOW_HOP;
+		return cq_hop_is_kind(search->plan->window.kind);
 	return expression_tree_walker(node, window_walker, search);
 }
 
@@ -260,13 +269,47 @@ strip_aliases(Query *query, int rti)
 void
 cq_hop_check_rest(const CqPath *path, const CqPlan *plan)
 {
-	if (contains_hop_walker((Node *) plan->stage, NULL) ||
-		contains_hop_walker((Node *) plan->close, NULL))
+	if (!contains_hop_walker((Node *) plan->stage, NULL) &&
+		!contains_hop_walker((Node *) plan->close, NULL))
+		return;
+	if (plan->window.kind == CQ_WINDOW_SESSION)
 		cq_refuse(path->view_name,
-				  "a hopping window in more places than among its keys",
-				  "An event is taken in once for all of its windows, so nothing can be computed "
-				  "for it and one of them.",
-				  "Use the window in HAVING or in an outer query, where it is known.");
+				  "a session in more places than among its keys",
+				  "When an event is taken in, it is not known yet how long its session will be.",
+				  "Use the session in HAVING or in an outer query, where it is known.");
+	cq_refuse(path->view_name,
+			  "a hopping window in more places than among its keys",
+			  "An event is taken in once for all of its windows, so nothing can be computed "
+			  "for it and one of them.",
+			  "Use the window in HAVING or in an outer query, where it is known.");
+}
+
+void
+cq_hop_refuse_sessions(const CqPath *path)
+{
+	if (contains_session_walker((Node *) path->top, NULL))
+		cq_refuse(path->view_name,
+				  "pipeline.session() without grouping by it",
+				  "A session is known when it is complete.",
+				  "Put the call into GROUP BY, with the columns that tell whose session it is.");
+}
+
+static bool
+contains_session_walker(Node *node, void *context)
+{
+	const char *name;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, contains_session_walker, context, 0);
+	if (IsA(node, FuncExpr))
+	{
+		name = cq_window_function_name(castNode(FuncExpr, node)->funcid);
+		if (name != NULL && strcmp(name, "session") == 0)
+			return true;
+	}
+	return expression_tree_walker(node, contains_session_walker, context);
 }
 
 static bool

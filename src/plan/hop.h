@@ -1,6 +1,7 @@
 /*
  * hop.h
- *	  pipeline.hop() in a continuous view's query: recognised, not executed.
+ *	  pipeline.hop() and pipeline.session() in a continuous view's query:
+ *	  recognised, not executed.
  */
 #pragma once
 
@@ -11,7 +12,11 @@
 #include "plan/path.h"
 #include "plan/plan.h"
 
+/* Is it a call of one of the two? */
 extern bool cq_is_hop(const Node *expr);
+
+/* Are windows of this kind written as such a call? */
+extern bool cq_hop_is_kind(CqWindowKind kind);
 
 /*
  * The call, if a range table entry is one that gives every row beside it all of
@@ -39,6 +44,9 @@ extern void cq_hop_check_step(const CqPath *path);
  * itself; to be called when its outputs are complete.
  */
 extern void cq_hop_strip(const CqPath *path, Query *stage, int from);
+
+/* Refuse a query without session windows if it calls session(). */
+extern void cq_hop_refuse_sessions(const CqPath *path);
 
 /* Refuse the query if anything but the operator would need the windows, or need them twice. */
 extern void cq_hop_check_rest(const CqPath *path, const CqPlan *plan);

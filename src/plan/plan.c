@@ -62,11 +62,13 @@ cq_plan_query(const Query *query, int emit, bool divided, const char *view_name)
 	plan->divided = divided;
 	cq_classify(path, emit, plan, &clauses);
 	sort_dropped = split(path, plan, clauses);
-	if (plan->window.kind == CQ_WINDOW_HOP)
+	if (cq_hop_is_kind(plan->window.kind))
 	{
 		cq_hop_strip(path, plan->stage, path->split);
 		cq_hop_check_rest(path, plan);
 	}
+	else
+		cq_hop_refuse_sessions(path);
 	check_clock(path, plan);
 	if (plan->upper != NULL)
 		cq_refuse_lent_rights(plan->upper, view_name);

@@ -39,14 +39,15 @@ typedef enum CqWindowKind
 	CQ_WINDOW_NONE,
 	CQ_WINDOW_TUMBLE, /* fixed size: pipeline.tumble, date_bin */
 	CQ_WINDOW_TRUNC,  /* calendar: date_trunc */
-	CQ_WINDOW_HOP	  /* fixed size, one beginning every slide: pipeline.hop */
+	CQ_WINDOW_HOP,	  /* fixed size, one beginning every slide: pipeline.hop */
+	CQ_WINDOW_SESSION /* of a group, until nothing comes for size_us: pipeline.session */
 } CqWindowKind;
 
 typedef struct CqWindow
 {
 	CqWindowKind kind;
 	Oid time_type;	 /* timestamptz or timestamp */
-	int64 size_us;	 /* CQ_WINDOW_TUMBLE, CQ_WINDOW_HOP */
+	int64 size_us;	 /* CQ_WINDOW_TUMBLE, CQ_WINDOW_HOP; CQ_WINDOW_SESSION: the gap */
 	int64 origin_us; /* likewise: a start of a window, as a Timestamp */
 	int64 slide_us;	 /* CQ_WINDOW_HOP: from the start of a window to the next one's */
 	char *unit;		 /* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */

@@ -82,7 +82,9 @@ cq_split_aggregate(const CqPath *path, CqPlan *plan, List *clauses)
 	if (plan->emit == CQ_EMIT_WINDOW_CLOSE)
 	{
 		plan->close = finish;
-		plan->top = cq_top_recognise_groups(path, plan);
+		/* each group has sessions of its own */
+		if (plan->window.kind != CQ_WINDOW_SESSION)
+			plan->top = cq_top_recognise_groups(path, plan);
 	}
 	else
 		plan->upper = finish;

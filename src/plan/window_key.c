@@ -2,9 +2,9 @@
  * window_key.c
  *	  Recognising windows among a query's expressions.
  *
- * A window is pipeline.tumble(), pipeline.hop(), date_bin() or date_trunc() over
- * the stream's event time, or lower() or upper() of the first two, with
- * constants for the other arguments.  It need not stand where it is used:
+ * A window is pipeline.tumble(), pipeline.hop(), pipeline.session(), date_bin() or
+ * date_trunc() over the stream's event time, or lower() or upper() of the first
+ * three, with constants for the other arguments.  It need not stand where it is used:
  * columns are followed through sub-queries down to the expression they are
  * computed by.
  */
@@ -49,6 +49,7 @@ static bool recognise_bound(CqWritten *place, FuncExpr *call, bool strict, CqWin
 							CqKeyRole *role);
 static bool recognise_tumble(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
 static bool recognise_hop(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
+static bool recognise_session(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
 static bool recognise_bin(CqWritten *place, FuncExpr *call, CqWindow *window);
 static bool recognise_trunc(CqWritten *place, FuncExpr *call, CqWindow *window);
 static bool is_event_time(CqWritten *place, Node *arg);
@@ -115,6 +116,8 @@ cq_window_equal(const CqWindow *a, const CqWindow *b)
 	if (a->kind == CQ_WINDOW_HOP)
 		return a->size_us == b->size_us && a->slide_us == b->slide_us &&
 			   same_phase(a, b, a->slide_us);
+	if (a->kind == CQ_WINDOW_SESSION)
+		return a->size_us == b->size_us;
 	if (strcmp(a->unit, b->unit) != 0)
 		return false;
 	return (a->zone == NULL) == (b->zone == NULL) &&
@@ -138,6 +141,8 @@ cq_window_describe(const CqWindow *window)
 		return psprintf("windows of %s every %s",
 						describe_length(window->size_us),
 						describe_length(window->slide_us));
+	if (window->kind == CQ_WINDOW_SESSION)
+		return psprintf("sessions with a gap of %s", describe_length(window->size_us));
 	return psprintf("windows of %s", describe_length(window->size_us));
 }
 
@@ -285,6 +290,8 @@ recognise_function(CqWritten *place, FuncExpr *call, bool strict, CqWindow *wind
 				return recognise_tumble(place, call, strict, window);
 			if (name != NULL && strcmp(name, "hop") == 0)
 				return recognise_hop(place, call, strict, window);
+			if (name != NULL && strcmp(name, "session") == 0)
+				return recognise_session(place, call, strict, window);
 			return false;
 	}
 }
@@ -355,6 +362,24 @@ recognise_hop(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window)
 						  (long long) (window->size_us / window->slide_us),
 						  MAX_WINDOWS_OF_EVENT),
 				errhint("Use a longer slide, or shorter windows."));
+	return true;
+}
+
+static bool
+recognise_session(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window)
+{
+	Const *gap;
+
+	if (!is_event_time(place, linitial(call->args)))
+	{
+		if (strict)
+			refuse_other_time(place, linitial(call->args), "session");
+		return false;
+	}
+	gap = constant(place, lsecond(call->args), "session", "gap");
+	window->kind = CQ_WINDOW_SESSION;
+	window->time_type = exprType(linitial(call->args));
+	window->size_us = cq_window_length(DatumGetIntervalP(gap->constvalue), "session", "gap");
 	return true;
 }
 

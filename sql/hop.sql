@@ -218,8 +218,6 @@ CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT pipeline.hop(at, '1 minute', n * interval '1 second') AS w, count(*) FROM h_plain GROUP BY w;
 CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT pipeline.hop(at, '1 day', '1 microsecond') AS w, count(*) FROM h_plain GROUP BY w;
-CREATE VIEW r WITH (pipeline.continuous, pipeline.emit = 'changes') AS
-SELECT pipeline.hop(at, '1 minute', '10 seconds') AS w, count(*) FROM h_plain GROUP BY w;
 CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT w, count(*) FROM h_plain, pipeline.hop(at, '1 minute', '10 seconds') AS w WHERE lower(w) > '2024-01-01' GROUP BY w;
 CREATE VIEW r WITH (pipeline.continuous) AS

@@ -36,8 +36,6 @@ CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT k, pipeline.cumulate(at, '1 minute', '10 seconds') AS w, count(*) FROM ref_events GROUP BY k, w;
 CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT k, pipeline.count_window(10) AS w, count(*) FROM ref_events GROUP BY k, w;
-CREATE VIEW r WITH (pipeline.continuous, pipeline.emit = 'changes') AS
-SELECT k, pipeline.tumble(at, '1 minute') AS w, count(*) FROM ref_events GROUP BY k, w;
 CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT k, pipeline.tumble(now(), '1 minute') AS w, count(*) FROM ref_untimed GROUP BY k, w;
 

@@ -21,6 +21,7 @@ typedef struct CqViewOptions
 {
 	int workers;
 	int emit; /* CqEmit, or -1: by whether the query has windows */
+	int64 allowed_lateness_us;
 	bool store_late;
 	int64 late_retention_us;	/* -1 = for ever; not enforced yet */
 	int checkpoint_interval_ms; /* 0 = pipeline.checkpoint_interval */

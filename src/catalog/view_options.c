@@ -37,6 +37,8 @@ static void take_checkpoint_interval(const char *name, const char *value, const 
 									 CqViewOptions *options);
 static void take_start(const char *name, const char *value, const char *view_name,
 					   CqViewOptions *options);
+static void take_allowed_lateness(const char *name, const char *value, const char *view_name,
+								  CqViewOptions *options);
 static void take_zero_interval(const char *name, const char *value, const char *view_name,
 							   CqViewOptions *options);
 static void take_workers(const char *name, const char *value, const char *view_name,
@@ -53,7 +55,7 @@ static int64 interval_us(const char *name, const char *value, const char *view_n
 
 /* Sorted by name; the hint on unknown names lists them. */
 static const ViewOption view_options[] = {
-	{"allowed_lateness", take_zero_interval},
+	{"allowed_lateness", take_allowed_lateness},
 	{"checkpoint_interval", take_checkpoint_interval},
 	{"continuous", take_continuous},
 	{"delivery", take_delivery},
@@ -190,6 +192,15 @@ interval_us(const char *name, const char *value, const char *view_name)
 	if (interval->month != 0)
 		bad_value(name, value, view_name, "The interval must not contain months or years.");
 	return interval->time + interval->day * USECS_PER_DAY;
+}
+
+static void
+take_allowed_lateness(const char *name, const char *value, const char *view_name,
+					  CqViewOptions *options)
+{
+	options->allowed_lateness_us = interval_us(name, value, view_name);
+	if (options->allowed_lateness_us < 0)
+		bad_value(name, value, view_name, "The interval cannot be negative.");
 }
 
 static void

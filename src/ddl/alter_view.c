@@ -139,7 +139,11 @@ alter_options(const CqView *view, const AlterParts *parts)
 static void
 check_alterable(const CqView *view, List *options)
 {
-	static const char *const fixed[] = {"continuous", "emit", "start", "late_table"};
+	static const char *const fixed[] = {"continuous",
+										"allowed_lateness",
+										"emit",
+										"start",
+										"late_table"};
 	ListCell *lc;
 	int i;
 

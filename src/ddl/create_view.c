@@ -110,7 +110,11 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_view_options_parse(given, name, &view.options);
 
 	query = analyse_query(utility, stmt);
-	plan = cq_plan_query(query, view.options.emit, view.options.workers > 1, name);
+	plan = cq_plan_query(query,
+						 view.options.emit,
+						 view.options.allowed_lateness_us > 0,
+						 view.options.workers > 1,
+						 name);
 	cq_shards_check(plan, view.options.workers, name);
 	cq_operator_check(plan);
 	(void) cq_decoder_create(cq_stream_load(plan->stream), plan->columns);

@@ -212,6 +212,7 @@ tell_cost(const CqView *view, int last_column)
 	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
 	plan = cq_plan_query(cq_plan_stored_query(view->query),
 						 view->options.emit,
+						 view->options.allowed_lateness_us > 0,
 						 view->options.workers > 1,
 						 get_rel_name(view->view));
 	cq_identity_restore(&saved);

@@ -128,9 +128,11 @@ check_plan(const CqView *view, int workers)
 	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
 	before = cq_plan_query(copyObject(query),
 						   view->options.emit,
+						   view->options.allowed_lateness_us > 0,
 						   cq_shards_of_view(view->id) != NIL,
 						   name);
-	after = cq_plan_query(query, view->options.emit, true, name);
+	after =
+		cq_plan_query(query, view->options.emit, view->options.allowed_lateness_us > 0, true, name);
 	cq_identity_restore(&saved);
 	cq_shards_check(after, workers, name);
 	if (after->emit == CQ_EMIT_CHANGES)

@@ -79,6 +79,7 @@ static int compare_uses(const void *a, const void *b);
 static Size left_of_limit(const CqRegionRoom *region, int keep, Size soon_free);
 static Size room(CqOperator *operator, const CqRegionRoom * region);
 static void private_memory_check(CqOperator *operator);
+static TimestampTz first_end_to_show(CqOperator *operator);
 
 CqOperator *
 cq_operator_create(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relation chunks,
@@ -123,7 +124,9 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	operator->sessions = plan->window.kind == CQ_WINDOW_SESSION;
 	operator->changes = plan->emit == CQ_EMIT_CHANGES;
 	operator->allowed_lateness_us = allowed_lateness_us;
-	operator->closed_to = closed_to;
+	operator->shows_open = plan->shows_open;
+	operator->shown_to = closed_to;
+	operator->closed_to = cq_before(closed_to, allowed_lateness_us);
 	operator->passing = key == NULL;
 	operator->load_after = after;
 	operator->load_upto = upto;
@@ -377,7 +380,8 @@ pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
 static CqOutcome
 consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event, CqMissed *missed)
 {
-	TimestampTz watermark = Max(event->watermark, operator->closed_to);
+	TimestampTz watermark =
+		Max(cq_before(event->watermark, operator->allowed_lateness_us), operator->closed_to);
 	int64 windows;
 	int64 i;
 
@@ -628,7 +632,18 @@ cq_operator_first_end(CqOperator *operator)
 		return DT_NOEND;
 	if (operator->sessions)
 		return cq_sessions_first_end(operator);
+	if (operator->changes)
+		return first_end_to_show(operator);
 	return operator->sliced ? cq_slices_first_end(operator) : operator->state->panes[0]->end;
+}
+
+/* What is complete is kept for a while, but nothing happens to it unless events come. */
+static TimestampTz
+first_end_to_show(CqOperator *operator)
+{
+	int place = cq_pane_search(operator, operator->shown_to);
+
+	return place < operator->state->npanes ? operator->state->panes[place]->end : DT_NOEND;
 }
 
 TimestampTz
@@ -639,6 +654,20 @@ cq_operator_last_end(CqOperator *operator)
 	if (operator->sessions)
 		return cq_sessions_last_end(operator);
 	return operator->state->panes[operator->state->npanes - 1]->last_end;
+}
+
+void
+cq_operator_leave(CqOperator *operator, TimestampTz watermark)
+{
+	TimestampTz to = cq_before(watermark, operator->allowed_lateness_us);
+	int n = 0;
+
+	while (n < operator->state->npanes && operator->state->panes[n]->end <= to)
+		n++;
+	if (n > 0)
+		cq_panes_close(operator, n);
+	operator->shown_to = Max(operator->shown_to, watermark);
+	operator->closed_to = Max(operator->closed_to, to);
 }
 
 int

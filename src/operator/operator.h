@@ -47,7 +47,8 @@ typedef struct CqMissed
  * epoch: the number of the last committed checkpoint.  If the state in memory
  * is not of that one it is loaded from the view's chunk table, under the
  * active snapshot.  All private memory is in a child of context.  closed_to: no
- * window with end <= closed_to is ever opened.
+ * window that was complete, and its time of grace over, at that watermark is ever
+ * opened.
  */
 extern CqOperator *cq_operator_create(const CqPlan *plan, const CqStoreKey *key, int64 epoch,
 									  Relation chunks, int64 allowed_lateness_us,
@@ -94,14 +95,23 @@ extern void cq_operator_forget(CqOperator *operator, TimestampTz to);
 extern void cq_operator_number_from(CqOperator *operator, int64 gid);
 
 /*
+ * CHANGES with windows: after changes(), forget the windows that are complete
+ * at the watermark, and their time of grace over.
+ */
+extern void cq_operator_leave(CqOperator *operator, TimestampTz watermark);
+
+/*
  * CHANGES: give every group that changed since the last save to upsert(), with
- * its finished values (plan->closed_desc).  gid identifies the group for ever;
+ * its finished values (plan->closed_desc).  With windows: those of windows that
+ * are complete at the watermark, and of others if the plan shows them; returns
+ * how many have become complete.  gid identifies the group for ever;
  * *tid is invalid when this worker does not know where the group's row is
  * (is_new says whether there is one) and is set by the callee.
  */
 typedef void (*CqUpsert)(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 						 bool *nulls);
-extern void cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg);
+extern int cq_operator_changes(CqOperator *operator, TimestampTz watermark, CqUpsert upsert,
+							   void *arg);
 
 /* Write what changed since the last save to the chunk table, delete what is obsolete. */
 extern void cq_operator_save(CqOperator *operator, Relation chunks);

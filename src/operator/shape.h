@@ -100,6 +100,8 @@ struct CqOperator
 	bool changes; /* emit = changes */
 	int64 allowed_lateness_us;
 	TimestampTz closed_to;
+	bool shows_open;	  /* changes with windows: of all of them */
+	TimestampTz shown_to; /* likewise: windows that end by then have rows, whatever else has */
 	TupleDesc closed_desc;
 	CqChunkLog *log;
 	Relation relation; /* the chunk table, during a checkpoint */
@@ -219,6 +221,13 @@ extern CqOperator *cq_operator_load(const CqPlan *plan, const CqStoreKey *key, i
 /* Fill in the keys of closed rows that depend on the window alone; memory is in context. */
 extern void cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
 							 TimestampTz end);
+
+/* A time before another; minus infinity has none. */
+static inline TimestampTz
+cq_before(TimestampTz time, int64 us)
+{
+	return TIMESTAMP_IS_NOBEGIN(time) ? time : time - us;
+}
 
 /* Is there one pane only, for all time? */
 static inline bool

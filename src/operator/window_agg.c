@@ -343,6 +343,18 @@ touched_alloc(CqOperator *operator, Size size)
  * ------------------------------------------------------------------------
  */
 
+/* Where rows that change go. */
+typedef struct Changes
+{
+	CqUpsert upsert;
+	void *arg;
+} Changes;
+
+static void show_touched(CqOperator *operator, CqPane * pane, Changes *changes);
+static void show_all(CqOperator *operator, CqPane * pane, Changes *changes);
+static void show_begin(CqOperator *operator, CqPane * pane);
+static void show_group(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);
+
 /* Where the rows of a window go. */
 typedef struct Emission
 {
@@ -469,36 +481,101 @@ cq_group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep)
 						 &operator->values[operator->nkeys], &operator->nulls[operator->nkeys]);
 }
 
-void
-cq_operator_changes(CqOperator *operator, CqUpsert upsert, void *arg)
+int
+cq_operator_changes(CqOperator *operator, TimestampTz watermark, CqUpsert upsert, void *arg)
 {
-	CqPane *pane = operator->state->panes[0];
-	CqTouched *touched;
+	Changes changes = {.upsert = upsert, .arg = arg};
+	CqState *state = operator->state;
+	int completed = 0;
+	int i;
 
-	Assert(operator->changes && operator->window.kind == CQ_WINDOW_NONE);
-	if (operator->nkeys == 0 && pane->ngroups == 0)
+	Assert(operator->changes);
+	if (operator->window.kind == CQ_WINDOW_NONE)
 	{
-		/* without GROUP BY there is a row even when there is nothing to aggregate */
-		cq_key_pack(operator->kinds[0].codec, NULL, NULL);
-		(void) cq_group_add(operator, pane, 0);
+		if (operator->nkeys == 0 && state->panes[0]->ngroups == 0)
+		{
+			/* without GROUP BY there is a row even when there is nothing to aggregate */
+			cq_key_pack(operator->kinds[0].codec, NULL, NULL);
+			(void) cq_group_add(operator, state->panes[0], 0);
+		}
+		show_touched(operator, state->panes[0], &changes);
+		return 0;
 	}
-
-	/* where rows are is not taken back by an abort */
-	if (pane->touched)
-		operator->state->current = false;
-	for (touched = pane->touched; touched; touched = touched->next)
+	for (i = 0; i < state->npanes; i++)
 	{
-		CqGroup *group = touched->group;
-		CqGroupRow *row = cq_group_row(group);
+		CqPane *pane = state->panes[i];
+		bool complete = pane->end <= watermark;
+		bool was_complete = pane->end <= operator->shown_to;
 
 		CHECK_FOR_INTERRUPTS();
-		if (group->kind > 0)
-			continue;
-		cq_group_values(operator, pane, group, true);
-		upsert(arg, row->gid, !row->exists, &row->tid, operator->values, operator->nulls);
-		row->exists = true;
-		MemoryContextReset(operator->scratch);
+		if (complete && !was_complete)
+			completed++;
+		if (operator->shows_open || was_complete)
+			show_touched(operator, pane, &changes);
+		else if (complete)
+			show_all(operator, pane, &changes);
 	}
+	return completed;
+}
+
+/* The rows of groups that changed. */
+static void
+show_touched(CqOperator *operator, CqPane * pane, Changes *changes)
+{
+	CqTouched *touched;
+
+	if (pane->touched == NULL)
+		return;
+	show_begin(operator, pane);
+	for (touched = pane->touched; touched; touched = touched->next)
+		show_group(operator, pane, touched->group, changes);
+	MemoryContextReset(operator->emitting);
+}
+
+/* Those of a window that has none yet, on disk or not. */
+static void
+show_all(CqOperator *operator, CqPane * pane, Changes *changes)
+{
+	CqGroupScan scan;
+	CqGroup *group;
+
+	show_begin(operator, pane);
+	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
+	while ((group = cq_group_scan_next(&scan)) != NULL)
+		show_group(operator, pane, group, changes);
+	if (pane->buckets)
+		cq_bucket_visit(operator, pane, show_group, changes);
+	MemoryContextReset(operator->emitting);
+}
+
+static void
+show_begin(CqOperator *operator, CqPane * pane)
+{
+	/* where rows are is not taken back by an abort */
+	operator->state->current = false;
+	if (operator->window.kind != CQ_WINDOW_NONE)
+		cq_window_values(operator, operator->emitting, pane->start, pane->end);
+}
+
+static void
+show_group(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg)
+{
+	Changes *changes = arg;
+	CqGroupRow *row;
+
+	CHECK_FOR_INTERRUPTS();
+	if (group->kind > 0)
+		return;
+	row = cq_group_row(group);
+	cq_group_values(operator, pane, group, true);
+	changes->upsert(changes->arg,
+					row->gid,
+					!row->exists,
+					&row->tid,
+					operator->values,
+					operator->nulls);
+	row->exists = true;
+	MemoryContextReset(operator->scratch);
 }
 
 /* ------------------------------------------------------------------------
@@ -560,6 +637,8 @@ cq_group_get(CqOperator *operator, CqPane * pane, CqGroup *group, const CqGroupR
 	if (operator->changes && group->kind == 0)
 	{
 		*cq_group_row(group) = *row;
+		cq_group_row(group)->exists =
+			cq_has_one_pane(operator) || operator->shows_open || pane->end <= operator->shown_to;
 		operator->state->next_gid = Max(operator->state->next_gid, row->gid + 1);
 	}
 	if (group->kind > 0 || operator->aggregates->all_fast)

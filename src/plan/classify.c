@@ -37,6 +37,8 @@ static void refuse_two_windows(const CqPath *path, const CqWindow *a,
 							   const CqWindow *b) CQ_NORETURN;
 static void check_session(const CqPath *path, const CqPlan *plan);
 static List *raw_clauses(const Query *level);
+static void refuse_lateness(const CqPath *path, bool corrected);
+static void check_changing(const CqPath *path, int emit, const CqPlan *plan);
 static void classify_emit(const CqPath *path, int emit, bool windowed, CqPlan *plan);
 static void classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan);
 static char *why_not_incremental(const Query *level, bool sliced);
@@ -51,12 +53,13 @@ static void require_window(const CqPath *path, const CqPlan *plan, int level, co
 						   const char *what);
 
 void
-cq_classify(const CqPath *path, int emit, CqPlan *plan, List **clauses)
+cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **clauses)
 {
 	Query *level;
 	bool distinct;
 	bool grouped;
 	bool windowed;
+	bool changing;
 
 	*clauses = NIL;
 	if (path->split < 0)
@@ -72,6 +75,7 @@ cq_classify(const CqPath *path, int emit, CqPlan *plan, List **clauses)
 						"The query neither groups nor has windows: each row is final as soon as "
 						"its event is processed."),
 					errhint("Leave the option out."));
+		refuse_lateness(path, corrected);
 		cq_refuse_limit(path, 0);
 		return;
 	}
@@ -83,8 +87,13 @@ cq_classify(const CqPath *path, int emit, CqPlan *plan, List **clauses)
 	windowed = window_find(path, plan, grouped ? *clauses : raw_clauses(level));
 	if (!grouped && !windowed)
 		refuse_raw(path);
+	if (!windowed)
+		refuse_lateness(path, corrected);
+	changing = windowed && (corrected || emit == CQ_EMIT_CHANGES);
 	plan->disjoint = plan->divided && groups_are_disjoint(path, *clauses);
 	classify_shape(path, grouped, windowed, plan);
+	if (changing)
+		check_changing(path, emit, plan);
 	if (plan->window.kind == CQ_WINDOW_SESSION)
 		check_session(path, plan);
 	if (plan->window.kind == CQ_WINDOW_HOP && plan->divided)
@@ -95,9 +104,15 @@ cq_classify(const CqPath *path, int emit, CqPlan *plan, List **clauses)
 	if (plan->window.kind == CQ_WINDOW_HOP)
 	{
 		cq_hop_check_step(path);
-		plan->sliced = plan->shape == CQ_SHAPE_ROWS || can_be_sliced(level);
+		/* rows that change belong to groups of one window */
+		plan->sliced = !changing && (plan->shape == CQ_SHAPE_ROWS || can_be_sliced(level));
 	}
 	classify_emit(path, emit, windowed, plan);
+	if (changing)
+	{
+		plan->emit = CQ_EMIT_CHANGES;
+		plan->shows_open = emit == CQ_EMIT_CHANGES;
+	}
 	if (plan->divided && !windowed && !plan->disjoint)
 		refuse_divided(path, plan);
 	cq_refuse_limit(path, windowed ? 0 : path->split + 1);
@@ -168,15 +183,49 @@ raw_clauses(const Query *level)
 	return clauses;
 }
 
+/* Without a window nothing is late. */
+static void
+refuse_lateness(const CqPath *path, bool corrected)
+{
+	if (corrected)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("option \"allowed_lateness\" has no meaning for continuous view \"%s\"",
+					   path->view_name),
+				errdetail("The query has no windows, so no event comes too late."),
+				errhint("Leave the option out."));
+}
+
+/*
+ * Where rows of windows change, the result table has the groups, each at its
+ * place, and what stands above them is evaluated on read, as without windows.
+ */
+static void
+check_changing(const CqPath *path, int emit, const CqPlan *plan)
+{
+	const char *what = emit == CQ_EMIT_CHANGES ? "emit = 'changes'" : "allowed_lateness above 0";
+
+	if (plan->shape == CQ_SHAPE_ROWS)
+		cq_refuse(path->view_name,
+				  psprintf("%s with %s", what, plan->rows_why),
+				  "Rows that change are kept up to date incrementally, and this cannot be.",
+				  "Leave the option out, or use aggregates that can be kept incrementally.");
+	if (plan->window.kind == CQ_WINDOW_SESSION)
+		cq_refuse(path->view_name,
+				  psprintf("%s with sessions", what),
+				  "The rows of a session that is still open cannot be changed yet.",
+				  "Leave the option out: rows appear when their session is complete.");
+	if (plan->divided)
+		cq_refuse(path->view_name,
+				  psprintf("%s with windows and several workers", what),
+				  "Two workers would keep the same row.",
+				  "Leave the option \"workers\" out.");
+}
+
 static void
 classify_emit(const CqPath *path, int emit, bool windowed, CqPlan *plan)
 {
 	plan->emit = windowed ? CQ_EMIT_WINDOW_CLOSE : CQ_EMIT_CHANGES;
-	if (windowed && emit == CQ_EMIT_CHANGES)
-		cq_refuse(path->view_name,
-				  "emit = 'changes' with windows",
-				  "Rows of windows that are still open are not shown yet.",
-				  "Leave the option out: rows appear when their window closes.");
 	if (!windowed && emit == CQ_EMIT_WINDOW_CLOSE)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -151,11 +151,13 @@ explain_slices(StringInfo text, const CqPlan *plan)
 	char *slices = cq_window_describe_slices(&plan->window);
 	int i;
 
-	if (plan->shape == CQ_SHAPE_ROWS)
+	if (plan->emit == CQ_EMIT_CHANGES)
+		appendStringInfoString(text, "  Windows: each keeps its own groups, whose rows change\n");
+	else if (plan->shape == CQ_SHAPE_ROWS)
 		appendStringInfo(text, "  Windows: get their rows from %s, kept once\n", slices);
 	else if (plan->sliced)
 		appendStringInfo(text, "  Windows: combined from %s when they close\n", slices);
-	for (i = 0; i < plan->naggregates && !plan->sliced; i++)
+	for (i = 0; i < plan->naggregates && !plan->sliced && plan->emit != CQ_EMIT_CHANGES; i++)
 	{
 		Aggref *aggref = plan->aggregates[i].aggref;
 

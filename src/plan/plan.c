@@ -40,11 +40,12 @@ static void check_clock(const CqPath *path, const CqPlan *plan);
 static void close_drop_sort(Query *close);
 static bool other_relation_walker(Node *node, const Oid *stream);
 static void views_to_check(CqPlan *plan, List *views);
-static void notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped);
+static void notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_dropped);
+static const char *when_rows_appear(const CqPlan *plan, bool corrected);
 static bool placeholder_walker(Node *node, Oid *result_table);
 
 CqPlan *
-cq_plan_query(const Query *query, int emit, bool divided, const char *view_name)
+cq_plan_query(const Query *query, int emit, bool corrected, bool divided, const char *view_name)
 {
 	CqPlan *plan = palloc0(sizeof(CqPlan));
 	List *views;
@@ -60,7 +61,7 @@ cq_plan_query(const Query *query, int emit, bool divided, const char *view_name)
 	plan->result_desc = ExecCleanTypeFromTL(tree->targetList);
 
 	plan->divided = divided;
-	cq_classify(path, emit, plan, &clauses);
+	cq_classify(path, emit, corrected, plan, &clauses);
 	sort_dropped = split(path, plan, clauses);
 	if (cq_hop_is_kind(plan->window.kind))
 	{
@@ -75,7 +76,7 @@ cq_plan_query(const Query *query, int emit, bool divided, const char *view_name)
 	plan->columns = cq_path_columns(path, plan->stage, Max(path->split, 0));
 	plan->stage_has_joins = other_relation_walker((Node *) plan->stage, &plan->stream);
 	views_to_check(plan, views);
-	notices_build(path, plan, sort_dropped);
+	notices_build(path, plan, corrected, sort_dropped);
 	return plan;
 }
 
@@ -200,7 +201,7 @@ views_to_check(CqPlan *plan, List *views)
 }
 
 static void
-notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped)
+notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_dropped)
 {
 	const CqStream *stream = path->definition;
 	char *notice;
@@ -216,11 +217,12 @@ notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped)
 						  path->view_name);
 	else
 		notice = psprintf("continuous view \"%s\" has %s over column \"%s\" of stream \"%s\": rows "
-						  "appear when their window closes, %s",
+						  "appear %s, %s",
 						  path->view_name,
 						  cq_window_describe(&plan->window),
 						  stream->columns[stream->event_time - 1].name,
 						  stream->name,
+						  when_rows_appear(plan, corrected),
 						  plan->shape == CQ_SHAPE_AGGREGATE
 							  ? "and aggregates are kept incrementally until then"
 							  : psprintf("and events are kept until then, because of %s",
@@ -231,6 +233,16 @@ notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped)
 			lappend(plan->notices,
 					psprintf("ORDER BY is ignored in continuous view \"%s\": sort when reading it",
 							 path->view_name));
+}
+
+static const char *
+when_rows_appear(const CqPlan *plan, bool corrected)
+{
+	if (plan->shows_open)
+		return corrected ? "as events arrive, and change for a while after their window closed"
+						 : "as events arrive, and change until their window closes";
+	return corrected ? "when their window closes, and change when late events are admitted"
+					 : "when their window closes";
 }
 
 /* Point the placeholder in an upper query at the result table. */

@@ -121,7 +121,8 @@ typedef struct CqTop
 typedef struct CqPlan
 {
 	CqShape shape;
-	CqEmit emit;
+	CqEmit emit;		/* CHANGES: the result table has a row per group, which may change */
+	bool shows_open;	/* CHANGES with windows: rows of windows that are not complete, too */
 	Oid stream;			/* foreign table */
 	Bitmapset *columns; /* attribute numbers read of the stream, event time included */
 	CqWindow window;	/* kind NONE for unwindowed and append */
@@ -186,11 +187,13 @@ typedef struct CqPlan
  * Work out how to carry out a query (parsed and analysed, not rewritten: as
  * stored in a view's rule).  Ordinary views in it are expanded first, streams
  * in views included.  Error with a hint when it cannot be kept continuously.
- * emit: what the user asked for, or -1.  divided: several workers keep the view,
+ * emit: what the user asked for, or -1.  corrected: windows take late events in
+ * for a while after they were complete.  divided: several workers keep the view,
  * each what comes from some of the partitions.  The result is allocated in the current
  * memory context; query is not changed.
  */
-extern CqPlan *cq_plan_query(const Query *query, int emit, bool divided, const char *view_name);
+extern CqPlan *cq_plan_query(const Query *query, int emit, bool corrected, bool divided,
+							 const char *view_name);
 
 /* The query of a stored (hidden) view relation, as a copy fit for cq_plan_query(). */
 extern Query *cq_plan_stored_query(Oid query_view);

@@ -20,6 +20,7 @@
 
 static bool relation_lock(Oid relid, LOCKMODE mode, Relation *rel);
 static void close_receive(void *arg, TupleTableSlot *row);
+static void show_changes(CqRun *run, CqViewRun *view);
 static void change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 						  bool *nulls);
 static void outputs_end(CqRun *run, CqViewRun *view);
@@ -71,8 +72,10 @@ cq_view_run_close_windows(CqRun *run, CqViewRun *view)
 {
 	if (view->shard)
 		return cq_shard_step(run, view);
-	if (view->op == NULL || view->plan->window.kind == CQ_WINDOW_NONE)
+	if (view->op == NULL)
 		return false;
+	if (view->plan->emit == CQ_EMIT_CHANGES)
+		return cq_operator_first_end(view->op) <= cq_view_run_watermark(run, view);
 	return cq_view_run_emit(run, view, cq_view_run_watermark(run, view));
 }
 
@@ -129,7 +132,7 @@ cq_view_run_save(CqRun *run, CqViewRun *view)
 	if (view->stage)
 		cq_stage_end(view->stage);
 	if (view->op && view->plan->emit == CQ_EMIT_CHANGES)
-		cq_operator_changes(view->op, change_upsert, view);
+		show_changes(run, view);
 	if (view->op)
 	{
 		cq_operator_save(view->op, view->chunks_rel);
@@ -139,6 +142,18 @@ cq_view_run_save(CqRun *run, CqViewRun *view)
 	outputs_end(run, view);
 	run->phase = CQ_PHASE_OTHER;
 	cq_dead_letters_write(run, view);
+}
+
+/* What is complete now was shown before it is forgotten. */
+static void
+show_changes(CqRun *run, CqViewRun *view)
+{
+	TimestampTz watermark = cq_view_run_watermark(run, view);
+
+	view->checkpoint.counters.windows_closed +=
+		cq_operator_changes(view->op, watermark, change_upsert, view);
+	if (view->plan->window.kind != CQ_WINDOW_NONE)
+		cq_operator_leave(view->op, watermark);
 }
 
 static void

@@ -207,6 +207,7 @@ make_plan(CqViewRun *view, MemoryContext context)
 
 	view->plan = cq_plan_query(cq_plan_stored_query(view->view.query),
 							   view->view.options.emit,
+							   view->view.options.allowed_lateness_us > 0,
 							   view->shard != NULL,
 							   get_rel_name(view->view.view));
 	view->stage_prepared = cq_stage_prepare(view->plan, view->plan_context);
@@ -249,10 +250,12 @@ create_operator(CqViewRun *view)
 									  &key,
 									  view->checkpoint.seq,
 									  chunks,
-									  0,
+									  view->view.options.allowed_lateness_us,
 									  view->shard ? DT_NOBEGIN : view->checkpoint.closed_to,
 									  view->context);
 		table_close(chunks, AccessShareLock);
+		/* rows of windows that are gone have theirs still */
+		cq_operator_number_from(view->op, view->checkpoint.next_gid);
 	}
 	if (view->shard)
 		cq_shard_prepare_operator(view);

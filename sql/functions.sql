@@ -100,3 +100,11 @@ FROM pipeline.explain('f_minutes') AS line;
 
 DROP FOREIGN TABLE f_events, f_unread CASCADE;
 DROP FUNCTION eventually(text);
+
+-- the clock that tests shift: forward only, and by superusers
+SELECT pipeline.shift_clock('-1 second');
+SELECT pipeline.shift_clock('1 month');
+SELECT pipeline.shift_clock('300 years');
+SELECT pipeline.shift_clock('40000 days');
+SELECT pipeline.shift_clock('0') >= '0' AS not_back;
+SELECT pipeline.shift_clock(NULL) IS NULL AS nothing;

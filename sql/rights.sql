@@ -83,6 +83,7 @@ SELECT pipeline.watermark('rights.v');
 SELECT pipeline.explain('rights.v');
 SELECT pipeline.advance_watermark('rights.events', 'infinity');
 SELECT pipeline.adopt();
+SELECT pipeline.shift_clock('0');
 ALTER VIEW rights.v SET (pipeline.late = 'drop');
 ALTER VIEW rights.v RENAME TO mine;
 DROP VIEW rights.v;

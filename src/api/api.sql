@@ -41,6 +41,12 @@ COMMENT ON FUNCTION pipeline.adopt() IS
   'after a restore or a copy of a database: let its continuous views run here';
 REVOKE EXECUTE ON FUNCTION pipeline.adopt() FROM PUBLIC;
 
+CREATE FUNCTION pipeline.shift_clock(by interval) RETURNS interval
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_shift_clock';
+COMMENT ON FUNCTION pipeline.shift_clock(interval) IS
+  'for tests: let the clock by which streams are judged go forward at once, until the server is restarted';
+REVOKE EXECUTE ON FUNCTION pipeline.shift_clock(interval) FROM PUBLIC;
+
 CREATE FUNCTION pipeline.version() RETURNS text
 LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'cq_version';
 COMMENT ON FUNCTION pipeline.version() IS 'version of the loaded library';

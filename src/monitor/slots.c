@@ -132,6 +132,7 @@ startup_shmem(void)
 		cq_shared->lock = &(GetNamedLWLockTranche("pipeline_ext"))->lock;
 		cq_shared->probe_all = true;
 		pg_atomic_init_u64(&cq_shared->verifications, 0);
+		pg_atomic_init_u64(&cq_shared->clock_shift_us, 0);
 		cq_shared->ntasks = cq_max_tasks;
 		cq_shared->npartitions = cq_max_partitions;
 		place += MAXALIGN(sizeof(CqShared));

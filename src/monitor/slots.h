@@ -147,9 +147,10 @@ typedef struct CqShared
 	LWLock *lock;
 	Latch *launcher_latch;
 	pid_t launcher_pid;
-	bool shortage;					/* a task found no slot: look for it when one is freed */
-	bool probe_all;					/* launcher: look into every database again */
-	pg_atomic_uint64 verifications; /* requests of verify_state(), over all tasks */
+	bool shortage;					 /* a task found no slot: look for it when one is freed */
+	bool probe_all;					 /* launcher: look into every database again */
+	pg_atomic_uint64 verifications;	 /* requests of verify_state(), over all tasks */
+	pg_atomic_uint64 clock_shift_us; /* see clock.h */
 	CqDatabaseSlot databases[CQ_MAX_DATABASES];
 	int ntasks; /* array sizes */
 	int npartitions;

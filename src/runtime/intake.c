@@ -19,6 +19,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "plan/stage.h"
 #include "runtime/run.h"
 
@@ -41,7 +42,7 @@ int
 cq_intake(CqRun *run, int max)
 {
 	CqSource *source = run->source;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = cq_clock_now();
 	CqIdentity saved;
 	int n;
 	int at = 0;

@@ -329,7 +329,7 @@ cq_shard_clock_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 		!consensus_find(run, view, &consensus) || !consensus.all_idle ||
 		TIMESTAMP_NOT_FINITE(consensus.first_end))
 		return false;
-	now = GetCurrentTimestamp();
+	now = cq_clock_now();
 	if (now < consensus.first_end + disorder_us)
 	{
 		*wait_ms = Min(*wait_ms, (consensus.first_end + disorder_us - now) / 1000 + 1);

@@ -60,6 +60,7 @@ static void run_prepare(CqWorker *worker);
 static bool worker_step(CqWorker *worker);
 static void source_maintain(CqWorker *worker);
 static void idle_clock_advance(CqWorker *worker, bool stopped);
+static void caught_up_note(CqWorker *worker);
 static bool idle_close_due(CqWorker *worker, long *wait_ms);
 static bool view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms);
 static bool checkpoint_wanted(CqWorker *worker, long *wait_ms);
@@ -170,6 +171,7 @@ run_prepare(CqWorker *worker)
 	worker->task_changed = true;
 	worker->drained = false;
 	worker->idle_clock_read_us = cq_clock_us();
+	worker->idle_clock_shift_us = cq_clock_shift_us();
 	worker->next_idle_us = -1;
 	cq_publish_progress(worker->run, 0);
 }
@@ -269,10 +271,24 @@ idle_clock_advance(CqWorker *worker, bool stopped)
 {
 	int64 now = cq_clock_us();
 	int64 step = Min(now - worker->idle_clock_read_us, IDLE_STEP_LIMIT_US);
+	int64 shift = cq_clock_shift_us();
 
+	step += shift - worker->idle_clock_shift_us;
 	worker->idle_clock_read_us = now;
+	worker->idle_clock_shift_us = shift;
 	if (!stopped)
 		worker->idle_clock_us += step;
+}
+
+/* A poll has just found the end: the time until the next turn counts. */
+static void
+caught_up_note(CqWorker *worker)
+{
+	const CqSource *source = worker->source;
+	bool unreachable = source->ops->unreachable(worker->source);
+
+	idle_clock_advance(worker, unreachable);
+	cq_watermark_note(worker->source, worker->idle_clock_us, unreachable);
 }
 
 /*
@@ -311,7 +327,7 @@ view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 	if (TIMESTAMP_NOT_FINITE(deadline))
 		return false;
 	deadline += run->stream->out_of_orderness_us;
-	now = GetCurrentTimestamp();
+	now = cq_clock_now();
 	if (now < deadline)
 	{
 		*wait_ms = Min(*wait_ms, (deadline - now) / 1000 + 1);
@@ -387,6 +403,8 @@ checkpoint_step(CqWorker *worker, long *wait_ms)
 		cq_publish_success();
 		pgstat_report_stat(false);
 	}
+	if (worker->drained)
+		caught_up_note(worker);
 	cq_publish_progress(run, progress == CQ_PROGRESS_NONE ? 0 : worker->last_checkpoint_us);
 	return true;
 }

@@ -42,8 +42,9 @@ typedef struct CqWorker
 	CqJoin join;
 	int64 idle_clock_us; /* monotonic, stands still while idleness must not count */
 	int64 idle_clock_read_us;
-	int64 next_idle_us;	  /* by idle_clock, when a partition may become idle; -1 = none */
-	int64 paced_until_us; /* do not begin another small checkpoint before */
+	int64 idle_clock_shift_us; /* of cq_clock_shift_us(), as far as seen */
+	int64 next_idle_us;		   /* by idle_clock, when a partition may become idle; -1 = none */
+	int64 paced_until_us;	   /* do not begin another small checkpoint before */
 	int64 trimmed_at_us;
 	int64 last_checkpoint_us;
 	WaitEventSet *events;

@@ -96,6 +96,22 @@ cq_watermark_refresh(CqWatermark *wm, CqSource *source)
 	wm->mark = Max(wm->mark, lowest);
 }
 
+void
+cq_watermark_note(CqSource *source, int64 now_us, bool unreachable)
+{
+	int i;
+
+	for (i = 0; i < source->npartitions; i++)
+	{
+		CqPartition *p = &source->partitions[i];
+
+		if (!p->caught_up || unreachable)
+			p->caught_up_since_us = 0;
+		else if (p->caught_up_since_us == 0)
+			p->caught_up_since_us = Max(now_us, 1);
+	}
+}
+
 int64
 cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreachable)
 {
@@ -106,14 +122,11 @@ cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreacha
 
 	if (timeout_us < 0)
 		return -1;
+	cq_watermark_note(source, now_us, unreachable);
 	for (i = 0; i < source->npartitions; i++)
 	{
 		CqPartition *p = &source->partitions[i];
 
-		if (!p->caught_up || unreachable)
-			p->caught_up_since_us = 0;
-		else if (p->caught_up_since_us == 0)
-			p->caught_up_since_us = Max(now_us, 1);
 		if (p->idle || p->caught_up_since_us == 0)
 			continue;
 		if (now_us - p->caught_up_since_us >= timeout_us)

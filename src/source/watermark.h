@@ -22,9 +22,11 @@ extern void cq_watermark_see(CqWatermark *wm, CqSource *source, int partition, T
 /* Reconsider after partitions became idle, live, or were added. */
 extern void cq_watermark_refresh(CqWatermark *wm, CqSource *source);
 
+/* Note which partitions are caught up, at monotonic time now_us. */
+extern void cq_watermark_note(CqSource *source, int64 now_us, bool unreachable);
+
 /*
- * Note which partitions are caught up, at monotonic time now_us; marks those
- * idle that have been for the stream's idle_timeout.  Returns the monotonic
+ * Do that, and mark those idle that have been for the stream's idle_timeout.  Returns the monotonic
  * time of the next change to expect, -1 if none.
  */
 extern int64 cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreachable);

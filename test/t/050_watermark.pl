@@ -12,7 +12,6 @@ use lib "$FindBin::Bin/../lib";
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use Oracle qw(holds_for);
 use PipelineNode;
 
 my $node = PipelineNode->create('watermark', conf => "timezone = 'UTC'\nmax_worker_processes = 64\nmax_connections = 40\n");
@@ -268,40 +267,120 @@ is(late_rows_of('v_advanced'), '4:10:25 7:40:50 10:50:60', 'lateness is judged a
 is(watermark_of('v_advanced'), 61, 'the watermark goes on');
 drop_scenario('advanced');
 
-# Idle: the last window closes without new input, and no further.
-create_stream('idle', idle_timeout => '100 ms');
+# Idle: the last window closes without new input, and no further.  Time passes
+# when we say so.
+sub pass
+{
+	my ($time, $view) = @_;
+
+	run_sql("SELECT pipeline.shift_clock('$time')");
+	wait_for($view);
+	return;
+}
+
+create_stream('idle', idle_timeout => '1 minute');
 create_view('v_idle', count_by_window('idle', '10 seconds'));
 insert_events('idle', 'v_idle', 'together', 1, 1, 2, 34);
-$node->until_true(q{SELECT count(*) = 2 FROM v_idle}, 20);
+wait_for('v_idle');
+pass('50 seconds', 'v_idle');
+is(windows_of('v_idle'), '0:2', 'idle: not before the timeout');
+pass('11 seconds', 'v_idle');
 is(windows_of('v_idle'), '0:2 30:1', 'idle: the last window closes');
 is(watermark_of('v_idle'), 40, 'idle: the watermark stops at its end');
+pass('3 days', 'v_idle');
+is(watermark_of('v_idle'), 40, 'idle: however long it takes');
 insert_events('idle', 'v_idle', 'together', 4, 35, 41);
-$node->until_true(q{SELECT count(*) = 3 FROM v_idle}, 20);
+wait_for('v_idle');
 is(late_rows_of('v_idle'), '4:30:40', 'idle: an event for the closed window is late');
-is(windows_of('v_idle'), '0:2 30:1 40:1', 'idle: the next window is not');
+is(watermark_of('v_idle'), 41, 'idle: the stream goes on');
+pass('30 seconds', 'v_idle');
+insert_events('idle', 'v_idle', 'together', 6, 42);
+wait_for('v_idle');
+pass('40 seconds', 'v_idle');
+is(windows_of('v_idle'), '0:2 30:1', 'idle: the timeout begins anew with each event');
+pass('21 seconds', 'v_idle');
+is(windows_of('v_idle'), '0:2 30:1 40:2', 'idle: the next window closes when it is over');
+
+# Paused and down: nobody looks, so the time does not count.
+insert_events('idle', 'v_idle', 'together', 7, 51);
+wait_for('v_idle');
+run_sql(q{SELECT pipeline.pause('v_idle')});
+$node->until_true(q{SELECT pid IS NULL FROM pipeline.stat_views WHERE view = 'v_idle'::regclass});
+run_sql(q{SELECT pipeline.shift_clock('2 hours'); SELECT pipeline.resume('v_idle')});
+wait_for('v_idle');
+pass('50 seconds', 'v_idle');
+is(windows_of('v_idle'), '0:2 30:1 40:2', 'idle: time spent paused does not count');
+$node->kill_worker('v_idle', 'TERM');
+wait_for('v_idle');
+pass('50 seconds', 'v_idle');
+is(windows_of('v_idle'), '0:2 30:1 40:2', 'idle: what counts begins anew with the worker');
+pass('11 seconds', 'v_idle');
+is(windows_of('v_idle'), '0:2 30:1 40:2 50:1', 'idle: and then counts');
 drop_scenario('idle');
 
-# Idle, a window that the clock has not reached: it closes when it ends, not
-# before.
-create_stream('current', idle_timeout => '100 ms');
-create_view('v_current', q{SELECT pipeline.tumble(at, '3 seconds') AS w, count(*) AS n FROM current GROUP BY w});
-run_sql(q{INSERT INTO current VALUES (1, clock_timestamp(), 'k', 1)});
-$node->until_true(q{SELECT count(*) = 1 FROM v_current}, 20);
-is(run_sql(q{SELECT clock_timestamp() >= upper(w) AND clock_timestamp() < upper(w) + interval '5 seconds' FROM v_current}), 't', 'idle: a current window closes when the clock reaches its end');
+# Idle, a window that the clock has not reached: it closes when it ends and the
+# bound on disorder has passed, not before.
+create_stream('current', idle_timeout => '1 minute', out_of_orderness => '5 seconds', max_ahead => 'off');
+create_view('v_current', q{SELECT pipeline.tumble(at, '1 day') AS w, count(*) AS n FROM current GROUP BY w});
+my $shifted = q{(clock_timestamp() + pipeline.shift_clock('0'))};
+run_sql("INSERT INTO current VALUES (1, $shifted + interval '40 days', 'k', 1)");
+wait_for('v_current');
+pass('39 days', 'v_current');
+is(windows_of('v_current'), '', 'idle: a window is open until the clock has reached its end');
+pass('48 hours', 'v_current');
+is(run_sql(q{SELECT n, upper(w) = pipeline.watermark('v_current') FROM v_current}), '1|t', 'idle: then it closes, and the watermark stays there');
 drop_scenario('current');
+
+# Idle, several windows open: the clock closes those that are over, one by one.
+create_stream('steps', idle_timeout => '1 minute', max_ahead => 'off');
+create_view('v_steps', q{SELECT pipeline.tumble(at, '1 hour') AS w, count(*) AS n FROM steps GROUP BY w});
+create_view('v_steps_long', q{SELECT pipeline.tumble(at, '100 days') AS w, count(*) AS n FROM steps GROUP BY w});
+run_sql(q{ALTER FOREIGN TABLE steps OPTIONS (SET out_of_orderness '4 hours')});
+run_sql("INSERT INTO steps SELECT i, $shifted + i * interval '1 hour', 'k', 1 FROM generate_series(1, 3) AS i");
+wait_for($_) for qw(v_steps v_steps_long);
+pass('2 minutes', 'v_steps');
+is(run_sql('SELECT count(*) FROM v_steps'), 0, 'idle: none of them is over');
+pass('1 hour', 'v_steps');
+my %seen = (run_sql('SELECT count(*) FROM v_steps') => 1);
+for (1 .. 8)
+{
+	pass('1 hour', 'v_steps');
+	$seen{run_sql('SELECT count(*) FROM v_steps')} = 1;
+}
+is(join(' ', sort keys %seen), '0 1 2 3', 'idle: windows close one by one as the clock passes them');
+is(run_sql('SELECT count(*) FROM v_steps_long'), 0, 'idle: one that is not over stays open');
+wait_for('v_steps_long');
+is(run_sql(qq{SELECT pipeline.watermark('v_steps_long') < $shifted - interval '4 hours'}), 't', 'idle: and its watermark is not ticked');
+drop_scenario('steps');
 
 # Idle, a transaction that has written to the stream and is still open: its
 # events are on the way, so the time does not count.
-create_stream('held', idle_timeout => '100 ms');
+create_stream('held', idle_timeout => '1 minute');
 create_view('v_held', count_by_window('held', '10 seconds'));
+insert_events('held', 'v_held', 'together', 1, 1);
+wait_for('v_held');
 my $writer = $node->background_psql('postgres');
 $writer->query_safe('BEGIN; INSERT INTO held VALUES (2, ' . at(3) . ", 'k', 1)");
-insert_events('held', 'v_held', 'together', 1, 1);
-ok(holds_for(2, sub { windows_of('v_held') eq '' }), 'idle: not while a transaction has uncommitted events');
+pass('1 hour', 'v_held');
+is(windows_of('v_held'), '', 'idle: not while a transaction has uncommitted events');
 $writer->query_safe('COMMIT');
 $writer->quit;
-$node->until_true(q{SELECT count(*) = 1 FROM v_held}, 20);
-is(windows_of('v_held') . '/' . late_rows_of('v_held'), '0:2/', 'idle: they count when it has committed');
+wait_for('v_held');
+pass('1 second', 'v_held');
+is(windows_of('v_held'), '', 'idle: the timeout begins when it has committed');
+pass('61 seconds', 'v_held');
+is(windows_of('v_held') . '/' . late_rows_of('v_held'), '0:2/', 'idle: its events count');
+
+# The same for one that is prepared, and for one that is rolled back.
+run_sql('BEGIN; INSERT INTO held VALUES (3, ' . at(12) . ", 'k', 1); PREPARE TRANSACTION 'held'");
+insert_events('held', 'v_held', 'together', 4, 11);
+wait_for('v_held');
+pass('1 hour', 'v_held');
+is(windows_of('v_held'), '0:2', 'idle: not while a transaction is prepared');
+run_sql(q{ROLLBACK PREPARED 'held'});
+pass('1 second', 'v_held');
+pass('61 seconds', 'v_held');
+is(windows_of('v_held'), '0:2 10:1', 'idle: when it was rolled back, again');
 drop_scenario('held');
 
 # A generated event-time column, where events of several kinds have their times

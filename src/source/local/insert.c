@@ -36,6 +36,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "monitor/slots.h"
 #include "source/local/fdw.h"
@@ -91,7 +92,7 @@ cq_local_insert_rows(EState *estate, ResultRelInfo *rri, TupleTableSlot **slots,
 {
 	LocalInsert *insert = rri->ri_FdwState;
 	Relation stream = rri->ri_RelationDesc;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = cq_clock_now();
 	int done = 0;
 
 	remember_stream(insert->stream);

@@ -511,7 +511,7 @@ local_maintain(CqSource *base)
 {
 	LocalSource *source = (LocalSource *) base;
 	CqPartition *p = &source->partition;
-	int64 now = cq_clock_us();
+	int64 now = cq_clock_us() + cq_clock_shift_us();
 
 	look_outside(source);
 	if (base->stream->idle_timeout_us < 0 || !(p->caught_up || source->writer_open) ||

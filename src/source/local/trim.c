@@ -42,6 +42,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog/catalog.h"
+#include "clock.h"
 #include "source/local/layout.h"
 #include "source/local/local.h"
 #include "source/local/merge.h"
@@ -179,7 +180,7 @@ trim_table(const CqLocalLayout *layout, int index, const CqLocalPosition *reader
 	{
 		if (note->newest == 0)
 			note->newest = newest_insertion(table);
-		due = GetCurrentTimestamp() - note->newest >= retention_us;
+		due = cq_clock_now() - note->newest >= retention_us;
 	}
 	table_close(table, AccessShareLock);
 	if (due && empty_table(layout->tables[index], note))

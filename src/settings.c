@@ -14,6 +14,7 @@ int cq_max_tasks = 64;
 int cq_max_partitions = 4096;
 int cq_checkpoint_interval_ms = 1000;
 int cq_batch_size = 4096;
+bool cq_random_batches = false;
 bool cq_share_tasks = true;
 int cq_join_memory_kb = 64 * 1024;
 int cq_state_memory_kb = 512 * 1024;
@@ -131,6 +132,16 @@ define_work(void)
 							NULL,
 							NULL,
 							NULL);
+	DefineCustomBoolVariable("pipeline.random_batches",
+							 "Ends batches and checkpoints at random.",
+							 "For tests: what views show may not depend on where they end.",
+							 &cq_random_batches,
+							 false,
+							 PGC_SIGHUP,
+							 GUC_NOT_IN_SAMPLE,
+							 NULL,
+							 NULL,
+							 NULL);
 	DefineCustomBoolVariable("pipeline.share_tasks",
 							 "Lets views that are at the same place in a stream read it together.",
 							 "Off: each view has a background worker and a connection of its own.",

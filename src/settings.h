@@ -11,6 +11,7 @@ extern int cq_max_partitions;		  /* partition slots in shared memory, over all t
 extern int cq_checkpoint_interval_ms; /* longest time between two checkpoints of a busy task */
 extern bool cq_share_tasks;			  /* views at the same place in a stream share a task */
 extern int cq_batch_size;			  /* events decoded and evaluated together, at most */
+extern bool cq_random_batches;		  /* for tests: batches and checkpoints end anywhere */
 extern int cq_join_memory_kb;		  /* work_mem of stage plans */
 extern int cq_state_memory_kb;		  /* operator state of all views, in shared memory */
 extern int cq_kafka_memory_kb;		  /* fetch buffers of one Kafka source, at most */

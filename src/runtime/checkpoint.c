@@ -28,6 +28,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -53,6 +54,7 @@ static int interval_ms(const CqRun *run);
 static void positions_take(CqRun *run);
 static void batch_evaluate(CqRun *run);
 static int batch_limit(const CqRun *run);
+static bool ends_by_chance(void);
 static bool clocks_apply(CqRun *run);
 static bool advances_apply(CqRun *run);
 static void advance_apply(CqRun *run, CqViewRun *view);
@@ -253,7 +255,7 @@ batches_run(CqRun *run, bool *drained)
 		run->records += n;
 		any = true;
 		if (run->care->careful || cq_clock_us() >= stop_at_us ||
-			run->set_aside_bytes > SET_ASIDE_LIMIT || memory_is_short(run))
+			run->set_aside_bytes > SET_ASIDE_LIMIT || memory_is_short(run) || ends_by_chance())
 			return any;
 	}
 }
@@ -301,7 +303,18 @@ batch_evaluate(CqRun *run)
 static int
 batch_limit(const CqRun *run)
 {
-	return run->care->careful ? run->care->max_events : cq_batch_size;
+	if (run->care->careful)
+		return run->care->max_events;
+	if (cq_random_batches)
+		return (int) pg_prng_uint64_range(&pg_global_prng_state, 1, cq_batch_size);
+	return cq_batch_size;
+}
+
+/* For tests: after a few batches on average. */
+static bool
+ends_by_chance(void)
+{
+	return cq_random_batches && pg_prng_uint64_range(&pg_global_prng_state, 1, 4) == 1;
 }
 
 /* Nothing but time moves the watermark of a stream that has gone quiet. */

@@ -47,6 +47,11 @@ BEGIN;
 SELECT pipeline.pause('f_totals');
 ROLLBACK;
 SELECT state FROM pipeline.views WHERE view = 'f_totals'::regclass;
+-- nobody would tell the workers when a prepared transaction commits
+BEGIN;
+SELECT pipeline.pause('f_totals');
+PREPARE TRANSACTION 'f_pause';
+SELECT state FROM pipeline.views WHERE view = 'f_totals'::regclass;
 INSERT INTO f_events VALUES ('2024-01-01 00:01:13', 'c');
 SELECT pipeline.wait_for('f_totals'), pipeline.wait_for('f_minutes');
 SELECT * FROM f_totals ORDER BY k;

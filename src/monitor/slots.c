@@ -328,14 +328,19 @@ register_callbacks(void)
 }
 
 /*
- * The lists are in the transaction's own memory.  A prepared transaction's
- * actions are lost here and found again by the next probe.
+ * The lists are in the transaction's own memory, and it is another session that
+ * commits a prepared transaction: nobody would carry them out.
  */
 static void
 xact_callback(XactEvent event, void *arg)
 {
 	PendingAction *actions = pending_actions;
 
+	if (event == XACT_EVENT_PRE_PREPARE && actions != NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot PREPARE a transaction that has changed continuous views"),
+				errhint("Commit it in one phase."));
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 	pending_actions = NULL;

@@ -118,11 +118,12 @@ cq_checkpoint_due(const CqRun *run)
 	{
 		const CqViewRun *view = lfirst(lc);
 
+		if (view->op && cq_operator_must_shrink(view->op))
+			return true;
 		if (view->shard)
 			return cq_shard_due(run, view);
 		if (cq_view_run_watermark(run, view) > view->checkpoint.closed_to ||
-			view->checkpoint.seq == 0 || view->checkpoint.npartitions != run->source->npartitions ||
-			(view->op && cq_operator_must_shrink(view->op)))
+			view->checkpoint.seq == 0 || view->checkpoint.npartitions != run->source->npartitions)
 			return true;
 	}
 	return false;

@@ -80,9 +80,8 @@ cq_run_build(CqRun *run, bool take_along, MemoryContext source_context)
 	cq_run_as_system(saved);
 	run_open_source(run, first, source_context);
 	cq_watermark_init(&run->watermark, run->stream);
-	/* partitions that say nothing hold the other workers, too */
-	if (first->shard)
-		cq_watermark_refresh(&run->watermark, run->source);
+	/* which partition is the lowest decides when it is looked for again */
+	cq_watermark_refresh(&run->watermark, run->source);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -120,10 +120,8 @@ cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreacha
 	bool changed = false;
 	int i;
 
-	if (timeout_us < 0)
-		return -1;
 	cq_watermark_note(source, now_us, unreachable);
-	for (i = 0; i < source->npartitions; i++)
+	for (i = 0; i < source->npartitions && timeout_us >= 0; i++)
 	{
 		CqPartition *p = &source->partitions[i];
 

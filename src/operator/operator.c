@@ -592,12 +592,14 @@ cq_operator_full(CqOperator *operator)
 	ereport(ERROR,
 			errcode(code),
 			errmsg("operator state does not fit into memory"),
-			errdetail("The state of " INT64_FORMAT " groups in %d panes takes %zu kB; "
-					  "the limit is %zu kB.",
+			errdetail(INT64_FORMAT
+					  " groups or rows hold %zu kB of the %zu kB that the view may have%s.",
 					  operator->state->ngroups,
-					  operator->state->npanes,
-					  region.used / 1024,
-					  region.limit / 1024),
+					  region.held / 1024,
+					  region.limit / 1024,
+					  cq_can_evict(operator)
+						  ? ""
+						  : ", and the values of its aggregates cannot be kept on disk"),
 			errhint("Increase \"pipeline.state_memory\", or let the query keep fewer groups "
 					"or shorter windows."));
 }

@@ -14,8 +14,29 @@
 #include "ddl/parts.h"
 #include "monitor/slots.h"
 
+static void view_load(Oid relid, CqView *view, CqTask *task);
+
 void
-cq_api_view(Oid relid, CqView *view, CqTask *task)
+cq_api_readable_view(Oid relid, CqView *view, CqTask *task)
+{
+	AclResult result;
+
+	view_load(relid, view, task);
+	result = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_VIEW, get_rel_name(relid));
+}
+
+void
+cq_api_own_view(Oid relid, CqView *view, CqTask *task)
+{
+	view_load(relid, view, task);
+	if (!cq_compat_owns_relation(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, get_rel_name(relid));
+}
+
+static void
+view_load(Oid relid, CqView *view, CqTask *task)
 {
 	char *name = get_rel_name(relid);
 
@@ -35,12 +56,4 @@ cq_api_view(Oid relid, CqView *view, CqTask *task)
 				errmsg("continuous view \"%s\" has no task", name),
 				errhint(
 					"It was dropped meanwhile, or somebody changed the tables of pipeline_data."));
-}
-
-void
-cq_api_own_view(Oid relid, CqView *view, CqTask *task)
-{
-	cq_api_view(relid, view, task);
-	if (!cq_compat_owns_relation(relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, get_rel_name(relid));
 }

@@ -9,10 +9,10 @@
 #include "catalog/catalog.h"
 
 /*
- * Load a continuous view and its task; error with a hint if relid is not one,
- * or if the library was not preloaded.
+ * Load a continuous view and its task, for who may read it; error with a hint if
+ * relid is not one, or if the library was not preloaded.
  */
-extern void cq_api_view(Oid relid, CqView *view, CqTask *task);
+extern void cq_api_readable_view(Oid relid, CqView *view, CqTask *task);
 
 /* The same, for its owner only. */
 extern void cq_api_own_view(Oid relid, CqView *view, CqTask *task);

@@ -42,14 +42,10 @@ cq_watermark(PG_FUNCTION_ARGS)
 {
 	Oid relid = PG_GETARG_OID(0);
 	TimestampTz watermark = DT_NOBEGIN;
-	AclResult result;
 	CqView view;
 	CqTask task;
 
-	cq_api_view(relid, &view, &task);
-	result = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_VIEW, get_rel_name(relid));
+	cq_api_readable_view(relid, &view, &task);
 	if (!committed_watermark(view.id, &watermark))
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(watermark);

@@ -26,6 +26,7 @@
 #include "api/check.h"
 #include "catalog/shards.h"
 #include "catalog/tables.h"
+#include "compat.h"
 #include "monitor/slots.h"
 #include "monitor/wait_event.h"
 
@@ -60,7 +61,7 @@ cq_wait_for(PG_FUNCTION_ARGS)
 	CqView view;
 	CqTask task;
 
-	cq_api_view(relid, &view, &task);
+	cq_api_readable_view(relid, &view, &task);
 	check_committed(view.id, relid);
 	for (;;)
 	{
@@ -144,7 +145,10 @@ caught_up(int64 task, Asked *asked)
 	return false;
 }
 
-/* A view that does not run will not catch up: say why at once. */
+/*
+ * A view that does not run will not catch up: say why at once.  The reason may
+ * tell of what its owner alone may see.
+ */
 static void
 check_state(int64 id, Oid relid)
 {
@@ -164,7 +168,9 @@ check_state(int64 id, Oid relid)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("continuous view \"%s\" has stopped", name),
-				task.reason ? errdetail_internal("%s", task.reason) : 0,
+				task.reason && cq_compat_owns_relation(relid, GetUserId())
+					? errdetail_internal("%s", task.reason)
+					: 0,
 				errhint("When the cause is gone, call pipeline.resume()."));
 	if (!cq_task_is_ours(&task))
 		ereport(ERROR,

@@ -20,8 +20,6 @@
 #include "nodes/parsenodes.h"
 #include "parser/analyze.h"
 #include "parser/parse_relation.h"
-#include "postmaster/bgworker_internals.h"
-#include "replication/logicallauncher.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -49,7 +47,6 @@ static void check_tablespace(void);
 static Oid create_as_user(CqUtility *utility, const ViewStmt *stmt, List *others);
 static void say_what_was_understood(const CqPlan *plan);
 static void warn_of_whole_tables(const CqPlan *plan, const char *name);
-static void warn_of_few_workers(int workers);
 
 void
 cq_create_view(CqUtility *utility)
@@ -140,7 +137,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_shards_at_commit(CQ_SLOT_ADD, view.id);
 	say_what_was_understood(plan);
 	warn_of_whole_tables(plan, name);
-	warn_of_few_workers(view.options.workers);
+	cq_shards_warn_of_few(view.options.workers);
 }
 
 /*
@@ -310,32 +307,6 @@ warn_of_whole_tables(const CqPlan *plan, const char *name)
 				errdetail("No index serves the join with it."),
 				errhint("Create an index on the columns that the join compares."));
 	cq_prepared_free(prepared);
-}
-
-/* Ours need one worker each and one for the launcher; PostgreSQL's own launcher takes one. */
-static void
-warn_of_few_workers(int workers)
-{
-	int needed = 1 + workers + (max_logical_replication_workers > 0 ? 1 : 0);
-	int i;
-
-	LWLockAcquire(cq_shared->lock, LW_SHARED);
-	for (i = 0; i < cq_shared->ntasks; i++)
-	{
-		const CqTaskSlot *slot = &cq_shared->tasks[i];
-
-		/* those that share a task have one together */
-		needed += slot->in_use && slot->enabled && (slot->pid == 0 || slot->leader == i + 1);
-	}
-	LWLockRelease(cq_shared->lock);
-	if (needed > max_worker_processes)
-		ereport(
-			WARNING,
-			errmsg("max_worker_processes is too low for all continuous views"),
-			errdetail("It is %d; at least %d are needed, and views without a worker stand still.",
-					  max_worker_processes,
-					  needed),
-			errhint("Raise max_worker_processes in postgresql.conf and restart the server."));
 }
 
 void

@@ -76,7 +76,7 @@ CREATE VIEW pipeline.stat_views WITH (security_barrier) AS
 SELECT v.view,
   CASE WHEN v.is_ours THEN v.state ELSE 'not adopted' END AS state,
   v.reason,
-  s.activity,
+  p.activity,
   s.pid,
   p.events_in,
   p.filtered,
@@ -125,7 +125,12 @@ CROSS JOIN LATERAL (
     max(s.commit_time) AS last_commit_time, max(s.longest_commit_time) AS longest_commit_time,
     sum(s.saved_groups)::bigint AS saved_groups, sum(s.evictions)::bigint AS state_evictions,
     sum(s.loads)::bigint AS state_loads, bool_and(s.state_reused) AS state_reused,
-    max(s.failures) AS failures, min(s.retry_at) AS retry_at
+    max(s.failures) AS failures, min(s.retry_at) AS retry_at,
+    -- of several workers, the one that keeps the others waiting
+    (array_agg(s.activity ORDER BY array_position(ARRAY['stopped',
+       'waiting for a background worker slot', 'waiting after an error', 'source unreachable',
+       'waiting for a lock', 'not started', 'starting', 'loading state'], s.activity), o.shard)
+     FILTER (WHERE o.shard IS NOT NULL))[1] AS activity
   FROM pipeline_data.positions o
   JOIN pipeline_data.checkpoints c ON c.task = o.id
   LEFT JOIN pipeline_data.task_slots() s ON s.database = v.database AND s.task = o.id

@@ -218,6 +218,8 @@ cq_slot_disable(Oid database, int64 task)
 
 		slot->enabled = false;
 		slot->change++;
+		if (slot->pid == 0)
+			slot->activity = CQ_ACTIVITY_PAUSED;
 		if (slot->latch)
 			SetLatch(slot->latch);
 	}

@@ -399,6 +399,18 @@ run_sql("SELECT pipeline.resume(view) FROM pipeline.views");
 wait_for_views();
 is(run_sql('SELECT skipped FROM pipeline.stat_views ORDER BY view::text'), "1\n1", 'resumed, they go on');
 
+# Workers that the server has no room for keep the others waiting, and that shows.
+$node->append_conf('postgresql.conf', 'max_worker_processes = 4');
+$node->restart;
+$node->until_true("SELECT count(*) = 2 FROM pipeline.stat_workers WHERE kind = 'worker' AND activity = 'waiting for events'");
+$node->until_true("SELECT activity = 'waiting for a background worker slot' FROM pipeline.stat_views WHERE view = 'few_all'::regclass");
+pass('a view says that one of its workers is missing');
+my ($status, undef, $warning) = $node->psql('postgres', 'ALTER VIEW few_all SET (pipeline.workers = 5)');
+like($warning, qr/max_worker_processes is too low/, 'ALTER warns of it');
+run_sql("SELECT pipeline.pause('few_all')");
+$node->until_true("SELECT activity = 'paused' FROM pipeline.stat_views WHERE view = 'few_all'::regclass");
+pass('workers that never ran are paused like the others');
+
 my $log = slurp_file($node->logfile);
 unlike($log, qr/PANIC|TRAP:|terminated by signal (?!9\b)\d+|leak:|refcount leak/, 'the log shows no internal error');
 

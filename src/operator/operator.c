@@ -10,9 +10,10 @@
  *
  * Sessions are not panes, as each group has its own: see session.c.
  *
- * Hopping windows overlap.  Usually panes are slices of them, which slices.c
- * knows about; if their states cannot be combined, each window has a pane, and
- * an event goes into several.
+ * Hopping and cumulating windows overlap.  Usually panes are slices of them, which
+ * slices.c knows about; if their states cannot be combined, each window has a pane,
+ * and an event goes into several.  Cumulating windows begin together: the pane of
+ * one is known by the start of the window's last step.
  *
  * Invariants
  *	O1. No two panes overlap, unless windows do and there is a pane to each; and
@@ -120,7 +121,7 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	operator->emitting = AllocSetContextCreate(own, "pipeline closing pane", ALLOCSET_SMALL_SIZES);
 	copy_window(operator, & plan->window);
 	operator->sliced = plan->sliced;
-	operator->overlapping = plan->window.kind == CQ_WINDOW_HOP && !plan->sliced;
+	operator->overlapping = cq_window_overlaps(&plan->window) && !plan->sliced;
 	operator->sessions = plan->window.kind == CQ_WINDOW_SESSION;
 	operator->changes = plan->emit == CQ_EMIT_CHANGES;
 	operator->allowed_lateness_us = allowed_lateness_us;
@@ -259,7 +260,7 @@ identity(const CqPlan *plan)
 					 plan->window.origin_us,
 					 plan->window.unit ? plan->window.unit : "",
 					 plan->window.zone ? plan->window.zone : "");
-	if (plan->window.kind == CQ_WINDOW_HOP)
+	if (cq_window_overlaps(&plan->window))
 		appendStringInfo(&text, INT64_FORMAT " %d;", plan->window.slide_us, (int) plan->sliced);
 	if (plan->shape == CQ_SHAPE_ROWS)
 	{
@@ -376,6 +377,14 @@ pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
 	return CQ_COUNTED;
 }
 
+/* What a window that has a pane to itself, though it overlaps with others, is known by. */
+static inline TimestampTz
+own_start(const CqOperator *operator, TimestampTz end)
+{
+	return end -
+		   (operator->window.kind == CQ_WINDOW_HOP ? operator->window.size_us : operator->window.slide_us);
+}
+
 /* Fold a row into each of its windows that it is not late for. */
 static CqOutcome
 consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event, CqMissed *missed)
@@ -389,7 +398,8 @@ consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event
 		return CQ_NO_TIME;
 	for (i = missed->n; i < windows; i++)
 	{
-		TimestampTz start = missed->start + i * missed->slide_us;
+		TimestampTz end = missed->end + i * missed->end_slide_us;
+		TimestampTz start = own_start(operator, end);
 		int place = cq_pane_search_start(operator, start);
 		CqPane *pane;
 
@@ -397,7 +407,7 @@ consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event
 		if (place < operator->state->npanes && operator->state->panes[place]->start == start)
 			pane = operator->state->panes[place];
 		else
-			pane = pane_open(operator, place, start, missed->end + i * missed->slide_us);
+			pane = pane_open(operator, place, start, end);
 		fold(operator, pane, row);
 	}
 	return missed->n == windows ? CQ_LATE : CQ_COUNTED;
@@ -689,12 +699,18 @@ cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 		CqPane *pane = state->panes[n];
 
 		CHECK_FOR_INTERRUPTS();
-		operator->ops->emit(operator, pane, pane->start, pane->end, rows);
+		operator->ops->emit(operator, pane, cq_pane_window_start(operator, pane), pane->end, rows);
 	}
 	cq_panes_close(operator, n);
 	operator->current = NULL;
 	operator->closed_to = Max(operator->closed_to, watermark);
 	return n;
+}
+
+TimestampTz
+cq_pane_window_start(const CqOperator *operator, const CqPane * pane)
+{
+	return operator->overlapping ? cq_window_start(&operator->window, pane->end) : pane->start;
 }
 
 void
@@ -994,20 +1010,19 @@ static bool
 pane_bounds(CqOperator *operator, int64 start, CqPane *pane)
 {
 	const CqWindow *window = &operator->window;
-	int64 first;
+	TimestampTz first_start;
+	TimestampTz last_end;
 
 	if (operator->sliced)
 		return cq_slices_place(operator, start, pane);
 	if (operator->overlapping)
 	{
-		if (!cq_hop_windows(start,
-							window->size_us,
-							window->slide_us,
-							window->origin_us,
-							&first,
-							&pane->start))
+		/* of hopping windows it is the last that begins then, of cumulating ones the first to end */
+		if (!cq_window_span(window, start, &first_start, &pane->end, &last_end))
 			return false;
-		pane->end = pane->start + window->size_us;
+		if (window->kind == CQ_WINDOW_HOP)
+			pane->end = last_end;
+		pane->start = own_start(operator, pane->end);
 	}
 	else if (!cq_window_find(window, start, &pane->start, &pane->end))
 		return false;

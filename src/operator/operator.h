@@ -33,13 +33,14 @@ typedef enum CqOutcome
 	CQ_CLOSE_FIRST, /* not taken in: windows must be closed up to its watermark before */
 } CqOutcome;
 
-/* The windows that an event came too late for: n of them, the first one and every slide_us. */
+/* The windows that an event came too late for: n of them, the first one and those after it. */
 typedef struct CqMissed
 {
 	int64 n;
 	TimestampTz start;
 	TimestampTz end;
-	int64 slide_us;
+	int64 start_slide_us; /* from the start, and the end, of one to the next one's */
+	int64 end_slide_us;
 } CqMissed;
 
 /*

@@ -222,6 +222,9 @@ extern CqOperator *cq_operator_load(const CqPlan *plan, const CqStoreKey *key, i
 extern void cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
 							 TimestampTz end);
 
+/* Start of the window that a pane is. */
+extern TimestampTz cq_pane_window_start(const CqOperator *operator, const CqPane * pane);
+
 /* A time before another; minus infinity has none. */
 static inline TimestampTz
 cq_before(TimestampTz time, int64 us)

@@ -1,6 +1,6 @@
 /*
  * slices.c
- *	  Hopping windows made up of slices.
+ *	  Hopping and cumulating windows made up of slices.
  *
  * A pane is a slice of time (see hop.c), so an event is folded into one,
  * however many windows it is in.  When a window closes, its slices are combined
@@ -109,19 +109,14 @@ cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz watermark, CqM
 			  int64 *windows)
 {
 	const CqWindow *window = &operator->window;
-	TimestampTz last;
+	TimestampTz last_end;
 	uint64 behind;
 
-	if (!cq_hop_windows(time,
-						window->size_us,
-						window->slide_us,
-						window->origin_us,
-						&missed->start,
-						&last))
+	if (!cq_window_span(window, time, &missed->start, &missed->end, &last_end))
 		return false;
-	*windows = (last - missed->start) / window->slide_us + 1;
-	missed->end = missed->start + window->size_us;
-	missed->slide_us = window->slide_us;
+	*windows = (last_end - missed->end) / window->slide_us + 1;
+	missed->start_slide_us = window->kind == CQ_WINDOW_HOP ? window->slide_us : 0;
+	missed->end_slide_us = window->slide_us;
 	missed->n = 0;
 	if (watermark < missed->end)
 		return true;
@@ -170,17 +165,11 @@ bool
 cq_slices_place(CqOperator *operator, TimestampTz time, CqPane *pane)
 {
 	const CqWindow *window = &operator->window;
+	TimestampTz first_start;
 
-	if (!cq_hop_windows(time,
-						window->size_us,
-						window->slide_us,
-						window->origin_us,
-						&pane->first_end,
-						&pane->last_end))
+	if (!cq_window_span(window, time, &first_start, &pane->first_end, &pane->last_end))
 		return false;
 	cq_hop_slice(window, time, &pane->start, &pane->end, &pane->number);
-	pane->first_end += window->size_us;
-	pane->last_end += window->size_us;
 	return true;
 }
 
@@ -189,7 +178,7 @@ cq_slices_place(CqOperator *operator, TimestampTz time, CqPane *pane)
  * ------------------------------------------------------------------------
  */
 
-/* Windows begin one after the other, so the first one that is open has the first slice in it. */
+/* Windows end one after the other, so the first one that is open has the first slice in it. */
 TimestampTz
 cq_slices_first_end(CqOperator *operator)
 {
@@ -213,7 +202,7 @@ cq_slices_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *ro
 	while ((end = cq_slices_first_end(operator)) <= watermark)
 	{
 		CHECK_FOR_INTERRUPTS();
-		window_emit(operator, end - operator->window.size_us, end, rows);
+		window_emit(operator, cq_window_start(&operator->window, end), end, rows);
 		operator->closed_to = end;
 		slices_leave(operator);
 		closed++;
@@ -234,7 +223,9 @@ window_emit(CqOperator *operator, TimestampTz start, TimestampTz end, Tuplestore
 	int i;
 
 	cq_hop_slice(&operator->window, start, &slice_start, &slice_end, &from);
-	to = from + cq_hop_slices_per_window(&operator->window);
+	to = from + (operator->window.kind == CQ_WINDOW_CUMULATE
+					 ? (end - start) / operator->window.slide_us
+					 : cq_hop_slices_per_window(&operator->window));
 	if (operator->ops->combine == NULL)
 	{
 		for (i = number_search(operator, from);

@@ -554,7 +554,10 @@ show_begin(CqOperator *operator, CqPane * pane)
 	/* where rows are is not taken back by an abort */
 	operator->state->current = false;
 	if (operator->window.kind != CQ_WINDOW_NONE)
-		cq_window_values(operator, operator->emitting, pane->start, pane->end);
+		cq_window_values(operator,
+						 operator->emitting,
+						 cq_pane_window_start(operator, pane),
+						 pane->end);
 }
 
 static void

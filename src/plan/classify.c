@@ -96,12 +96,13 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 		check_changing(path, emit, plan);
 	if (plan->window.kind == CQ_WINDOW_SESSION)
 		check_session(path, plan);
-	if (plan->window.kind == CQ_WINDOW_HOP && plan->divided)
+	if (cq_window_overlaps(&plan->window) && plan->divided)
 		cq_refuse(path->view_name,
-				  "several workers with hopping windows",
+				  plan->window.kind == CQ_WINDOW_HOP ? "several workers with hopping windows"
+													 : "several workers with cumulating windows",
 				  "Slices of windows are not put together from several workers yet.",
 				  "Leave the option \"workers\" out.");
-	if (plan->window.kind == CQ_WINDOW_HOP)
+	if (cq_window_overlaps(&plan->window))
 	{
 		cq_hop_check_step(path);
 		/* rows that change belong to groups of one window */

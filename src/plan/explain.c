@@ -119,7 +119,7 @@ explain_operator(StringInfo text, const CqPlan *plan)
 					 plan->window.kind == CQ_WINDOW_NONE ? "" : cq_window_describe(&plan->window));
 	if (plan->shape == CQ_SHAPE_ROWS)
 		appendStringInfo(text, "  Reason: %s cannot be kept incrementally\n", plan->rows_why);
-	if (plan->window.kind == CQ_WINDOW_HOP)
+	if (cq_window_overlaps(&plan->window))
 		explain_slices(text, plan);
 	if (plan->divided)
 		appendStringInfo(text,

@@ -1,10 +1,10 @@
 /*
  * hop.c
- *	  pipeline.hop() and pipeline.session() in a continuous view's query:
+ *	  pipeline.hop(), cumulate() and session() in a continuous view's query:
  *	  recognised, not executed.
  *
- * To PostgreSQL hop() is a function that returns a set: executed, it would make
- * a row per window of each event.  The operator wants each event once and knows
+ * To PostgreSQL hop() and cumulate() are functions that return a set: executed, they
+ * would make a row per window of each event.  The operator wants each event once and knows
  * the windows it is in.  session() cannot be executed at all: what it is depends
  * on other events.  So where a query groups by a hopping window the call
  * is taken out of the stage query, wherever it stands: in a select list at or
@@ -14,8 +14,11 @@
  * That is the same as long as nothing else looks at single windows before they
  * are grouped.  What does - a condition in WHERE, an aggregate's argument - still
  * has the call, or a column that leads to it, when all is taken out that can be;
- * then the query is refused.  In queries without a hopping window hop() is
- * nothing special and is executed; session() is refused.
+ * then the query is refused.  In queries without such a window hop() and cumulate()
+ * are nothing special and are executed; session() is refused.
+ *
+ * tumble() is an ordinary function, but in FROM it would make a join of every event
+ * with a row; so there it is taken out, too, unless something looks at it.
  */
 #include "postgres.h"
 
@@ -23,6 +26,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
+#include "utils/lsyscache.h"
 
 #include "plan/hop.h"
 #include "plan/refuse.h"
@@ -38,8 +42,10 @@ typedef struct CqHopSearch
 static bool meets_all(Node *jointree, int rti, bool *found);
 static bool window_walker(Node *node, CqHopSearch *search);
 static bool collect_sets_walker(Node *node, List **calls);
+static bool is_tumble(const Node *expr);
 static void strip_outputs(Query *query, const Bitmapset *used);
-static void strip_from(Query *query, const Bitmapset *outputs, bool is_stage);
+static void strip_from(Query *query, bool (*is_ours)(const Node *), const Bitmapset *outputs,
+					   bool is_stage);
 static void strip_aliases(Query *query, int rti);
 static bool contains_hop_walker(Node *node, void *context);
 static bool contains_session_walker(Node *node, void *context);
@@ -52,28 +58,43 @@ cq_is_hop(const Node *expr)
 	if (expr == NULL || !IsA(expr, FuncExpr))
 		return false;
 	name = cq_window_function_name(((const FuncExpr *) expr)->funcid);
-	return name != NULL && (strcmp(name, "hop") == 0 || strcmp(name, "session") == 0);
+	return name != NULL && (strcmp(name, "hop") == 0 || strcmp(name, "cumulate") == 0 ||
+							strcmp(name, "session") == 0);
+}
+
+static bool
+is_tumble(const Node *expr)
+{
+	const char *name = NULL;
+
+	if (IsA(expr, FuncExpr))
+		name = cq_window_function_name(((const FuncExpr *) expr)->funcid);
+	return name != NULL && strcmp(name, "tumble") == 0;
 }
 
 bool
 cq_hop_is_kind(CqWindowKind kind)
 {
-	return kind == CQ_WINDOW_HOP || kind == CQ_WINDOW_SESSION;
+	return kind == CQ_WINDOW_HOP || kind == CQ_WINDOW_CUMULATE || kind == CQ_WINDOW_SESSION;
 }
 
 FuncExpr *
-cq_hop_in_from(const Query *query, int rti)
+cq_call_in_from(const Query *query, int rti)
 {
 	RangeTblEntry *rte = rt_fetch(rti, query->rtable);
 	RangeTblFunction *function;
+	FuncExpr *call;
 	bool found = false;
 
 	if (rte->rtekind != RTE_FUNCTION || rte->funcordinality || list_length(rte->functions) != 1)
 		return NULL;
 	function = linitial_node(RangeTblFunction, rte->functions);
-	if (!cq_is_hop(function->funcexpr) || !meets_all((Node *) query->jointree, rti, &found))
+	if (!IsA(function->funcexpr, FuncExpr))
 		return NULL;
-	return (FuncExpr *) function->funcexpr;
+	call = (FuncExpr *) function->funcexpr;
+	if (!cq_is_hop((Node *) call) && (call->funcretset || type_is_rowtype(call->funcresulttype)))
+		return NULL;
+	return meets_all((Node *) query->jointree, rti, &found) ? call : NULL;
 }
 
 /*
@@ -168,7 +189,8 @@ cq_hop_check_step(const CqPath *path)
 		{
 			if (cq_is_hop(lfirst(lc)))
 				cq_refuse(path->view_name,
-						  "pipeline.hop() beside another function that returns a set",
+						  psprintf("pipeline.%s() beside another function that returns a set",
+								   cq_window_function_name(lfirst_node(FuncExpr, lc)->funcid)),
 						  "In a select list each window would be paired with one row of the other "
 						  "function.",
 						  "Call the other function in FROM, where it is joined with all windows.");
@@ -190,8 +212,9 @@ collect_sets_walker(Node *node, List **calls)
 
 /* From the top downwards, as only outputs that the level above uses matter. */
 void
-cq_hop_strip(const CqPath *path, Query *stage, int from)
+cq_hop_strip(const CqPath *path, const CqPlan *plan, Query *stage, int from)
 {
+	bool hops = cq_hop_is_kind(plan->window.kind);
 	Bitmapset *outputs = NULL;
 	int level;
 
@@ -199,9 +222,9 @@ cq_hop_strip(const CqPath *path, Query *stage, int from)
 	{
 		Query *query = cq_path_descend(path, stage, from, level);
 
-		if (level > from)
+		if (hops && level > from)
 			strip_outputs(query, outputs);
-		strip_from(query, outputs, level == from);
+		strip_from(query, hops ? cq_is_hop : is_tumble, outputs, level == from);
 		outputs = cq_path_used(query, path->levels[level].rti, outputs, level == from);
 	}
 }
@@ -226,7 +249,7 @@ strip_outputs(Query *query, const Bitmapset *used)
 
 /* Calls in FROM: a row without columns takes their place. */
 static void
-strip_from(Query *query, const Bitmapset *outputs, bool is_stage)
+strip_from(Query *query, bool (*is_ours)(const Node *), const Bitmapset *outputs, bool is_stage)
 {
 	int rti = 0;
 	ListCell *lc;
@@ -234,9 +257,11 @@ strip_from(Query *query, const Bitmapset *outputs, bool is_stage)
 	foreach (lc, query->rtable)
 	{
 		RangeTblEntry *row;
+		FuncExpr *call;
 
 		rti++;
-		if (cq_hop_in_from(query, rti) == NULL ||
+		call = cq_call_in_from(query, rti);
+		if (call == NULL || !is_ours((Node *) call) ||
 			!bms_is_empty(cq_path_used(query, rti, outputs, is_stage)))
 			continue;
 		strip_aliases(query, rti);
@@ -278,7 +303,9 @@ cq_hop_check_rest(const CqPath *path, const CqPlan *plan)
 				  "When an event is taken in, it is not known yet how long its session will be.",
 				  "Use the session in HAVING or in an outer query, where it is known.");
 	cq_refuse(path->view_name,
-			  "a hopping window in more places than among its keys",
+			  plan->window.kind == CQ_WINDOW_CUMULATE
+				  ? "a cumulating window in more places than among its keys"
+				  : "a hopping window in more places than among its keys",
 			  "An event is taken in once for all of its windows, so nothing can be computed "
 			  "for it and one of them.",
 			  "Use the window in HAVING or in an outer query, where it is known.");

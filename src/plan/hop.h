@@ -1,6 +1,6 @@
 /*
  * hop.h
- *	  pipeline.hop() and pipeline.session() in a continuous view's query:
+ *	  pipeline.hop(), cumulate() and session() in a continuous view's query:
  *	  recognised, not executed.
  */
 #pragma once
@@ -12,20 +12,20 @@
 #include "plan/path.h"
 #include "plan/plan.h"
 
-/* Is it a call of one of the two? */
+/* Is it a call of one of them? */
 extern bool cq_is_hop(const Node *expr);
 
 /* Are windows of this kind written as such a call? */
 extern bool cq_hop_is_kind(CqWindowKind kind);
 
 /*
- * The call, if a range table entry is one that gives every row beside it all of
- * its windows; NULL if it is anything else.
+ * The call, if a range table entry is one that gives every row beside it one value,
+ * or all of its windows; NULL if it is anything else.
  */
-extern FuncExpr *cq_hop_in_from(const Query *query, int rti);
+extern FuncExpr *cq_call_in_from(const Query *query, int rti);
 
 /*
- * Is this expression of the split level a hopping window, or its start or end?
+ * Is this expression of the split level such a window, or its start or end?
  * *role says which.  plan->window must be set.
  */
 extern bool cq_hop_is_window(const CqPath *path, const CqPlan *plan, Node *expr, CqKeyRole *role);
@@ -34,16 +34,16 @@ extern bool cq_hop_is_window(const CqPath *path, const CqPlan *plan, Node *expr,
 extern bool cq_hop_is_in(const CqPath *path, const CqPlan *plan, Node *expr);
 
 /*
- * Refuse a query with a hopping window if the levels up to its split level pair
+ * Refuse a query with such a window if the levels up to its split level pair
  * windows with something else.
  */
 extern void cq_hop_check_step(const CqPath *path);
 
 /*
- * Have a stage query not compute the windows, which the operator finds by
- * itself; to be called when its outputs are complete.
+ * Have a stage query not compute the windows, which the operator finds by itself, nor
+ * tumbling ones in FROM; to be called when its outputs are complete.
  */
-extern void cq_hop_strip(const CqPath *path, Query *stage, int from);
+extern void cq_hop_strip(const CqPath *path, const CqPlan *plan, Query *stage, int from);
 
 /* Refuse a query without session windows if it calls session(). */
 extern void cq_hop_refuse_sessions(const CqPath *path);

@@ -63,11 +63,10 @@ cq_plan_query(const Query *query, int emit, bool corrected, bool divided, const 
 	plan->divided = divided;
 	cq_classify(path, emit, corrected, plan, &clauses);
 	sort_dropped = split(path, plan, clauses);
+	if (plan->window.kind != CQ_WINDOW_NONE)
+		cq_hop_strip(path, plan, plan->stage, path->split);
 	if (cq_hop_is_kind(plan->window.kind))
-	{
-		cq_hop_strip(path, plan->stage, path->split);
 		cq_hop_check_rest(path, plan);
-	}
 	else
 		cq_hop_refuse_sessions(path);
 	check_clock(path, plan);

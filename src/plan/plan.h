@@ -40,6 +40,7 @@ typedef enum CqWindowKind
 	CQ_WINDOW_TUMBLE, /* fixed size: pipeline.tumble, date_bin */
 	CQ_WINDOW_TRUNC,  /* calendar: date_trunc */
 	CQ_WINDOW_HOP,	  /* fixed size, one beginning every slide: pipeline.hop */
+	CQ_WINDOW_CUMULATE, /* from the start of a period of fixed size, growing in steps: pipeline.cumulate */
 	CQ_WINDOW_SESSION /* of a group, until nothing comes for size_us: pipeline.session */
 } CqWindowKind;
 
@@ -47,12 +48,20 @@ typedef struct CqWindow
 {
 	CqWindowKind kind;
 	Oid time_type;	 /* timestamptz or timestamp */
-	int64 size_us;	 /* CQ_WINDOW_TUMBLE, CQ_WINDOW_HOP; CQ_WINDOW_SESSION: the gap */
+	int64 size_us;	 /* of fixed ones; CQ_WINDOW_CUMULATE: the period; CQ_WINDOW_SESSION: the gap */
 	int64 origin_us; /* likewise: a start of a window, as a Timestamp */
-	int64 slide_us;	 /* CQ_WINDOW_HOP: from the start of a window to the next one's */
-	char *unit;		 /* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */
-	char *zone;		 /* likewise; NULL = TimeZone setting of the view */
+	int64
+		slide_us; /* CQ_WINDOW_HOP, CQ_WINDOW_CUMULATE: from the end of a window to the next one's */
+	char *unit;	  /* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */
+	char *zone;	  /* likewise; NULL = TimeZone setting of the view */
 } CqWindow;
+
+/* Is a time in several windows? */
+static inline bool
+cq_window_overlaps(const CqWindow *window)
+{
+	return window->kind == CQ_WINDOW_HOP || window->kind == CQ_WINDOW_CUMULATE;
+}
 
 /* What a key column of the closed rows is made of. */
 typedef enum CqKeyRole
@@ -126,7 +135,7 @@ typedef struct CqPlan
 	Oid stream;			/* foreign table */
 	Bitmapset *columns; /* attribute numbers read of the stream, event time included */
 	CqWindow window;	/* kind NONE for unwindowed and append */
-	bool sliced;		/* HOP: windows share slices; otherwise each keeps its own state */
+	bool sliced;		/* windows that overlap share slices; otherwise each keeps its own state */
 
 	/*
 	 * The stage query.  Its first output column is the stream row's ctid (the

@@ -185,12 +185,11 @@ unsupported_function(Oid function, void *view_name)
 {
 	const char *name = cq_window_function_name(function);
 
-	if (name != NULL && strcmp(name, "tumble") != 0 && strcmp(name, "hop") != 0 &&
-		strcmp(name, "session") != 0)
+	if (name != NULL && (strcmp(name, "count_window") == 0 || strcmp(name, "proctime") == 0))
 		cq_refuse(
 			view_name,
 			psprintf("pipeline.%s()", name),
-			"Only tumbling, hopping and session windows are supported in continuous views yet.",
+			"Only windows over event time are supported in continuous views yet.",
 			"Use pipeline.tumble(), pipeline.hop(), pipeline.session(), date_bin() or date_trunc() "
 			"over the stream's event time.");
 	return false;

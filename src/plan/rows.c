@@ -4,8 +4,8 @@
  *
  * Rows are kept where a window's answer cannot be worked up event by event:
  * the split level then stays as it is, aggregates, window functions and all,
- * and only reads its columns from the kept rows.  The columns of a hopping
- * window are not among what is kept, as a row is in several of them; they stand
+ * and only reads its columns from the kept rows.  The columns of
+ * windows that overlap are not among what is kept, as a row is in several of them; they stand
  * before the others in the rows that are given out for a window.  A query
  * without any state is all stage.
  */
@@ -66,7 +66,7 @@ cq_split_rows(const CqPath *path, CqPlan *plan)
 	bool sort_dropped;
 
 	plan->stage = columns.stage = cq_surgery_stage(path, path->split, &sort_dropped);
-	if (plan->window.kind == CQ_WINDOW_HOP)
+	if (cq_window_overlaps(&plan->window))
 		windows_add(plan);
 	plan->close = copyObject(path->top);
 	level = cq_path_descend(path, plan->close, 0, path->split);

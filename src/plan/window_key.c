@@ -2,11 +2,11 @@
  * window_key.c
  *	  Recognising windows among a query's expressions.
  *
- * A window is pipeline.tumble(), pipeline.hop(), pipeline.session(), date_bin() or
- * date_trunc() over the stream's event time, or lower() or upper() of the first
- * three, with constants for the other arguments.  It need not stand where it is used:
- * columns are followed through sub-queries down to the expression they are
- * computed by.
+ * A window is pipeline.tumble(), pipeline.hop(), pipeline.cumulate(),
+ * pipeline.session(), date_bin() or date_trunc() over the stream's event time, or
+ * lower() or upper() of the first four, with constants for the other arguments.  It
+ * need not stand where it is used: columns are followed through sub-queries, and
+ * calls in FROM, down to the expression they are computed by.
  */
 #include "postgres.h"
 
@@ -49,6 +49,8 @@ static bool recognise_bound(CqWritten *place, FuncExpr *call, bool strict, CqWin
 							CqKeyRole *role);
 static bool recognise_tumble(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
 static bool recognise_hop(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
+static bool recognise_cumulate(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
+static void check_windows_of_event(CqWritten *place, const CqWindow *window, const char *step);
 static bool recognise_session(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
 static bool recognise_bin(CqWritten *place, FuncExpr *call, CqWindow *window);
 static bool recognise_trunc(CqWritten *place, FuncExpr *call, CqWindow *window);
@@ -116,6 +118,8 @@ cq_window_equal(const CqWindow *a, const CqWindow *b)
 	if (a->kind == CQ_WINDOW_HOP)
 		return a->size_us == b->size_us && a->slide_us == b->slide_us &&
 			   same_phase(a, b, a->slide_us);
+	if (a->kind == CQ_WINDOW_CUMULATE)
+		return a->size_us == b->size_us && a->slide_us == b->slide_us;
 	if (a->kind == CQ_WINDOW_SESSION)
 		return a->size_us == b->size_us;
 	if (strcmp(a->unit, b->unit) != 0)
@@ -141,6 +145,10 @@ cq_window_describe(const CqWindow *window)
 		return psprintf("windows of %s every %s",
 						describe_length(window->size_us),
 						describe_length(window->slide_us));
+	if (window->kind == CQ_WINDOW_CUMULATE)
+		return psprintf("windows that grow by %s up to %s",
+						describe_length(window->slide_us),
+						describe_length(window->size_us));
 	if (window->kind == CQ_WINDOW_SESSION)
 		return psprintf("sessions with a gap of %s", describe_length(window->size_us));
 	return psprintf("windows of %s", describe_length(window->size_us));
@@ -214,7 +222,7 @@ place_resolve(CqWritten *place)
 		const CqLevel *level = &place->path->levels[place->level];
 		RangeTblEntry *rte;
 		TargetEntry *tle;
-		FuncExpr *hop;
+		FuncExpr *call;
 		Var *var;
 
 		if (IsA(place->expr, RelabelType))
@@ -232,10 +240,10 @@ place_resolve(CqWritten *place)
 			return;
 		}
 		var = (Var *) place->expr;
-		hop = cq_hop_in_from(level->query, var->varno);
-		if (hop != NULL && var->varattno == 1)
+		call = cq_call_in_from(level->query, var->varno);
+		if (call != NULL && var->varattno == 1)
 		{
-			place->expr = (Node *) hop;
+			place->expr = (Node *) call;
 			return;
 		}
 		rte = rt_fetch(var->varno, level->query->rtable);
@@ -290,6 +298,8 @@ recognise_function(CqWritten *place, FuncExpr *call, bool strict, CqWindow *wind
 				return recognise_tumble(place, call, strict, window);
 			if (name != NULL && strcmp(name, "hop") == 0)
 				return recognise_hop(place, call, strict, window);
+			if (name != NULL && strcmp(name, "cumulate") == 0)
+				return recognise_cumulate(place, call, strict, window);
 			if (name != NULL && strcmp(name, "session") == 0)
 				return recognise_session(place, call, strict, window);
 			return false;
@@ -353,16 +363,45 @@ recognise_hop(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window)
 						 DatumGetIntervalP(size->constvalue),
 						 "hop",
 						 "slide");
-	if (window->size_us / window->slide_us > MAX_WINDOWS_OF_EVENT)
-		ereport(ERROR,
-				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("each event of continuous view \"%s\" would be in too many windows",
-					   place->path->view_name),
-				errdetail("There are %lld to a time; at most %d are possible.",
-						  (long long) (window->size_us / window->slide_us),
-						  MAX_WINDOWS_OF_EVENT),
-				errhint("Use a longer slide, or shorter windows."));
+	check_windows_of_event(place, window, "slide");
 	return true;
+}
+
+static bool
+recognise_cumulate(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window)
+{
+	Interval *size;
+	Interval *step;
+
+	if (!is_event_time(place, linitial(call->args)))
+	{
+		if (strict)
+			refuse_other_time(place, linitial(call->args), "cumulate");
+		return false;
+	}
+	size = DatumGetIntervalP(constant(place, lsecond(call->args), "cumulate", "size")->constvalue);
+	step = DatumGetIntervalP(constant(place, lthird(call->args), "cumulate", "step")->constvalue);
+	window->kind = CQ_WINDOW_CUMULATE;
+	window->time_type = exprType(linitial(call->args));
+	window->origin_us = CQ_WINDOW_ORIGIN;
+	cq_window_cumulate_lengths(size, step, &window->size_us, &window->slide_us);
+	check_windows_of_event(place, window, "step");
+	return true;
+}
+
+static void
+check_windows_of_event(CqWritten *place, const CqWindow *window, const char *step)
+{
+	if (window->size_us / window->slide_us <= MAX_WINDOWS_OF_EVENT)
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			errmsg("each event of continuous view \"%s\" would be in too many windows",
+				   place->path->view_name),
+			errdetail("There are %lld to a time; at most %d are possible.",
+					  (long long) (window->size_us / window->slide_us),
+					  MAX_WINDOWS_OF_EVENT),
+			errhint("Use a longer %s, or shorter windows.", step));
 }
 
 static bool

@@ -267,8 +267,8 @@ window_array(Oid time_type, const CqMissed *missed)
 
 	for (i = 0; i < missed->n; i++)
 	{
-		TimestampTz start = missed->start + i * missed->slide_us;
-		TimestampTz end = missed->end + i * missed->slide_us;
+		TimestampTz start = missed->start + i * missed->start_slide_us;
+		TimestampTz end = missed->end + i * missed->end_slide_us;
 
 		ranges[i] = cq_window_range(time_type, start, end);
 	}

@@ -144,6 +144,19 @@ cq_window_check_part(const Interval *part, const Interval *size, const char *fun
 			errhint("The arguments are %s; they may be swapped.", usage(function)));
 }
 
+void
+cq_window_cumulate_lengths(const Interval *size, const Interval *step, int64 *size_us,
+						   int64 *step_us)
+{
+	*size_us = cq_window_length(size, "cumulate", "size");
+	*step_us = cq_window_length(step, "cumulate", "step");
+	cq_window_check_part(step, size, "cumulate", "step");
+	if (*size_us % *step_us != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"size\" of cumulate() must be a multiple of \"step\""));
+}
+
 Datum
 cq_window_range(Oid time_type, TimestampTz start, TimestampTz end)
 {
@@ -202,16 +215,15 @@ cumulate(FunctionCallInfo fcinfo, Oid range_type)
 	if (SRF_IS_FIRSTCALL())
 	{
 		int64 time = PG_GETARG_TIMESTAMPTZ(0);
-		int64 size_us = cq_window_length(PG_GETARG_INTERVAL_P(1), "cumulate", "size");
-		int64 step_us = cq_window_length(PG_GETARG_INTERVAL_P(2), "cumulate", "step");
 		WindowSet *set = set_begin(fcinfo, range_type);
+		int64 size_us;
+		int64 step_us;
 
 		check_time(time, "cumulate");
-		cq_window_check_part(PG_GETARG_INTERVAL_P(2), PG_GETARG_INTERVAL_P(1), "cumulate", "step");
-		if (size_us % step_us != 0)
-			ereport(ERROR,
-					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("argument \"size\" of cumulate() must be a multiple of \"step\""));
+		cq_window_cumulate_lengths(PG_GETARG_INTERVAL_P(1),
+								   PG_GETARG_INTERVAL_P(2),
+								   &size_us,
+								   &step_us);
 		if (!cq_window_fixed(time, size_us, CQ_WINDOW_ORIGIN, &set->start, &set->last_end))
 			out_of_range();
 		set->end = set->start + ((time - set->start) / step_us + 1) * step_us;

@@ -1,6 +1,6 @@
 /*
  * hop.c
- *	  Arithmetic of hopping windows: the windows that a time is in, and slices.
+ *	  Arithmetic of windows that overlap: those that a time is in, and slices.
  *
  * A slice is the time between two neighbouring bounds of windows, starts and
  * ends alike: whatever happens in it is in the same windows.  Windows begin
@@ -17,6 +17,9 @@
  * than bounds of windows, however odd the two lengths are.  (Slices of the
  * greatest common divisor would be simpler, but those of 10 s and 9.999 s would
  * be a millisecond.)
+ *
+ * Cumulating windows begin where a period begins and end after each step of it.
+ * Their slices are the steps, which make up the period exactly.
  */
 #include "postgres.h"
 
@@ -45,6 +48,46 @@ cq_hop_windows(int64 time, int64 size_us, int64 slide_us, int64 origin_us, int64
 		return false;
 	*first_start = *last_start - (size_us - 1 - (time - *last_start)) / slide_us * slide_us;
 	return IS_VALID_TIMESTAMP(*first_start) && IS_VALID_TIMESTAMP(last_end);
+}
+
+bool
+cq_window_span(const CqWindow *window, TimestampTz time, TimestampTz *first_start,
+			   TimestampTz *first_end, TimestampTz *last_end)
+{
+	int64 slide_us = window->slide_us;
+	int64 last_start;
+
+	if (window->kind == CQ_WINDOW_CUMULATE)
+	{
+		if (!cq_window_fixed(time, window->size_us, window->origin_us, first_start, last_end))
+			return false;
+		*first_end = *first_start + ((time - *first_start) / slide_us + 1) * slide_us;
+		return true;
+	}
+	Assert(window->kind == CQ_WINDOW_HOP);
+	if (!cq_hop_windows(time,
+						window->size_us,
+						slide_us,
+						window->origin_us,
+						first_start,
+						&last_start))
+		return false;
+	*first_end = *first_start + window->size_us;
+	*last_end = last_start + window->size_us;
+	return true;
+}
+
+TimestampTz
+cq_window_start(const CqWindow *window, TimestampTz end)
+{
+	TimestampTz start;
+	TimestampTz last_end;
+
+	if (window->kind != CQ_WINDOW_CUMULATE)
+		return end - window->size_us;
+	if (!cq_window_fixed(end - 1, window->size_us, window->origin_us, &start, &last_end))
+		elog(ERROR, "a window that is open is out of range");
+	return start;
 }
 
 void

@@ -25,6 +25,10 @@ extern int64 cq_window_length(const Interval *interval, const char *function, co
 extern void cq_window_check_part(const Interval *part, const Interval *size, const char *function,
 								 const char *argument);
 
+/* Of cumulating windows: the period and the step that it is a multiple of; error if they are not. */
+extern void cq_window_cumulate_lengths(const Interval *size, const Interval *step, int64 *size_us,
+									   int64 *step_us);
+
 /*
  * The window of a fixed size that a time falls into, given any start of a
  * window.  False when it does not lie within the range of timestamps.
@@ -40,9 +44,20 @@ extern bool cq_hop_windows(int64 time, int64 size_us, int64 slide_us, int64 orig
 						   int64 *first_start, int64 *last_start);
 
 /*
+ * Windows that overlap, hopping or cumulating: the start and the end of the first
+ * window that a time is in, and the end of the last one; further windows end every
+ * slide.  False when one of them is out of range.
+ */
+extern bool cq_window_span(const CqWindow *window, TimestampTz time, TimestampTz *first_start,
+						   TimestampTz *first_end, TimestampTz *last_end);
+
+/* Start of the window that ends then. */
+extern TimestampTz cq_window_start(const CqWindow *window, TimestampTz end);
+
+/*
  * The slice that a time falls into: its windows must be within range.  Slices
- * are numbered without gaps in order of time; a window has a fixed number of
- * them.
+ * are numbered without gaps in order of time; a window has at most a fixed number
+ * of them.
  */
 extern void cq_hop_slice(const CqWindow *window, TimestampTz time, TimestampTz *start,
 						 TimestampTz *end, int64 *number);

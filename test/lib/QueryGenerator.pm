@@ -14,8 +14,8 @@ with other modules.
 A query is a hash:
 
   sql         the text, with placeholders: {S} the stream, {V} an ordinary view
-              over it, {tumble} and {hop} the functions that make windows; a call
-              of the latter begins {hop}(e.id,
+              over it, {tumble}, {hop} and {cumulate} the functions that make windows;
+              calls of the latter two begin {hop}(e.id, and {cumulate}(e.id,
   kind        windowed, unwindowed (GROUP BY without a window) or append
   columns     how many columns it has; they are called c1, c2, ...
   inexact     columns (numbers) whose last digits depend on the order of rows
@@ -24,7 +24,7 @@ A query is a hash:
               events that count, one row per event and window
   reaches     windowed: a query giving id and at of the events that would count
               if they had a time
-  hop         its windows hop: an event may be late for some of them
+  hop         its windows overlap: an event may be late for some of them
   optional    the extension may refuse it
 
 Placeholders are filled in by C<fill>, so that the same text runs as a
@@ -102,7 +102,7 @@ CREATE AGGREGATE oracle_sum_of_squares(int) (sfunc = oracle_square_step, stype =
 CREATE AGGREGATE oracle_parity(int) (sfunc = int4xor, stype = int);
 };
 
-# The stand-ins for pipeline.tumble and pipeline.hop over ordinary tables.  Written
+# The stand-ins for pipeline.tumble, hop and cumulate over ordinary tables.  Written
 # with date_bin, so that a mistake in ours shows.  A day is 24 hours to all, whatever
 # the session's zone.  hop_in_time leaves out the windows that a row is late for; the
 # table arrivals says how far the watermark was before it.
@@ -124,6 +124,18 @@ CREATE FUNCTION oracle.hop_in_time(id bigint, at timestamptz, size interval, sli
 CREATE FUNCTION oracle.hop_in_time(id bigint, at timestamp, size interval, slide interval) RETURNS SETOF tsrange LANGUAGE plpgsql STABLE STRICT AS $$
   BEGIN RETURN QUERY SELECT w FROM oracle.hop(id, at, size, slide) w
     WHERE NOT EXISTS (SELECT 1 FROM arrivals a WHERE a.id = hop_in_time.id AND a.watermark >= upper(w)); END $$;
+CREATE FUNCTION oracle.cumulate(id bigint, at timestamptz, size interval, step interval) RETURNS SETOF tstzrange LANGUAGE sql STABLE STRICT AS $$
+  SELECT tstzrange(s, s + n * step) FROM date_bin(size, at, '2000-01-03 00:00:00+00') s, generate_series(1, (extract(epoch FROM size) / extract(epoch FROM step))::int) n
+  WHERE s + n * step > at $$;
+CREATE FUNCTION oracle.cumulate(id bigint, at timestamp, size interval, step interval) RETURNS SETOF tsrange LANGUAGE sql STABLE STRICT AS $$
+  SELECT tsrange(s, s + n * step) FROM date_bin(size, at, '2000-01-03 00:00:00') s, generate_series(1, (extract(epoch FROM size) / extract(epoch FROM step))::int) n
+  WHERE s + n * step > at $$;
+CREATE FUNCTION oracle.cumulate_in_time(id bigint, at timestamptz, size interval, step interval) RETURNS SETOF tstzrange LANGUAGE plpgsql STABLE STRICT AS $$
+  BEGIN RETURN QUERY SELECT w FROM oracle.cumulate(id, at, size, step) w
+    WHERE NOT EXISTS (SELECT 1 FROM arrivals a WHERE a.id = cumulate_in_time.id AND a.watermark >= upper(w)); END $$;
+CREATE FUNCTION oracle.cumulate_in_time(id bigint, at timestamp, size interval, step interval) RETURNS SETOF tsrange LANGUAGE plpgsql STABLE STRICT AS $$
+  BEGIN RETURN QUERY SELECT w FROM oracle.cumulate(id, at, size, step) w
+    WHERE NOT EXISTS (SELECT 1 FROM arrivals a WHERE a.id = cumulate_in_time.id AND a.watermark >= upper(w)); END $$;
 };
 
 =pod
@@ -259,18 +271,21 @@ sub value_expression
 
 =item $generator->fill($text, stream => ..., view => ..., tumble => ..., hop => ...)
 
-The text with its placeholders filled in.  hop is without the row's id.
+The text with its placeholders filled in.  hop is the beginning of a call; that of
+cumulate differs in the name only.
 
 =cut
 
 sub fill
 {
 	my ($self, $text, %with) = @_;
+	my $cumulate = $with{hop} =~ s/hop/cumulate/r;
 
 	$text =~ s/\{V\}/$with{view}/g;
 	$text =~ s/\{S\}/$with{stream}/g;
 	$text =~ s/\{tumble\}/$with{tumble}/g;
 	$text =~ s/\{hop\}\(e\.id, /$with{hop}/g;
+	$text =~ s/\{cumulate\}\(e\.id, /$cumulate/g;
 	return $text;
 }
 
@@ -414,7 +429,8 @@ sub window
 	my $size = $self->pick('5 minutes', '7 minutes', '10 minutes', '90 seconds', '1 hour', '3 hours', '1 day');
 	my $r = $self->random;
 
-	return $self->hop_window if $self->chance(0.3);
+	return $self->hop_window if $self->chance(0.25);
+	return $self->cumulate_window if $self->chance(0.2);
 	my $origin = $type eq 'timestamptz' ? q{timestamptz '2001-02-03 04:05:06+00'} : q{timestamp '2001-02-03 04:05:06'};
 
 	return $self->range_window("{tumble}(e.at, '$size')") if $r < 0.40;
@@ -431,6 +447,14 @@ sub hop_window
 		[ '1 hour', '5 minutes' ], [ '1 hour', '1 minute' ], [ '30 minutes', '30 minutes' ], [ '1 day', '7 hours' ]) };
 
 	return { %{ $self->range_window("{hop}(e.id, e.at, '$size', '$slide')") }, hop => 1 };
+}
+
+sub cumulate_window
+{
+	my ($self) = @_;
+	my ($size, $step) = @{ $self->pick([ '10 minutes', '2 minutes' ], [ '1 hour', '5 minutes' ], [ '3 hours', '1 minute' ], [ '30 minutes', '30 minutes' ], [ '24 hours', '2 hours' ]) };
+
+	return { %{ $self->range_window("{cumulate}(e.id, e.at, '$size', '$step')") }, hop => 1 };
 }
 
 sub range_window

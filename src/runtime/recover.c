@@ -37,6 +37,7 @@
 #include "monitor/wait_event.h"
 #include "runtime/publish.h"
 #include "runtime/worker_state.h"
+#include "settings.h"
 
 #define BACKOFF_FIRST_MS   200
 #define BACKOFF_LONGEST_MS 60000
@@ -188,17 +189,26 @@ memory_short(CqWorker *worker, ErrorData *error)
 {
 	CqRun *run = worker->run;
 	CqCare *care = &worker->care;
+	int64 events;
 
 	if (run == NULL || error->sqlerrcode != CQ_ERRCODE_STATE_FULL)
 		return false;
 	if (list_length(run->views) > 1)
 		return true; /* the view finds it alone */
-	if (run->batch.nevents <= 1)
+	/* at the end of a checkpoint there is no batch any more */
+	events = run->phase == CQ_PHASE_FINISH ? Min(run->records, cq_batch_size) : run->batch.nevents;
+	if (run->phase == CQ_PHASE_FINISH && events == 0)
+	{
+		/* a save to give memory to others: nothing is lost by waiting for them */
+		error->sqlerrcode = ERRCODE_OUT_OF_MEMORY;
+		return false;
+	}
+	if (events <= 1)
 	{
 		error->sqlerrcode = CQ_ERRCODE_STOP;
 		return false;
 	}
-	care->max_events = care->careful ? run->batch.nevents / 2 : run->batch.nevents;
+	care->max_events = (int) (care->careful ? events / 2 : events);
 	care->careful = true;
 	return true;
 }

@@ -155,7 +155,7 @@ static void write_chunk(CqChunkLog *log, CqChunkNumber number, int64 pane, uint3
 static void write_part(CqChunkLog *log, CqChunkNumber number, int64 seq, int64 pane, int part,
 					   const char *data, Size length);
 static void delete_doomed(CqChunkLog *log);
-static void out_of_memory(void) CQ_NORETURN;
+static void out_of_memory(const CqChunkLog *log) CQ_NORETURN;
 
 void
 cq_chunk_table_init(CqChunkTable *table, CqArena *arena, uint64 seed)
@@ -773,7 +773,7 @@ chunk_create(CqChunkLog *log, ChunkKind kind, CqChunkList *list)
 	else
 	{
 		if (!cq_vector_reserve(&table->chunks, table->nchunks + 1))
-			out_of_memory();
+			out_of_memory(log);
 		number = table->nchunks++;
 	}
 	chunk = chunk_at(log, number);
@@ -797,17 +797,27 @@ chunk_tids(CqChunkLog *log, CqChunkNumber number, int nparts)
 		cq_arena_alloc(log->table->chunks.arena, nparts * sizeof(ItemPointerData));
 
 	if (tids == NULL)
-		out_of_memory();
+		out_of_memory(log);
 	chunk_at(log, number)->nparts = (uint16) nparts;
 	return chunk_at(log, number)->tids = tids;
 }
 
+/* Memory that others hold beyond their share will be given back; try again then. */
 static void
-out_of_memory(void)
+out_of_memory(const CqChunkLog *log)
 {
+	CqRegionRoom region;
+	bool own_fault;
+
+	cq_region_room(log->table->chunks.arena->store, &region);
+	own_fault = region.used + CQ_EXTENT_SIZE > region.limit;
 	ereport(ERROR,
-			errcode(CQ_ERRCODE_STATE_FULL),
+			errcode(own_fault ? CQ_ERRCODE_STATE_FULL : ERRCODE_OUT_OF_MEMORY),
 			errmsg("the chunks of operator state do not fit into memory"),
+			errdetail("%u chunks are known; the state takes %zu of %zu kB.",
+					  log->table->nchunks,
+					  region.used / 1024,
+					  region.limit / 1024),
 			errhint("Increase \"pipeline.state_memory\"."));
 }
 

@@ -66,9 +66,33 @@ SELECT * FROM busy ORDER BY since;
 SELECT * FROM who ORDER BY person, s;
 DROP VIEW long_stays, busy, who;
 
+-- what cannot be worked up event by event: sessions keep their rows
+CREATE VIEW trails WITH (pipeline.continuous) AS
+SELECT person, pipeline.session(at, '10 seconds') AS s, string_agg(id::text, ',' ORDER BY at) AS trail, count(DISTINCT page) AS pages, count(*) AS n
+FROM visits WHERE id < 9 GROUP BY person, s HAVING count(*) > 0;
+SELECT pipeline.explain('trails');
+SET client_min_messages = warning;
+CREATE VIEW ranked WITH (pipeline.continuous) AS
+SELECT person, upper(s) AS until, id, r FROM (
+  SELECT person, s, id, row_number() OVER (PARTITION BY person, s ORDER BY at) AS r
+  FROM (SELECT person, pipeline.session(at, '10 seconds') AS s, id, at FROM visits WHERE id < 9) a) b;
+CREATE VIEW first_of WITH (pipeline.continuous) AS
+SELECT DISTINCT ON (person, pipeline.session(at, '10 seconds')) person, id, pipeline.session(at, '10 seconds') AS s FROM visits WHERE id < 9
+ORDER BY person, pipeline.session(at, '10 seconds'), at DESC;
+RESET client_min_messages;
+SELECT bool_and(pipeline.wait_for(v)) FROM unnest('{trails,ranked,first_of}'::regclass[]) v;
+SELECT bool_and(pg_terminate_backend(pid)) FROM (SELECT DISTINCT pid FROM pipeline.stat_views WHERE pid IS NOT NULL) p;
+SELECT pipeline.advance_watermark('visits', 'infinity');
+SELECT bool_and(pipeline.wait_for(v)) FROM unnest('{trails,ranked,first_of}'::regclass[]) v;
+SELECT * FROM trails ORDER BY person, s;
+SELECT * FROM ranked ORDER BY person, until, r;
+SELECT * FROM first_of ORDER BY person, s;
+SELECT bool_and(pipeline.verify_state(v)) FROM unnest('{trails,ranked,first_of}'::regclass[]) v;
+DROP VIEW trails, ranked, first_of;
+
 -- refused
-CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, string_agg(page, ',' ORDER BY id) FROM visits GROUP BY person, pipeline.session(at, '10 seconds');
-CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, count(DISTINCT page) FROM visits GROUP BY person, pipeline.session(at, '10 seconds');
+CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, page, count(*) FROM visits GROUP BY GROUPING SETS ((person, pipeline.session(at, '10 seconds')), (page, pipeline.session(at, '10 seconds')));
+CREATE VIEW no WITH (pipeline.continuous) AS SELECT rank() OVER (PARTITION BY person, pipeline.session(at, '1 minute') ORDER BY id), rank() OVER (PARTITION BY page, pipeline.session(at, '1 minute') ORDER BY id) FROM visits;
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, pipeline.session(at, '10 seconds') FROM visits;
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, count(*) FROM visits WHERE lower(pipeline.session(at, '10 seconds')) > '2024-01-01' GROUP BY person, pipeline.session(at, '10 seconds');
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, count(*) FROM visits GROUP BY person, pipeline.session(at, '0');

@@ -113,7 +113,12 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 
 	if (plan->shape == CQ_SHAPE_APPEND)
 		elog(ERROR, "a query without state needs no operator");
-	operator->ops = plan->shape == CQ_SHAPE_ROWS ? &cq_shape_rows : & cq_shape_aggregate;
+	if (plan->shape == CQ_SHAPE_AGGREGATE)
+		operator->ops = & cq_shape_aggregate;
+	else if (plan->window.kind == CQ_WINDOW_SESSION)
+		operator->ops = & cq_shape_session_rows;
+	else
+		operator->ops = & cq_shape_rows;
 	operator->context = own;
 	operator->instance =((uint64) MyProcPid << 32) | ++instances;
 	operator->scratch =
@@ -140,7 +145,8 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	operator->state = cq_state_attach(key,
 									  layout(operator, whose, plan),
 									  epoch,
-									  operator->aggregates == NULL || operator->aggregates->flat,
+									  operator->aggregates ? operator->aggregates->flat
+															: operator->session_rows == NULL,
 									  chunks->rd_rel->relfilenode);
 	operator->log = cq_chunklog_create(&operator->state->chunks, whose, own);
 	seed_keys(operator);
@@ -168,7 +174,7 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	}
 	PG_END_TRY();
 	operator->current = cq_has_one_pane(operator) ? operator->state->panes[0] : NULL;
-	if (operator->sessions)
+	if (operator->sessions && !operator->session_rows)
 		cq_sessions_begin(operator);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(own, context);
@@ -328,7 +334,11 @@ consume_in_session(CqOperator *operator, TupleTableSlot * row, const CqEvent *ev
 	CqOutcome outcome;
 
 	slot_getallattrs(row);
-	outcome = cq_sessions_find(operator, row->tts_values, row->tts_isnull, event, missed);
+	if (operator->session_rows)
+		outcome =
+			cq_session_rows_consume(operator, row->tts_values, row->tts_isnull, event, missed);
+	else
+		outcome = cq_sessions_find(operator, row->tts_values, row->tts_isnull, event, missed);
 	MemoryContextSwitchTo(old);
 	if (outcome == CQ_COUNTED)
 		fold(operator, operator->current, row);
@@ -690,6 +700,8 @@ cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 
 	if (operator->window.kind == CQ_WINDOW_NONE)
 		return 0;
+	if (operator->session_rows)
+		return cq_session_rows_close(operator, watermark, rows);
 	if (operator->sessions)
 		return cq_sessions_close(operator, watermark, rows);
 	if (operator->sliced)
@@ -916,6 +928,8 @@ load(CqOperator *operator, Relation chunks, int64 epoch)
 						 : load_wanted,
 					 load_chunk,
 					 operator);
+	if (operator->session_rows)
+		cq_session_rows_loaded(operator);
 	private_memory_check(operator);
 	state->chunks.filenumber = chunks->rd_rel->relfilenode;
 	(void) cq_operator_committed(operator, epoch);

@@ -253,14 +253,19 @@ first_to_end(CqOperator *operator)
 TimestampTz
 cq_sessions_first_end(CqOperator *operator)
 {
-	CqGroup *group = first_to_end(operator);
+	CqGroup *group;
 
+	if (operator->session_rows)
+		return cq_session_rows_first_end(operator);
+	group = first_to_end(operator);
 	return group ? session_end(operator, group) + 1 : DT_NOEND;
 }
 
 TimestampTz
 cq_sessions_last_end(CqOperator *operator)
 {
+	if (operator->session_rows)
+		return cq_session_rows_last_end(operator);
 	return pairingheap_is_empty(operator->ends) ? DT_NOBEGIN : operator->latest_end + 1;
 }
 

@@ -120,11 +120,12 @@ struct CqOperator
 	struct cq_blocks_hash *blocks; /* slices combined */
 
 	/* sessions */
-	bool sessions;			/* there is one pane, and groups are sessions */
-	pairingheap *ends;		/* of CqSessionPlace */
-	TimestampTz latest_end; /* of all that are in it */
-	CqGroup *session;		/* that the event at hand belongs to */
-	int64 gone_since;		/* sessions gone since values were copied */
+	bool sessions;						/* there is one pane, and groups are sessions */
+	pairingheap *ends;					/* of CqSessionPlace */
+	TimestampTz latest_end;				/* of all that are in it */
+	CqGroup *session;					/* that the event at hand belongs to */
+	int64 gone_since;					/* sessions gone since values were copied */
+	struct CqSessionRows *session_rows; /* ROWS over sessions; else NULL */
 
 	uint64 rows;
 	uint64 next_check; /* private memory: value of rows at which it is measured */
@@ -183,12 +184,23 @@ extern int cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuples
 extern bool cq_session_is_over(CqOperator *operator, CqReader entry);
 extern CqGroup *cq_session_match(CqOperator *operator, CqPane * pane, CqReader entry);
 
+/* session_rows.c: the same where sessions keep their rows; loaded: all chunks have been. */
+typedef struct CqSessionRows CqSessionRows;
+extern CqOutcome cq_session_rows_consume(CqOperator *operator, const Datum * values,
+										 const bool *nulls, const CqEvent *event, CqMissed *missed);
+extern TimestampTz cq_session_rows_first_end(CqOperator *operator);
+extern TimestampTz cq_session_rows_last_end(CqOperator *operator);
+extern int cq_session_rows_close(CqOperator *operator, TimestampTz watermark,
+								 Tuplestorestate *rows);
+extern void cq_session_rows_loaded(CqOperator *operator);
+
 /* Which windows of an event are complete at a watermark; false if one is out of range. */
 extern bool cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz watermark,
 						  CqMissed *missed, int64 *windows);
 
 extern const CqShapeOps cq_shape_aggregate;
 extern const CqShapeOps cq_shape_rows;
+extern const CqShapeOps cq_shape_session_rows;
 
 /* The pane of a window by its start; NULL if there is none.  0 when there are no windows. */
 extern CqPane *cq_operator_pane(CqOperator *operator, int64 start);

@@ -35,7 +35,7 @@
 static bool window_find(const CqPath *path, CqPlan *plan, const List *clauses);
 static void refuse_two_windows(const CqPath *path, const CqWindow *a,
 							   const CqWindow *b) CQ_NORETURN;
-static void check_session(const CqPath *path, const CqPlan *plan);
+static void check_session(const CqPath *path, const CqPlan *plan, bool grouped, List **clauses);
 static List *raw_clauses(const Query *level);
 static void refuse_lateness(const CqPath *path, bool corrected);
 static void check_changing(const CqPath *path, int emit, const CqPlan *plan);
@@ -95,7 +95,7 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 	if (changing)
 		check_changing(path, emit, plan);
 	if (plan->window.kind == CQ_WINDOW_SESSION)
-		check_session(path, plan);
+		check_session(path, plan, grouped, clauses);
 	if (cq_window_overlaps(&plan->window) && plan->divided)
 		cq_refuse(path->view_name,
 				  plan->window.kind == CQ_WINDOW_HOP ? "several workers with hopping windows"
@@ -121,21 +121,37 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 		check_local(path, plan, distinct);
 }
 
-/* States of sessions are combined when an event connects two. */
+/* Whose sessions they are must be the same for all that is done with the rows. */
 static void
-check_session(const CqPath *path, const CqPlan *plan)
+check_session(const CqPath *path, const CqPlan *plan, bool grouped, List **clauses)
 {
+	Query *level = path->levels[path->split].query;
+	ListCell *lc;
+
 	if (plan->divided)
 		cq_refuse(path->view_name,
 				  "several workers with sessions",
 				  "A session may have events from several partitions.",
 				  "Leave the option \"workers\" out.");
-	if (plan->shape == CQ_SHAPE_ROWS)
-		cq_refuse(
-			path->view_name,
-			psprintf("%s over sessions", plan->rows_why),
-			"The rows of a session are not kept yet, and this cannot be worked up event by event.",
-			"Use aggregates whose states can be combined, as count, sum, avg, min and max.");
+	if (level->groupingSets != NIL)
+		cq_refuse(path->view_name,
+				  "GROUPING SETS, ROLLUP or CUBE over sessions",
+				  "Each set of keys would have sessions of its own.",
+				  "Make one view per set of keys.");
+	if (grouped)
+		return;
+	*clauses = level->distinctClause;
+	if (!level->hasWindowFuncs)
+		return;
+	*clauses = linitial_node(WindowClause, level->windowClause)->partitionClause;
+	foreach (lc, level->windowClause)
+		if (level->distinctClause != NIL ||
+			list_difference(lfirst_node(WindowClause, lc)->partitionClause, *clauses) != NIL ||
+			list_difference(*clauses, lfirst_node(WindowClause, lc)->partitionClause) != NIL)
+			cq_refuse(path->view_name,
+					  "window functions over sessions of several kinds",
+					  "Each PARTITION BY says whose sessions they are.",
+					  "Use the same PARTITION BY in all of them, and DISTINCT in an outer query.");
 }
 
 /* The one window among these clauses. */

@@ -132,7 +132,7 @@ split(const CqPath *path, CqPlan *plan, List *clauses)
 			sort_dropped = cq_split_aggregate(path, plan, clauses);
 			break;
 		case CQ_SHAPE_ROWS:
-			sort_dropped = cq_split_rows(path, plan);
+			sort_dropped = cq_split_rows(path, plan, clauses);
 			break;
 	}
 	if (plan->close != NULL && plan->close->sortClause != NIL && !plan->close->hasDistinctOn)

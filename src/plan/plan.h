@@ -161,6 +161,10 @@ typedef struct CqPlan
 	int nkeys;
 	CqKey *keys;
 
+	/* ROWS over sessions: stage columns that say whose session an event belongs to */
+	int nsession_keys;
+	CqKey *session_keys;
+
 	/* AGGREGATE: */
 	int naggregates;
 	CqAggregate *aggregates;

@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/tlist.h"
 
 #include "plan/hop.h"
 #include "plan/refuse.h"
@@ -32,6 +33,7 @@ typedef struct CqColumns
 static Node *columns_mutator(Node *node, CqColumns *columns);
 static Node *window_column(Node *node, CqColumns *columns);
 static void windows_add(CqPlan *plan);
+static void session_keys_add(const CqPath *path, CqPlan *plan, List *clauses);
 static TupleDesc closed_desc_build(const CqPlan *plan);
 
 bool
@@ -59,21 +61,24 @@ cq_split_append(const CqPath *path, CqPlan *plan)
 }
 
 bool
-cq_split_rows(const CqPath *path, CqPlan *plan)
+cq_split_rows(const CqPath *path, CqPlan *plan, List *clauses)
 {
 	CqColumns columns = {.path = path, .plan = plan};
 	Query *level;
 	bool sort_dropped;
 
 	plan->stage = columns.stage = cq_surgery_stage(path, path->split, &sort_dropped);
-	if (cq_window_overlaps(&plan->window))
+	if (cq_hop_is_kind(plan->window.kind))
 		windows_add(plan);
+	if (plan->window.kind == CQ_WINDOW_SESSION)
+		session_keys_add(path, plan, clauses);
 	plan->close = copyObject(path->top);
 	level = cq_path_descend(path, plan->close, 0, path->split);
 	level->targetList = (List *) columns_mutator((Node *) level->targetList, &columns);
 	level->havingQual = columns_mutator(level->havingQual, &columns);
 	level->hasTargetSRFs = expression_returns_set((Node *) level->targetList);
-	plan->top = cq_top_recognise(path, plan);
+	if (plan->window.kind != CQ_WINDOW_SESSION)
+		plan->top = cq_top_recognise(path, plan);
 	plan->closed_desc = closed_desc_build(plan);
 	cq_surgery_read_closed(level, plan->closed_desc, CQ_EMIT_WINDOW_CLOSE, NULL);
 	return sort_dropped;
@@ -163,6 +168,32 @@ windows_add(CqPlan *plan)
 		plan->keys[i].type = plan->keys[i].role == CQ_KEY_WINDOW_RANGE ? range : time;
 		plan->keys[i].typmod = -1;
 		plan->keys[i].stage_column = -1;
+	}
+}
+
+/* Whose session it is: all that rows are divided by besides the window. */
+static void
+session_keys_add(const CqPath *path, CqPlan *plan, List *clauses)
+{
+	Query *level = path->levels[path->split].query;
+	ListCell *lc;
+
+	plan->session_keys = palloc0(sizeof(CqKey) * (list_length(clauses) + 1));
+	foreach (lc, clauses)
+	{
+		Node *expr = get_sortgroupclause_expr(lfirst(lc), level->targetList);
+		CqKey *key = &plan->session_keys[plan->nsession_keys];
+		CqKeyRole role;
+
+		if (cq_hop_is_window(path, plan, expr, &role))
+			continue;
+		key->role = CQ_KEY_VALUE;
+		key->type = exprType(expr);
+		key->typmod = exprTypmod(expr);
+		key->collation = exprCollation(expr);
+		key->equality_operator = lfirst_node(SortGroupClause, lc)->eqop;
+		key->stage_column = cq_surgery_add_output(path, plan->stage, expr, "a grouping key");
+		plan->nsession_keys++;
 	}
 }
 

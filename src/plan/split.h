@@ -23,7 +23,7 @@ extern bool cq_split_append(const CqPath *path, CqPlan *plan);
 extern bool cq_split_aggregate(const CqPath *path, CqPlan *plan, List *clauses);
 
 /* The window's rows are kept; the close query does all the rest. */
-extern bool cq_split_rows(const CqPath *path, CqPlan *plan);
+extern bool cq_split_rows(const CqPath *path, CqPlan *plan, List *clauses);
 
 /* All aggregates of a level (of Aggref *), each once, written from the level itself. */
 extern List *cq_split_collect_aggregates(const Query *level);

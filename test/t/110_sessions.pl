@@ -135,6 +135,8 @@ CREATE VIEW s${i}_v WITH (pipeline.continuous) AS
   SELECT k, pipeline.session(at, '$gap milliseconds') AS w, count(*) AS n, sum(v) AS v, max(v) AS top, sum(id) AS ids, sum(v::numeric) AS exact FROM s$i GROUP BY k, w;
 CREATE VIEW s${i}_f WITH (pipeline.continuous) AS
   SELECT k, pipeline.session(at, '$gap milliseconds') AS w, count(*) AS n, sum(v) AS v, max(v) AS top, sum(id) AS ids FROM s$i GROUP BY k, w;
+CREATE VIEW s${i}_r WITH (pipeline.continuous) AS
+  SELECT k, pipeline.session(at, '$gap milliseconds') AS w, array_agg(id ORDER BY id) AS ids FROM s$i GROUP BY k, w;
 CREATE TABLE s${i}_rows (k text, w tstzrange, n bigint, v bigint, top int, ids bigint); CREATE TABLE s${i}_late (id int);});
 		push @all, $stream;
 	}
@@ -155,17 +157,19 @@ CREATE TABLE s${i}_rows (k text, w tstzrange, n bigint, v bigint, top int, ids b
 		value("INSERT INTO ${name}_rows VALUES " . join(', ', map {
 					'(' . quoted($_->{k}) . ', tstzrange(' . time_sql($_->{first}) . ', ' . time_sql($_->{last} + $stream->{gap}) . "), $_->{n}, $_->{v}, $_->{top}, $_->{ids})" } @$rows));
 		value("INSERT INTO ${name}_late VALUES " . join(', ', map { "($_->{id})" } @$late)) if @$late;
-		$node->wait_for("${name}_$_") for qw(v f);
-		$problems .= "$name: state is not what its chunks say\n" if value("SELECT pipeline.verify_state('${name}_v') AND pipeline.verify_state('${name}_f')") ne 't';
+		$node->wait_for("${name}_$_") for qw(v f r);
+		$problems .= "$name: state is not what its chunks say\n" if value("SELECT pipeline.verify_state('${name}_v') AND pipeline.verify_state('${name}_f') AND pipeline.verify_state('${name}_r')") ne 't';
 		value("SELECT pipeline.advance_watermark('$name', 'infinity')");
-		$node->wait_for("${name}_$_") for qw(v f);
+		$node->wait_for("${name}_$_") for qw(v f r);
 		$problems .= $_ for grep { $_ } $node->rows_differ("SELECT *, v::numeric FROM ${name}_rows", "SELECT * FROM ${name}_v"),
 		  $node->rows_differ("SELECT * FROM ${name}_rows", "SELECT * FROM ${name}_f"),
+		  $node->rows_differ("SELECT k, w, n, ids FROM ${name}_rows", "SELECT k, w, cardinality(ids) AS n, (SELECT sum(i) FROM unnest(ids) i) AS ids FROM ${name}_r"),
+		  $node->rows_differ("SELECT id FROM ${name}_late", "SELECT id FROM ${name}_r_late"),
 		  $node->rows_differ("SELECT id FROM ${name}_late", "SELECT id FROM ${name}_f_late"),
 		  $node->rows_differ("SELECT id FROM ${name}_late", "SELECT id FROM ${name}_v_late");
 	}
 	is($problems, '', "round $round: sessions and late events of $streams streams");
-	value("SET client_min_messages = warning; DROP VIEW s${_}_v, s${_}_f; DROP FOREIGN TABLE s$_; DROP TABLE s${_}_rows, s${_}_late") for 1 .. $streams;
+	value("SET client_min_messages = warning; DROP VIEW s${_}_v, s${_}_f, s${_}_r; DROP FOREIGN TABLE s$_; DROP TABLE s${_}_rows, s${_}_late") for 1 .. $streams;
 	return;
 }
 

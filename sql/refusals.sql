@@ -31,8 +31,6 @@ CREATE VIEW r WITH (pipeline.continuous) AS SELECT a.k FROM ref_events a JOIN re
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT a.k FROM ref_events a JOIN ref_untimed b ON a.k = b.k;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT k FROM ref_events UNION ALL SELECT k FROM ref_untimed;
 CREATE VIEW r WITH (pipeline.continuous) AS
-SELECT k, pipeline.count_window(10) AS w, count(*) FROM ref_events GROUP BY k, w;
-CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT k, pipeline.tumble(now(), '1 minute') AS w, count(*) FROM ref_untimed GROUP BY k, w;
 
 -- other kinds of relations

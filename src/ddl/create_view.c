@@ -124,9 +124,9 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 						 false);
 	view.stream = plan->stream;
 	view.settings = cq_identity_settings();
-	if (plan->window.kind != CQ_WINDOW_NONE && view.options.store_late)
+	if (cq_window_is_timed(&plan->window) && view.options.store_late)
 		late_name = cq_view_options_value(given, "late_table");
-	if (plan->window.kind != CQ_WINDOW_NONE && view.options.store_late && late_name == NULL)
+	if (cq_window_is_timed(&plan->window) && view.options.store_late && late_name == NULL)
 		late_name = cq_parts_late_name(name);
 	cq_parts_create(&view, query, plan, late_name);
 

@@ -8,7 +8,8 @@
  * is seen first.  Events come nearly in order, so mostly the pane is the one
  * used last.
  *
- * Sessions are not panes, as each group has its own: see session.c.
+ * Sessions are not panes, as each group has its own: see session.c.  Neither are
+ * count windows, see count.c.
  *
  * Hopping and cumulating windows overlap.  Usually panes are slices of them, which
  * slices.c knows about; if their states cannot be combined, each window has a pane,
@@ -266,6 +267,11 @@ identity(const CqPlan *plan)
 					 plan->window.origin_us,
 					 plan->window.unit ? plan->window.unit : "",
 					 plan->window.zone ? plan->window.zone : "");
+	if (plan->window.kind == CQ_WINDOW_COUNT)
+		appendStringInfo(&text,
+						 INT64_FORMAT " " INT64_FORMAT ";",
+						 plan->window.size_events,
+						 plan->window.slide_events);
 	if (cq_window_overlaps(&plan->window))
 		appendStringInfo(&text, INT64_FORMAT " %d;", plan->window.slide_us, (int) plan->sliced);
 	if (plan->shape == CQ_SHAPE_ROWS)
@@ -303,7 +309,7 @@ cq_operator_consume(CqOperator *operator, TupleTableSlot * row, const CqEvent *e
 	CqPane *pane = operator->current;
 
 	missed->n = 0;
-	if (operator->window.kind != CQ_WINDOW_NONE)
+	if (operator->window.kind != CQ_WINDOW_NONE && operator->counts == NULL)
 	{
 		if (!event->has_time)
 			return CQ_NO_TIME;
@@ -577,6 +583,8 @@ cq_operator_wants_save(CqOperator *operator)
 {
 	CqRegionRoom region;
 
+	if (operator->counts && cq_counts_are_many(operator))
+		return true;
 	if (!cq_can_evict(operator))
 		return false;
 	cq_region_room(operator->state->store, &region);
@@ -652,6 +660,8 @@ cq_operator_first_end(CqOperator *operator)
 {
 	if (operator->window.kind == CQ_WINDOW_NONE || operator->state->npanes == 0)
 		return DT_NOEND;
+	if (operator->counts)
+		return cq_counts_first_end(operator);
 	if (operator->sessions)
 		return cq_sessions_first_end(operator);
 	if (operator->changes)
@@ -672,6 +682,8 @@ TimestampTz
 cq_operator_last_end(CqOperator *operator)
 {
 	if (operator->window.kind == CQ_WINDOW_NONE || operator->state->npanes == 0)
+		return DT_NOBEGIN;
+	if (operator->counts)
 		return DT_NOBEGIN;
 	if (operator->sessions)
 		return cq_sessions_last_end(operator);
@@ -702,6 +714,8 @@ cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 		return 0;
 	if (operator->session_rows)
 		return cq_session_rows_close(operator, watermark, rows);
+	if (operator->counts)
+		return cq_counts_close(operator, rows);
 	if (operator->sessions)
 		return cq_sessions_close(operator, watermark, rows);
 	if (operator->sliced)
@@ -746,6 +760,7 @@ cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
 			case CQ_KEY_WINDOW_END:
 				operator->values[i] = TimestampTzGetDatum(end);
 				break;
+			case CQ_KEY_WINDOW_NUMBER:
 			case CQ_KEY_VALUE:
 				break;
 		}
@@ -1079,7 +1094,7 @@ cq_operator_stats(CqOperator *operator, CqOperatorStats * stats)
 	else if (operator->sessions)
 		stats->open_windows = state->ngroups;
 	else
-		stats->open_windows = operator->window.kind == CQ_WINDOW_NONE ? 0 : state->npanes;
+		stats->open_windows = cq_has_one_pane(operator) ? 0 : state->npanes;
 	stats->memory_bytes = region.used;
 	stats->chunk_bytes = state->chunks.stored;
 	stats->live_chunk_bytes = state->chunks.live;

@@ -11,6 +11,7 @@
 
 #include "compat.h"
 #include "operator/aggregate.h"
+#include "operator/count.h"
 #include "operator/operator.h"
 #include "operator/session.h"
 #include "operator/state.h"
@@ -127,6 +128,8 @@ struct CqOperator
 	int64 gone_since;					/* sessions gone since values were copied */
 	struct CqSessionRows *session_rows; /* ROWS over sessions; else NULL */
 
+	CqCounts *counts; /* count windows: there is one pane, and groups have several windows */
+
 	uint64 rows;
 	uint64 next_check; /* private memory: value of rows at which it is measured */
 
@@ -143,7 +146,7 @@ struct CqOperator
 	CqAggregates *aggregates;
 	bool disjoint;			  /* no group is in two parts of the state */
 	ExprContext *flat_memory; /* for functions whose values are all in the states */
-	Size states_skip;		  /* before the aggregates' states: a CqSession */
+	Size states_skip;		  /* before the aggregates' states: a CqSession, a CqCount */
 	CqGroup *probe;			  /* a group as read from disk */
 	Size probe_size;
 	StringInfoData bytes;
@@ -176,6 +179,23 @@ extern CqOutcome cq_sessions_find(CqOperator *operator, const Datum * values, co
 extern TimestampTz cq_sessions_first_end(CqOperator *operator);
 extern TimestampTz cq_sessions_last_end(CqOperator *operator);
 extern int cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
+
+/*
+ * count.c; create: size of a group's windows.  take: fold a row in.  first_end: as if
+ * what is complete had always been.  close, changes, put and get: as for other groups.
+ */
+extern Size cq_counts_create(CqOperator *operator);
+extern void cq_counts_take(CqOperator *operator, CqPane * pane, const Datum *values,
+						   const bool *nulls);
+extern TimestampTz cq_counts_first_end(CqOperator *operator);
+extern int cq_counts_close(CqOperator *operator, Tuplestorestate * rows);
+extern int cq_counts_changes(CqOperator *operator, CqUpsert upsert, void *arg);
+extern void cq_counts_put(CqOperator *operator, ExprContext * memory, CqGroup *group,
+						  StringInfo out);
+extern void cq_counts_get(CqOperator *operator, CqPane * pane, CqGroup *group, CqReader *entry);
+
+/* Do so many rows wait that the checkpoint should end? */
+extern bool cq_counts_are_many(const CqOperator *operator);
 
 /*
  * Of an entry whose key is the one packed last: was the session given out?  If not,
@@ -248,7 +268,9 @@ cq_before(TimestampTz time, int64 us)
 static inline bool
 cq_has_one_pane(const CqOperator *operator)
 {
-	return operator->window.kind == CQ_WINDOW_NONE || operator->sessions;
+	return operator->window.kind == CQ_WINDOW_NONE || operator->window
+		.kind == CQ_WINDOW_COUNT ||
+		operator->sessions;
 }
 
 /* What chunks call a pane. */
@@ -256,6 +278,13 @@ static inline int64
 cq_pane_number(const CqOperator *operator, const CqPane * pane)
 {
 	return cq_has_one_pane(operator) ? 0 : pane->start;
+}
+
+/* Does each group have a row in the result table, which changes? */
+static inline bool
+cq_groups_have_rows(const CqOperator *operator)
+{
+	return operator->changes && operator->window.kind != CQ_WINDOW_COUNT;
 }
 
 /* Can groups be given up when memory is short? */
@@ -355,8 +384,9 @@ extern void cq_group_touch(CqOperator *operator, CqPane * pane, CqGroup *group);
 /* A group is to be freed when that is committed. */
 extern void cq_group_leave(CqOperator *operator, CqPane * pane, CqGroup *group);
 
-/* The columns of a group's closed row into operator->values and nulls, but for the window's. */
+/* The columns of a group's closed row into operator->values and nulls, but for the window's; its keys. */
 extern void cq_group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep);
+extern void cq_group_key_values(CqOperator *operator, CqGroup * group);
 
 /* Add an entry with the key packed last, which is not there; its row and states are zeroed. */
 extern CqGroup *cq_group_create(CqOperator *operator, CqPane * pane, int kind);

@@ -82,6 +82,7 @@ agg_create(CqOperator *operator, const CqPlan * plan)
 {
 	CqKeyColumn *columns = palloc0(Max(plan->nkeys, 1) * sizeof(CqKeyColumn));
 	int ncolumns = 0;
+	Size states_size;
 	int i;
 
 	operator->nkeys = plan->nkeys;
@@ -107,10 +108,16 @@ agg_create(CqOperator *operator, const CqPlan * plan)
 	operator->kinds = palloc0(operator->nkinds * sizeof(CqEntryKind));
 	operator->kinds[0].codec = cq_key_create(columns, ncolumns, operator->context);
 	operator->states_skip = operator->sessions ? sizeof(CqSession) : 0;
+	states_size = operator->aggregates->states_size;
+	if (operator->window.kind == CQ_WINDOW_COUNT)
+	{
+		operator->states_skip = sizeof(CqCount);
+		states_size = cq_counts_create(operator);
+	}
 	operator->kinds[0].layout =
-		layout_of(sizeof(CqGroup) + (operator->changes ? sizeof(CqGroupRow) : 0) +
+		layout_of(sizeof(CqGroup) + (cq_groups_have_rows(operator) ? sizeof(CqGroupRow) : 0) +
 					  (operator->sessions ? sizeof(CqSessionPlace) : 0),
-				  operator->states_skip + operator->aggregates->states_size);
+				  operator->states_skip + states_size);
 	for (i = 0; i < plan->nsets; i++)
 	{
 		operator->kinds[i + 1].codec = set_codec_create(operator, plan, &plan->sets[i]);
@@ -176,6 +183,11 @@ agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 {
 	CqGroup *group = operator->session;
 
+	if (operator->counts)
+	{
+		cq_counts_take(operator, pane, values, nulls);
+		return;
+	}
 	if (group == NULL)
 	{
 		cq_key_pack(operator->kinds[0].codec, values, nulls);
@@ -249,7 +261,7 @@ cq_group_add(CqOperator *operator, CqPane * pane, int kind)
 	pane->touched = touched;
 	pane->ngroups++;
 	operator->state->ngroups++;
-	if (kind > 0)
+	if (kind > 0 || operator->counts)
 		return group;
 	if (operator->changes)
 		cq_group_row(group)->gid = operator->state->next_gid++;
@@ -458,6 +470,17 @@ combine_group(CqOperator *operator, CqPane * from, CqGroup *group, void *arg)
 void
 cq_group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep)
 {
+	cq_group_key_values(operator, group);
+	cq_aggregates_finish(operator->aggregates,
+						 cq_group_states(operator, group),
+						 cq_pane_memory(operator, pane),
+						 keep,
+						 &operator->values[operator->nkeys], &operator->nulls[operator->nkeys]);
+}
+
+void
+cq_group_key_values(CqOperator *operator, CqGroup * group)
+{
 	CqKeyCodec *codec = operator->kinds[0].codec;
 	int column = 0;
 	int i;
@@ -474,11 +497,6 @@ cq_group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep)
 			operator->nulls[i] = codec->stored_nulls[column];
 			column++;
 		}
-	cq_aggregates_finish(operator->aggregates,
-						 cq_group_states(operator, group),
-						 cq_pane_memory(operator, pane),
-						 keep,
-						 &operator->values[operator->nkeys], &operator->nulls[operator->nkeys]);
 }
 
 int
@@ -490,6 +508,8 @@ cq_operator_changes(CqOperator *operator, TimestampTz watermark, CqUpsert upsert
 	int i;
 
 	Assert(operator->changes);
+	if (operator->counts)
+		return cq_counts_changes(operator, upsert, arg);
 	if (operator->window.kind == CQ_WINDOW_NONE)
 	{
 		if (operator->nkeys == 0 && state->panes[0]->ngroups == 0)
@@ -591,12 +611,17 @@ cq_group_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out
 {
 	if (operator->nkinds> 1)
 		appendStringInfoCharMacro(out, (char) group->kind);
-	if (operator->changes && group->kind == 0)
+	if (cq_groups_have_rows(operator) && group->kind == 0)
 		appendBinaryStringInfo(out, (char *) &cq_group_row(group)->gid, sizeof(int64));
 	cq_key_put(operator->kinds[group->kind].codec,
 			   out,
 			   cq_group_key(operator, group),
 			   group->key_size);
+	if (operator->counts)
+	{
+		cq_counts_put(operator, cq_pane_memory(operator, pane), group, out);
+		return;
+	}
 	if (group->kind > 0 || operator->aggregates->all_fast)
 	{
 		appendBinaryStringInfo(out,
@@ -620,7 +645,7 @@ cq_group_get_key(CqOperator *operator, CqReader * entry, CqGroupRow *row)
 		kind = *(uint8 *) cq_reader_take(entry, sizeof(kind));
 	if (kind >= operator->nkinds)
 		cq_reader_damaged();
-	if (operator->changes && kind == 0)
+	if (cq_groups_have_rows(operator) && kind == 0)
 	{
 		memset(row, 0, sizeof(CqGroupRow));
 		memcpy(&row->gid, cq_reader_take(entry, sizeof(int64)), sizeof(int64));
@@ -637,14 +662,16 @@ cq_group_get(CqOperator *operator, CqPane * pane, CqGroup *group, const CqGroupR
 {
 	Size size = operator->kinds[group->kind].layout.states_size;
 
-	if (operator->changes && group->kind == 0)
+	if (cq_groups_have_rows(operator) && group->kind == 0)
 	{
 		*cq_group_row(group) = *row;
 		cq_group_row(group)->exists =
 			cq_has_one_pane(operator) || operator->shows_open || pane->end <= operator->shown_to;
 		operator->state->next_gid = Max(operator->state->next_gid, row->gid + 1);
 	}
-	if (group->kind > 0 || operator->aggregates->all_fast)
+	if (operator->counts)
+		cq_counts_get(operator, pane, group, entry);
+	else if (group->kind > 0 || operator->aggregates->all_fast)
 		memcpy(cq_group_kept(operator, group), cq_reader_take(entry, size), size);
 	else
 	{

@@ -36,6 +36,8 @@ static bool window_find(const CqPath *path, CqPlan *plan, const List *clauses);
 static void refuse_two_windows(const CqPath *path, const CqWindow *a,
 							   const CqWindow *b) CQ_NORETURN;
 static void check_session(const CqPath *path, const CqPlan *plan, bool grouped, List **clauses);
+static void check_counts(const CqPath *path, const CqPlan *plan);
+static void check_single_rows(const CqPath *path);
 static List *raw_clauses(const Query *level);
 static void refuse_lateness(const CqPath *path, bool corrected);
 static void check_changing(const CqPath *path, int emit, const CqPlan *plan);
@@ -87,7 +89,7 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 	windowed = window_find(path, plan, grouped ? *clauses : raw_clauses(level));
 	if (!grouped && !windowed)
 		refuse_raw(path);
-	if (!windowed)
+	if (!cq_window_is_timed(&plan->window))
 		refuse_lateness(path, corrected);
 	changing = windowed && (corrected || emit == CQ_EMIT_CHANGES);
 	plan->disjoint = plan->divided && groups_are_disjoint(path, *clauses);
@@ -96,6 +98,8 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 		check_changing(path, emit, plan);
 	if (plan->window.kind == CQ_WINDOW_SESSION)
 		check_session(path, plan, grouped, clauses);
+	if (plan->window.kind == CQ_WINDOW_COUNT)
+		check_counts(path, plan);
 	if (cq_window_overlaps(&plan->window) && plan->divided)
 		cq_refuse(path->view_name,
 				  plan->window.kind == CQ_WINDOW_HOP ? "several workers with hopping windows"
@@ -117,8 +121,56 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 	if (plan->divided && !windowed && !plan->disjoint)
 		refuse_divided(path, plan);
 	cq_refuse_limit(path, windowed ? 0 : path->split + 1);
-	if (windowed)
+	if (plan->window.kind == CQ_WINDOW_COUNT)
+	{
+		if (!changing)
+			check_single_rows(path);
+	}
+	else if (windowed)
 		check_local(path, plan, distinct);
+}
+
+static void
+check_counts(const CqPath *path, const CqPlan *plan)
+{
+	if (plan->divided)
+		cq_refuse(path->view_name,
+				  "several workers with count windows",
+				  "Events are counted in the order in which one worker takes them in.",
+				  "Leave the option \"workers\" out.");
+	if (plan->shape == CQ_SHAPE_ROWS)
+		cq_refuse(path->view_name,
+				  psprintf("%s over count windows", plan->rows_why),
+				  "The rows of a count window are not kept yet, and this cannot be worked up event "
+				  "by event.",
+				  "Use aggregates that are kept incrementally, as count, sum, avg, min and max.");
+}
+
+/*
+ * Windows of one number are complete at another time in each group, so nothing
+ * above may look at more than one row.
+ */
+static void
+check_single_rows(const CqPath *path)
+{
+	int level;
+
+	for (level = path->split; level >= 0; level--)
+	{
+		Query *query = path->levels[level].query;
+		bool above = level < path->split;
+
+		if ((above && cq_level_aggregates(query)) || query->hasWindowFuncs ||
+			query->hasDistinctOn ||
+			(query->distinctClause != NIL && (above || cq_level_aggregates(query))))
+			cq_refuse(
+				path->view_name,
+				"grouping, DISTINCT or window functions above count windows",
+				"Each group's window is complete at another time, and only then is its row at "
+				"hand.",
+				"Create the view with emit = 'changes', or do this step in ordinary SQL over "
+				"the view.");
+	}
 }
 
 /* Whose sessions they are must be the same for all that is done with the rows. */
@@ -209,7 +261,7 @@ refuse_lateness(const CqPath *path, bool corrected)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("option \"allowed_lateness\" has no meaning for continuous view \"%s\"",
 					   path->view_name),
-				errdetail("The query has no windows, so no event comes too late."),
+				errdetail("The query has no windows of time, so no event comes too late."),
 				errhint("Leave the option out."));
 }
 

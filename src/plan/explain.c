@@ -133,7 +133,8 @@ explain_operator(StringInfo text, const CqPlan *plan)
 		static const char *const roles[] = {"",
 											": the window",
 											": the window's start",
-											": the window's end"};
+											": the window's end",
+											": the window's number"};
 
 		appendStringInfo(text,
 						 "  Key %s%s\n",
@@ -243,7 +244,10 @@ explain_finish(StringInfo text, const CqPlan *plan)
 	{
 		appendStringInfoString(
 			text,
-			"Result: a row per group, updated at each checkpoint; all else is done on read\n");
+			plan->window.kind == CQ_WINDOW_COUNT
+				? "Result: a row per window of a group, updated at each checkpoint; all else is "
+				  "done on read\n"
+				: "Result: a row per group, updated at each checkpoint; all else is done on read\n");
 		return;
 	}
 	appendStringInfoString(text, "Close query, when windows close:\n");

@@ -1,11 +1,11 @@
 /*
  * hop.c
- *	  pipeline.hop(), cumulate() and session() in a continuous view's query:
+ *	  pipeline.hop(), cumulate(), session() and count_window() in a continuous view's query:
  *	  recognised, not executed.
  *
  * To PostgreSQL hop() and cumulate() are functions that return a set: executed, they
  * would make a row per window of each event.  The operator wants each event once and knows
- * the windows it is in.  session() cannot be executed at all: what it is depends
+ * the windows it is in.  session() and count_window() cannot be executed at all: what they are depends
  * on other events.  So where a query groups by a hopping window the call
  * is taken out of the stage query, wherever it stands: in a select list at or
  * below the split level, or in FROM beside the stream.  Above, the window is a
@@ -15,7 +15,7 @@
  * are grouped.  What does - a condition in WHERE, an aggregate's argument - still
  * has the call, or a column that leads to it, when all is taken out that can be;
  * then the query is refused.  In queries without such a window hop() and cumulate()
- * are nothing special and are executed; session() is refused.
+ * are nothing special and are executed; session() and count_window() are refused.
  *
  * tumble() is an ordinary function, but in FROM it would make a join of every event
  * with a row; so there it is taken out, too, unless something looks at it.
@@ -48,7 +48,7 @@ static void strip_from(Query *query, bool (*is_ours)(const Node *), const Bitmap
 					   bool is_stage);
 static void strip_aliases(Query *query, int rti);
 static bool contains_hop_walker(Node *node, void *context);
-static bool contains_session_walker(Node *node, void *context);
+static bool ungrouped_walker(Node *node, void *context);
 
 bool
 cq_is_hop(const Node *expr)
@@ -59,7 +59,7 @@ cq_is_hop(const Node *expr)
 		return false;
 	name = cq_window_function_name(((const FuncExpr *) expr)->funcid);
 	return name != NULL && (strcmp(name, "hop") == 0 || strcmp(name, "cumulate") == 0 ||
-							strcmp(name, "session") == 0);
+							strcmp(name, "session") == 0 || strcmp(name, "count_window") == 0);
 }
 
 static bool
@@ -75,7 +75,8 @@ is_tumble(const Node *expr)
 bool
 cq_hop_is_kind(CqWindowKind kind)
 {
-	return kind == CQ_WINDOW_HOP || kind == CQ_WINDOW_CUMULATE || kind == CQ_WINDOW_SESSION;
+	return kind == CQ_WINDOW_HOP || kind == CQ_WINDOW_CUMULATE || kind == CQ_WINDOW_SESSION ||
+		   kind == CQ_WINDOW_COUNT;
 }
 
 FuncExpr *
@@ -297,6 +298,11 @@ cq_hop_check_rest(const CqPath *path, const CqPlan *plan)
 	if (!contains_hop_walker((Node *) plan->stage, NULL) &&
 		!contains_hop_walker((Node *) plan->close, NULL))
 		return;
+	if (plan->window.kind == CQ_WINDOW_COUNT)
+		cq_refuse(path->view_name,
+				  "pipeline.count_window() in more places than among its keys",
+				  "An event is taken in once for all of its windows.",
+				  "Use the window's number in HAVING or in an outer query, where it is known.");
 	if (plan->window.kind == CQ_WINDOW_SESSION)
 		cq_refuse(path->view_name,
 				  "a session in more places than among its keys",
@@ -312,31 +318,37 @@ cq_hop_check_rest(const CqPath *path, const CqPlan *plan)
 }
 
 void
-cq_hop_refuse_sessions(const CqPath *path)
+cq_hop_refuse_ungrouped(const CqPath *path)
 {
-	if (contains_session_walker((Node *) path->top, NULL))
-		cq_refuse(path->view_name,
-				  "pipeline.session() without grouping by it",
-				  "A session is known when it is complete.",
-				  "Put the call into GROUP BY, with the columns that tell whose session it is.");
+	(void) ungrouped_walker((Node *) path->top, (void *) path->view_name);
 }
 
 static bool
-contains_session_walker(Node *node, void *context)
+ungrouped_walker(Node *node, void *view_name)
 {
 	const char *name;
 
 	if (node == NULL)
 		return false;
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, contains_session_walker, context, 0);
+		return query_tree_walker((Query *) node, ungrouped_walker, view_name, 0);
 	if (IsA(node, FuncExpr))
 	{
 		name = cq_window_function_name(castNode(FuncExpr, node)->funcid);
 		if (name != NULL && strcmp(name, "session") == 0)
-			return true;
+			cq_refuse(view_name,
+					  "pipeline.session() without grouping by it",
+					  "A session is known when it is complete.",
+					  "Put the call into GROUP BY, with the columns that tell whose session it "
+					  "is.");
+		if (name != NULL && strcmp(name, "count_window") == 0)
+			cq_refuse(view_name,
+					  "pipeline.count_window() without grouping by it",
+					  "What is counted are the events of a group.",
+					  "Put the call into GROUP BY, with the columns that tell whose events are "
+					  "counted.");
 	}
-	return expression_tree_walker(node, contains_session_walker, context);
+	return expression_tree_walker(node, ungrouped_walker, view_name);
 }
 
 static bool

@@ -1,6 +1,6 @@
 /*
  * hop.h
- *	  pipeline.hop(), cumulate() and session() in a continuous view's query:
+ *	  pipeline.hop(), cumulate(), session() and count_window() in a continuous view's query:
  *	  recognised, not executed.
  */
 #pragma once
@@ -45,8 +45,8 @@ extern void cq_hop_check_step(const CqPath *path);
  */
 extern void cq_hop_strip(const CqPath *path, const CqPlan *plan, Query *stage, int from);
 
-/* Refuse a query without session windows if it calls session(). */
-extern void cq_hop_refuse_sessions(const CqPath *path);
+/* Refuse a query without session or count windows if it calls session() or count_window(). */
+extern void cq_hop_refuse_ungrouped(const CqPath *path);
 
 /* Refuse the query if anything but the operator would need the windows, or need them twice. */
 extern void cq_hop_check_rest(const CqPath *path, const CqPlan *plan);

@@ -68,7 +68,7 @@ cq_plan_query(const Query *query, int emit, bool corrected, bool divided, const 
 	if (cq_hop_is_kind(plan->window.kind))
 		cq_hop_check_rest(path, plan);
 	else
-		cq_hop_refuse_sessions(path);
+		cq_hop_refuse_ungrouped(path);
 	check_clock(path, plan);
 	if (plan->upper != NULL)
 		cq_refuse_lent_rights(plan->upper, view_name);
@@ -214,6 +214,12 @@ notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_droppe
 		notice = psprintf("continuous view \"%s\" has no window: its groups are kept for ever, "
 						  "incrementally, and change as events arrive",
 						  path->view_name);
+	else if (plan->window.kind == CQ_WINDOW_COUNT)
+		notice = psprintf("continuous view \"%s\" has %s, in the order in which they come: rows "
+						  "appear %s, and a group is kept for ever",
+						  path->view_name,
+						  cq_window_describe(&plan->window),
+						  when_rows_appear(plan, corrected));
 	else
 		notice = psprintf("continuous view \"%s\" has %s over column \"%s\" of stream \"%s\": rows "
 						  "appear %s, %s",
@@ -237,6 +243,9 @@ notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_droppe
 static const char *
 when_rows_appear(const CqPlan *plan, bool corrected)
 {
+	if (plan->window.kind == CQ_WINDOW_COUNT)
+		return plan->shows_open ? "as events arrive, and change until their window is complete"
+								: "with the last event of their window";
 	if (plan->shows_open)
 		return corrected ? "as events arrive, and change for a while after their window closed"
 						 : "as events arrive, and change until their window closes";

@@ -41,7 +41,8 @@ typedef enum CqWindowKind
 	CQ_WINDOW_TRUNC,  /* calendar: date_trunc */
 	CQ_WINDOW_HOP,	  /* fixed size, one beginning every slide: pipeline.hop */
 	CQ_WINDOW_CUMULATE, /* from the start of a period of fixed size, growing in steps: pipeline.cumulate */
-	CQ_WINDOW_SESSION /* of a group, until nothing comes for size_us: pipeline.session */
+	CQ_WINDOW_SESSION, /* of a group, until nothing comes for size_us: pipeline.session */
+	CQ_WINDOW_COUNT	   /* so many events of a group: pipeline.count_window */
 } CqWindowKind;
 
 typedef struct CqWindow
@@ -54,7 +55,16 @@ typedef struct CqWindow
 		slide_us; /* CQ_WINDOW_HOP, CQ_WINDOW_CUMULATE: from the end of a window to the next one's */
 	char *unit;	  /* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */
 	char *zone;	  /* likewise; NULL = TimeZone setting of the view */
+	int64 size_events;	/* CQ_WINDOW_COUNT */
+	int64 slide_events; /* likewise: from the first event of a window to the next one's */
 } CqWindow;
+
+/* Are windows complete by a time? */
+static inline bool
+cq_window_is_timed(const CqWindow *window)
+{
+	return window->kind != CQ_WINDOW_NONE && window->kind != CQ_WINDOW_COUNT;
+}
 
 /* Is a time in several windows? */
 static inline bool
@@ -69,7 +79,8 @@ typedef enum CqKeyRole
 	CQ_KEY_VALUE,		 /* a column of the stage rows */
 	CQ_KEY_WINDOW_RANGE, /* [start, end) as tstzrange / tsrange */
 	CQ_KEY_WINDOW_START, /* the window's start (date_bin, date_trunc, lower()) */
-	CQ_KEY_WINDOW_END	 /* the window's end (upper()) */
+	CQ_KEY_WINDOW_END,	 /* the window's end (upper()) */
+	CQ_KEY_WINDOW_NUMBER /* CQ_WINDOW_COUNT: number of the window in its group, from 1 */
 } CqKeyRole;
 
 typedef struct CqKey

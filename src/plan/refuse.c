@@ -185,7 +185,7 @@ unsupported_function(Oid function, void *view_name)
 {
 	const char *name = cq_window_function_name(function);
 
-	if (name != NULL && (strcmp(name, "count_window") == 0 || strcmp(name, "proctime") == 0))
+	if (name != NULL && strcmp(name, "proctime") == 0)
 		cq_refuse(
 			view_name,
 			psprintf("pipeline.%s()", name),

@@ -82,8 +82,8 @@ cq_split_aggregate(const CqPath *path, CqPlan *plan, List *clauses)
 	if (plan->emit == CQ_EMIT_WINDOW_CLOSE)
 	{
 		plan->close = finish;
-		/* each group has sessions of its own */
-		if (plan->window.kind != CQ_WINDOW_SESSION)
+		/* each group has sessions of its own, and windows of its own count */
+		if (plan->window.kind != CQ_WINDOW_SESSION && plan->window.kind != CQ_WINDOW_COUNT)
 			plan->top = cq_top_recognise_groups(path, plan);
 	}
 	else

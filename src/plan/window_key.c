@@ -4,7 +4,8 @@
  *
  * A window is pipeline.tumble(), pipeline.hop(), pipeline.cumulate(),
  * pipeline.session(), date_bin() or date_trunc() over the stream's event time, or
- * lower() or upper() of the first four, with constants for the other arguments.  It
+ * lower() or upper() of the first four, with constants for the other arguments; or
+ * pipeline.count_window(), which has nothing to do with time.  It
  * need not stand where it is used: columns are followed through sub-queries, and
  * calls in FROM, down to the expression they are computed by.
  */
@@ -34,6 +35,9 @@
 /* What a late event has missed is a value, so there is a limit to it. */
 #define MAX_WINDOWS_OF_EVENT 1000000
 
+/* The states of a group's count windows are side by side in one piece of memory. */
+#define MAX_COUNT_WINDOWS_OF_EVENT 1000
+
 /* An expression together with the level that it is written from. */
 typedef struct CqWritten
 {
@@ -51,6 +55,8 @@ static bool recognise_tumble(CqWritten *place, FuncExpr *call, bool strict, CqWi
 static bool recognise_hop(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
 static bool recognise_cumulate(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
 static void check_windows_of_event(CqWritten *place, const CqWindow *window, const char *step);
+static bool recognise_count(CqWritten *place, FuncExpr *call, CqWindow *window);
+static int64 count_argument(CqWritten *place, Node *arg, const char *name);
 static bool recognise_session(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
 static bool recognise_bin(CqWritten *place, FuncExpr *call, CqWindow *window);
 static bool recognise_trunc(CqWritten *place, FuncExpr *call, CqWindow *window);
@@ -118,6 +124,8 @@ cq_window_equal(const CqWindow *a, const CqWindow *b)
 	if (a->kind == CQ_WINDOW_HOP)
 		return a->size_us == b->size_us && a->slide_us == b->slide_us &&
 			   same_phase(a, b, a->slide_us);
+	if (a->kind == CQ_WINDOW_COUNT)
+		return a->size_events == b->size_events && a->slide_events == b->slide_events;
 	if (a->kind == CQ_WINDOW_CUMULATE)
 		return a->size_us == b->size_us && a->slide_us == b->slide_us;
 	if (a->kind == CQ_WINDOW_SESSION)
@@ -139,6 +147,13 @@ same_phase(const CqWindow *a, const CqWindow *b, int64 period_us)
 char *
 cq_window_describe(const CqWindow *window)
 {
+	if (window->kind == CQ_WINDOW_COUNT && window->slide_events == window->size_events)
+		return psprintf("windows of " INT64_FORMAT " events of a group", window->size_events);
+	if (window->kind == CQ_WINDOW_COUNT)
+		return psprintf("windows of " INT64_FORMAT
+						" events of a group, one beginning every " INT64_FORMAT,
+						window->size_events,
+						window->slide_events);
 	if (window->kind == CQ_WINDOW_TRUNC)
 		return psprintf("windows of a calendar %s", window->unit);
 	if (window->kind == CQ_WINDOW_HOP)
@@ -300,6 +315,11 @@ recognise_function(CqWritten *place, FuncExpr *call, bool strict, CqWindow *wind
 				return recognise_hop(place, call, strict, window);
 			if (name != NULL && strcmp(name, "cumulate") == 0)
 				return recognise_cumulate(place, call, strict, window);
+			if (name != NULL && strcmp(name, "count_window") == 0)
+			{
+				*role = CQ_KEY_WINDOW_NUMBER;
+				return recognise_count(place, call, window);
+			}
 			if (name != NULL && strcmp(name, "session") == 0)
 				return recognise_session(place, call, strict, window);
 			return false;
@@ -402,6 +422,46 @@ check_windows_of_event(CqWritten *place, const CqWindow *window, const char *ste
 					  (long long) (window->size_us / window->slide_us),
 					  MAX_WINDOWS_OF_EVENT),
 			errhint("Use a longer %s, or shorter windows.", step));
+}
+
+/* count_window(n [, slide]) */
+static bool
+recognise_count(CqWritten *place, FuncExpr *call, CqWindow *window)
+{
+	window->kind = CQ_WINDOW_COUNT;
+	window->size_events = count_argument(place, linitial(call->args), "n");
+	window->slide_events = list_length(call->args) > 1
+							   ? count_argument(place, lsecond(call->args), "slide")
+							   : window->size_events;
+	if (window->slide_events > window->size_events)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"slide\" of count_window() cannot be greater than \"n\""),
+				errdetail("There would be events that are in no window."),
+				errhint("The arguments are count_window(n [, slide]); they may be swapped."));
+	if ((window->size_events - 1) / window->slide_events >= MAX_COUNT_WINDOWS_OF_EVENT)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("each event of continuous view \"%s\" would be in too many windows",
+					   place->path->view_name),
+				errdetail("There are " INT64_FORMAT
+						  " to an event, each kept by itself; at most %d are possible.",
+						  (window->size_events - 1) / window->slide_events + 1,
+						  MAX_COUNT_WINDOWS_OF_EVENT),
+				errhint("Use a greater slide, or smaller windows."));
+	return true;
+}
+
+static int64
+count_argument(CqWritten *place, Node *arg, const char *name)
+{
+	int64 value = DatumGetInt64(constant(place, arg, "count_window", name)->constvalue);
+
+	if (value < 1)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("argument \"%s\" of count_window() must be greater than zero", name));
+	return value;
 }
 
 static bool

@@ -77,6 +77,7 @@ cq_window_find(const CqWindow *window, TimestampTz time, TimestampTz *start, Tim
 		case CQ_WINDOW_HOP:
 		case CQ_WINDOW_CUMULATE:
 		case CQ_WINDOW_SESSION:
+		case CQ_WINDOW_COUNT:
 		case CQ_WINDOW_NONE:
 			break;
 	}

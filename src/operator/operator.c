@@ -397,8 +397,9 @@ pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
 static inline TimestampTz
 own_start(const CqOperator *operator, TimestampTz end)
 {
-	return end -
-		   (operator->window.kind == CQ_WINDOW_HOP ? operator->window.size_us : operator->window.slide_us);
+	bool hops = operator->window.kind == CQ_WINDOW_HOP;
+
+	return end - (hops ? operator->window.size_us : operator->window.slide_us);
 }
 
 /* Fold a row into each of its windows that it is not late for. */
@@ -1046,7 +1047,7 @@ pane_bounds(CqOperator *operator, int64 start, CqPane *pane)
 		return cq_slices_place(operator, start, pane);
 	if (operator->overlapping)
 	{
-		/* of hopping windows it is the last that begins then, of cumulating ones the first to end */
+		/* hopping: the last of them begins then; cumulating: the first ends a step later */
 		if (!cq_window_span(window, start, &first_start, &pane->end, &last_end))
 			return false;
 		if (window->kind == CQ_WINDOW_HOP)

@@ -384,8 +384,10 @@ extern void cq_group_touch(CqOperator *operator, CqPane * pane, CqGroup *group);
 /* A group is to be freed when that is committed. */
 extern void cq_group_leave(CqOperator *operator, CqPane * pane, CqGroup *group);
 
-/* The columns of a group's closed row into operator->values and nulls, but for the window's; its keys. */
+/* The columns of a group's closed row into operator->values and nulls, but for the window's. */
 extern void cq_group_values(CqOperator *operator, CqPane * pane, CqGroup *group, bool keep);
+
+/* Those of its keys only. */
 extern void cq_group_key_values(CqOperator *operator, CqGroup * group);
 
 /* Add an entry with the key packed last, which is not there; its row and states are zeroed. */

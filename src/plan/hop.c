@@ -1,15 +1,15 @@
 /*
  * hop.c
- *	  pipeline.hop(), cumulate(), session() and count_window() in a continuous view's query:
- *	  recognised, not executed.
+ *	  pipeline.hop(), cumulate(), session() and count_window() in a continuous
+ *	  view's query: recognised, not executed.
  *
- * To PostgreSQL hop() and cumulate() are functions that return a set: executed, they
- * would make a row per window of each event.  The operator wants each event once and knows
- * the windows it is in.  session() and count_window() cannot be executed at all: what they are depends
- * on other events.  So where a query groups by a hopping window the call
- * is taken out of the stage query, wherever it stands: in a select list at or
- * below the split level, or in FROM beside the stream.  Above, the window is a
- * column of the closed rows.
+ * To PostgreSQL hop() and cumulate() are functions that return a set: executed,
+ * they would make a row per window of each event.  The operator wants each event
+ * once and knows the windows it is in.  session() and count_window() cannot be
+ * executed at all: what they are depends on other events.  So where a query groups
+ * by such a window the call is taken out of the stage query, wherever it stands: in
+ * a select list at or below the split level, or in FROM beside the stream.  Above,
+ * the window is a column of the closed rows.
  *
  * That is the same as long as nothing else looks at single windows before they
  * are grouped.  What does - a condition in WHERE, an aggregate's argument - still

@@ -1,7 +1,7 @@
 /*
  * hop.h
- *	  pipeline.hop(), cumulate(), session() and count_window() in a continuous view's query:
- *	  recognised, not executed.
+ *	  pipeline.hop(), cumulate(), session() and count_window() in a continuous
+ *	  view's query: recognised, not executed.
  */
 #pragma once
 

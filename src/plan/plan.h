@@ -37,24 +37,23 @@ typedef enum CqEmit
 typedef enum CqWindowKind
 {
 	CQ_WINDOW_NONE,
-	CQ_WINDOW_TUMBLE, /* fixed size: pipeline.tumble, date_bin */
-	CQ_WINDOW_TRUNC,  /* calendar: date_trunc */
-	CQ_WINDOW_HOP,	  /* fixed size, one beginning every slide: pipeline.hop */
-	CQ_WINDOW_CUMULATE, /* from the start of a period of fixed size, growing in steps: pipeline.cumulate */
-	CQ_WINDOW_SESSION, /* of a group, until nothing comes for size_us: pipeline.session */
-	CQ_WINDOW_COUNT	   /* so many events of a group: pipeline.count_window */
+	CQ_WINDOW_TUMBLE,	/* fixed size: pipeline.tumble, date_bin */
+	CQ_WINDOW_TRUNC,	/* calendar: date_trunc */
+	CQ_WINDOW_HOP,		/* fixed size, one beginning every slide: pipeline.hop */
+	CQ_WINDOW_CUMULATE, /* growing in steps from the start of a period: pipeline.cumulate */
+	CQ_WINDOW_SESSION,	/* of a group, until nothing comes for size_us: pipeline.session */
+	CQ_WINDOW_COUNT		/* so many events of a group: pipeline.count_window */
 } CqWindowKind;
 
 typedef struct CqWindow
 {
 	CqWindowKind kind;
-	Oid time_type;	 /* timestamptz or timestamp */
-	int64 size_us;	 /* of fixed ones; CQ_WINDOW_CUMULATE: the period; CQ_WINDOW_SESSION: the gap */
-	int64 origin_us; /* likewise: a start of a window, as a Timestamp */
-	int64
-		slide_us; /* CQ_WINDOW_HOP, CQ_WINDOW_CUMULATE: from the end of a window to the next one's */
-	char *unit;	  /* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */
-	char *zone;	  /* likewise; NULL = TimeZone setting of the view */
+	Oid time_type;		/* timestamptz or timestamp */
+	int64 size_us;		/* CQ_WINDOW_CUMULATE: of the period; CQ_WINDOW_SESSION: the gap */
+	int64 origin_us;	/* likewise: a start of a window, as a Timestamp */
+	int64 slide_us;		/* of windows that overlap: from the end of one to the next one's */
+	char *unit;			/* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */
+	char *zone;			/* likewise; NULL = TimeZone setting of the view */
 	int64 size_events;	/* CQ_WINDOW_COUNT */
 	int64 slide_events; /* likewise: from the first event of a window to the next one's */
 } CqWindow;

@@ -25,7 +25,7 @@ extern int64 cq_window_length(const Interval *interval, const char *function, co
 extern void cq_window_check_part(const Interval *part, const Interval *size, const char *function,
 								 const char *argument);
 
-/* Of cumulating windows: the period and the step that it is a multiple of; error if they are not. */
+/* Of cumulating windows: the period, which must be a multiple of the step; error if not. */
 extern void cq_window_cumulate_lengths(const Interval *size, const Interval *step, int64 *size_us,
 									   int64 *step_us);
 

@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "api/check.h"
+#include "catalog/feeds.h"
 #include "catalog/tables.h"
 #include "compat.h"
 #include "ddl/parts.h"
@@ -34,6 +35,7 @@ PG_FUNCTION_INFO_V1(cq_resume);
 PG_FUNCTION_INFO_V1(cq_advance_watermark);
 PG_FUNCTION_INFO_V1(cq_adopt);
 
+static List *readers_of(int64 view);
 static void check_stream(Oid relid);
 static void advance_view(int64 id, TimestampTz to);
 static List *all_views(void);
@@ -92,24 +94,43 @@ cq_advance_watermark(PG_FUNCTION_ARGS)
 {
 	Oid stream = PG_GETARG_OID(0);
 	TimestampTz to = PG_GETARG_TIMESTAMPTZ(1);
+	CqView source = {0};
 	List *views;
 	ListCell *lc;
 
 	PreventCommandIfReadOnly("pipeline.advance_watermark()");
 	cq_require_preload();
-	check_stream(stream);
+	if (!cq_parts_find(stream, &source))
+		check_stream(stream);
+	else if (!cq_compat_owns_relation(stream, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, get_rel_name(stream));
 	if (TIMESTAMP_IS_NOBEGIN(to))
 		ereport(ERROR,
 				errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				errmsg("watermark of stream \"%s\" cannot be set to -infinity",
 					   get_rel_name(stream)),
 				errhint("Watermarks only advance; \"infinity\" closes all windows that are open."));
-	views = cq_views_of_stream(stream);
+	views = source.id != 0 ? readers_of(source.id) : cq_views_of_stream(stream);
 	foreach (lc, views)
 		advance_view(*(int64 *) lfirst(lc), to);
 	if (views == NIL)
-		ereport(NOTICE, errmsg("no continuous view reads stream \"%s\"", get_rel_name(stream)));
+		ereport(NOTICE,
+				errmsg("no continuous view reads %s \"%s\"",
+					   source.id != 0 ? "continuous view" : "stream",
+					   get_rel_name(stream)));
 	PG_RETURN_VOID();
+}
+
+/* Views that read this one: list of int64 *. */
+static List *
+readers_of(int64 view)
+{
+	List *ids = NIL;
+	ListCell *lc;
+
+	foreach (lc, cq_feeds_of_source(view))
+		ids = lappend(ids, &((CqFeed *) lfirst(lc))->view);
+	return ids;
 }
 
 static void

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "api/check.h"
+#include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "catalog/tables.h"
 #include "compat.h"
@@ -91,6 +92,7 @@ cq_explain(PG_FUNCTION_ARGS)
 						 view.options.emit,
 						 view.options.allowed_lateness_us > 0,
 						 cq_shards_of_view(view.id) != NIL,
+						 cq_feeds_of_view(view.id),
 						 get_rel_name(relid));
 	text = cq_plan_explain(plan);
 	cq_identity_restore(&saved);

@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "api/check.h"
+#include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "catalog/tables.h"
 #include "compat.h"
@@ -43,6 +44,7 @@ typedef struct Asked
 	TimestampTz started_at;
 } Asked;
 
+static bool wait_until(int64 id, Oid relid, TimestampTz deadline);
 static TimestampTz deadline_after(Interval *timeout);
 static void positions_refresh(int64 view, List **positions, Asked **asked);
 static bool all_caught_up(List *positions, Asked *asked);
@@ -55,14 +57,30 @@ cq_wait_for(PG_FUNCTION_ARGS)
 {
 	Oid relid = PG_GETARG_OID(0);
 	TimestampTz deadline = deadline_after(PG_GETARG_INTERVAL_P(1));
-	TimestampTz next_check = DT_NOBEGIN;
-	List *positions = NIL;
-	Asked *asked = NULL;
 	CqView view;
 	CqTask task;
 
 	cq_api_readable_view(relid, &view, &task);
 	check_committed(view.id, relid);
+	PG_RETURN_BOOL(wait_until(view.id, relid, deadline));
+}
+
+/* What another view gives out is all there when that one has caught up. */
+static bool
+wait_until(int64 id, Oid relid, TimestampTz deadline)
+{
+	TimestampTz next_check = DT_NOBEGIN;
+	List *positions = NIL;
+	Asked *asked = NULL;
+	ListCell *lc;
+
+	foreach (lc, cq_feeds_of_view(id))
+	{
+		CqFeed *feed = lfirst(lc);
+
+		if (!wait_until(feed->source, feed->source_view, deadline))
+			return false;
+	}
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
@@ -70,14 +88,14 @@ cq_wait_for(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (now >= next_check)
 		{
-			check_state(view.id, relid);
-			positions_refresh(view.id, &positions, &asked);
+			check_state(id, relid);
+			positions_refresh(id, &positions, &asked);
 			next_check = now + STATE_CHECK_US;
 		}
 		if (all_caught_up(positions, asked))
-			PG_RETURN_BOOL(true);
+			return true;
 		if (now >= deadline)
-			PG_RETURN_BOOL(false);
+			return false;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 POLL_MS,

@@ -79,6 +79,17 @@ CREATE TABLE pipeline_data.shards (
   UNIQUE (view, number)
 );
 
+-- Views that read another view: the hidden local stream into which the worker of the other one writes
+-- what it gives out.  time_column: where a row's window, or its event time, stands; null = unknown.
+CREATE TABLE pipeline_data.feeds (
+  relation regclass NOT NULL PRIMARY KEY, -- the hidden stream
+  view bigint NOT NULL,                   -- id of the view that reads it
+  source bigint NOT NULL,                 -- id of the view that fills it
+  time_column int,                        -- of the view that fills it
+  time_role text,                         -- what that column is: time, range, start or end
+  window_us bigint                        -- size of the windows if they are all of one, else null
+);
+
 -- Records that could not be decoded or evaluated.
 CREATE TABLE pipeline_data.dead_letters (
   view bigint NOT NULL,                   -- id
@@ -100,6 +111,7 @@ SELECT pg_catalog.pg_extension_config_dump('pipeline_data.views', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.tasks', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.checkpoints', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.shards', '');
+SELECT pg_catalog.pg_extension_config_dump('pipeline_data.feeds', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.dead_letters', '');
 
 INSERT INTO pipeline_data.identity

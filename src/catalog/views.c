@@ -156,7 +156,11 @@ cq_view_delete(int64 id)
 	{
 		const char *table;
 		AttrNumber column;
-	} places[] = {{"views", COL_ID}, {"tasks", 1}, {"checkpoints", 1}, {"dead_letters", 1}};
+	} places[] = {{"views", COL_ID},
+				  {"tasks", 1},
+				  {"checkpoints", 1},
+				  {"dead_letters", 1},
+				  {"feeds", 2}};
 	int i;
 
 	for (i = 0; i < lengthof(places); i++)

@@ -26,6 +26,7 @@
 
 #include "catalog/catalog.h"
 #include "compat.h"
+#include "ddl/feeds.h"
 #include "ddl/handlers.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
@@ -94,6 +95,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	const char *late_name = NULL;
 	CqView view = {0};
 	Query *query;
+	List *feeds;
 	CqPlan *plan;
 
 	if (!cq_extension_exists())
@@ -107,10 +109,15 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_view_options_parse(given, name, &view.options);
 
 	query = analyse_query(utility, stmt);
+	view.id =
+		nextval_internal(get_relname_relid("id_seq", get_namespace_oid("pipeline_data", false)),
+						 false);
+	feeds = cq_feeds_create(query, view.id, name);
 	plan = cq_plan_query(query,
 						 view.options.emit,
 						 view.options.allowed_lateness_us > 0,
 						 view.options.workers > 1,
+						 feeds,
 						 name);
 	cq_shards_check(plan, view.options.workers, name);
 	cq_operator_check(plan);
@@ -118,10 +125,9 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_identity_check_rights(query, utility->query_string);
 	check_tablespace();
 
+	cq_feeds_fill(feeds, !view.options.has_start || view.options.start != CQ_START_LATEST);
+
 	view.view = create_as_user(utility, stmt, others);
-	view.id =
-		nextval_internal(get_relname_relid("id_seq", get_namespace_oid("pipeline_data", false)),
-						 false);
 	view.stream = plan->stream;
 	view.settings = cq_identity_settings();
 	if (cq_window_is_timed(&plan->window) && view.options.store_late)

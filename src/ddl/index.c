@@ -28,6 +28,7 @@
 #include "utils/lsyscache.h"
 
 #include "catalog/catalog.h"
+#include "catalog/feeds.h"
 #include "compat.h"
 #include "ddl/handlers.h"
 #include "ddl/identity.h"
@@ -214,6 +215,7 @@ tell_cost(const CqView *view, int last_column)
 						 view->options.emit,
 						 view->options.allowed_lateness_us > 0,
 						 view->options.workers > 1,
+						 cq_feeds_of_view(view->id),
 						 get_rel_name(view->view));
 	cq_identity_restore(&saved);
 	if (plan->emit == CQ_EMIT_CHANGES && last_column > plan->nkeys)

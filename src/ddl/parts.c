@@ -7,6 +7,7 @@
  *		t_N		hidden table with the results, columns c1 .. cn
  *		k_N		hidden table with the operator's state; one more for each further worker
  *		v_late	late rows, beside the user's view
+ *		f_N		hidden local stream, if the view reads another one (feeds.c)
  *
  * N is the view's id; hidden means in schema pipeline_data, on which users have
  * no rights.  All belong to the view's owner, so that nothing that runs with
@@ -62,10 +63,12 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "compat.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
+#include "source/local/local.h"
 
 #define HIDDEN_SCHEMA "pipeline_data"
 
@@ -502,6 +505,8 @@ parts_of(const CqView *view)
 	foreach (lc, cq_shards_of_view(view->id))
 		if (OidIsValid(((CqShardRow *) lfirst(lc))->chunks))
 			parts = lappend_oid(parts, ((CqShardRow *) lfirst(lc))->chunks);
+	foreach (lc, cq_feeds_of_view(view->id))
+		parts = lappend_oid(parts, ((CqFeed *) lfirst(lc))->relation);
 	return parts;
 }
 
@@ -595,6 +600,8 @@ cq_parts_change_owner(const CqView *view, Oid owner)
 	cq_identity_system(&saved);
 	foreach (lc, parts_of(view))
 		ATExecChangeOwner(lfirst_oid(lc), owner, true, AccessExclusiveLock);
+	foreach (lc, cq_feeds_of_view(view->id))
+		cq_local_stream_owner_changed(((CqFeed *) lfirst(lc))->relation);
 	cq_identity_restore(&saved);
 	CommandCounterIncrement();
 }

@@ -26,7 +26,9 @@
 #include "replication/logicallauncher.h"
 #include "utils/lsyscache.h"
 
+#include "catalog/feeds.h"
 #include "catalog/shards.h"
+#include "ddl/feeds.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
 #include "ddl/shards.h"
@@ -101,6 +103,7 @@ cq_shards_alter(const CqView *view, int workers)
 
 	if (workers == list_length(cq_view_positions(view->id)))
 		return;
+	cq_feeds_refuse_workers(view, workers);
 	check_plan(view, workers);
 	positions_take(view, shards, &positions);
 	check_begun(view, &positions);
@@ -136,9 +139,14 @@ check_plan(const CqView *view, int workers)
 						   view->options.emit,
 						   view->options.allowed_lateness_us > 0,
 						   cq_shards_of_view(view->id) != NIL,
+						   cq_feeds_of_view(view->id),
 						   name);
-	after =
-		cq_plan_query(query, view->options.emit, view->options.allowed_lateness_us > 0, true, name);
+	after = cq_plan_query(query,
+						  view->options.emit,
+						  view->options.allowed_lateness_us > 0,
+						  true,
+						  cq_feeds_of_view(view->id),
+						  name);
 	cq_identity_restore(&saved);
 	cq_shards_check(after, workers, name);
 	if (after->emit == CQ_EMIT_CHANGES)

@@ -28,7 +28,10 @@ GRANT EXECUTE ON FUNCTION pipeline_data.task_slots(), pipeline_data.partition_sl
 
 -- Continuous views of this database with what all views below need of them.
 CREATE VIEW pipeline_data.visible_views AS
-SELECT v.id, v.view, v.stream, v.query, v.result, v.chunks, v.late, v.options, v.settings, c.relowner,
+SELECT v.id, v.view,
+  COALESCE((SELECT s.view FROM pipeline_data.feeds f JOIN pipeline_data.views s ON s.id = f.source
+            WHERE f.view = v.id), v.stream) AS stream,
+  v.query, v.result, v.chunks, v.late, v.options, v.settings, c.relowner,
   t.state, t.reason, t.advance_to,
   t.database = d.oid AND t.incarnation = i.incarnation AS is_ours,
   d.oid AS database

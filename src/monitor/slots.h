@@ -94,6 +94,7 @@ typedef struct CqTaskSlot
 	/* the worker's own */
 	int activity;			  /* CqActivity */
 	int64 watermark;		  /* uncommitted; DT_NOBEGIN if none */
+	bool idle;				  /* all that it reads is, and nothing is open */
 	int64 last_checkpoint_us; /* duration of the last one */
 	int64 state_bytes;
 	int64 chunk_bytes; /* of state chunks, and of what in them is not obsolete */

@@ -26,6 +26,7 @@
 #include "compat.h"
 #include "operator/operator.h"
 #include "plan/close.h"
+#include "plan/derived_time.h"
 #include "plan/path.h"
 #include "plan/plan.h"
 #include "plan/prepared.h"
@@ -66,7 +67,10 @@ explain_stream(StringInfo text, const CqPlan *plan)
 	int attno = -1;
 	const char *separator = " columns ";
 
-	appendStringInfo(text, "Stream %s:", quote_identifier(stream->name));
+	appendStringInfo(text,
+					 "%s %s:",
+					 stream->feed ? "Rows of continuous view" : "Stream",
+					 quote_identifier(stream->name));
 	while ((attno = bms_next_member(plan->columns, attno)) >= 0)
 	{
 		appendStringInfo(text,
@@ -80,7 +84,9 @@ explain_stream(StringInfo text, const CqPlan *plan)
 	if (stream->event_time != 0)
 		appendStringInfo(text,
 						 "; event time %s",
-						 quote_identifier(stream->columns[stream->event_time - 1].name));
+						 stream->feed
+							 ? cq_event_time_name(stream)
+							 : quote_identifier(stream->columns[stream->event_time - 1].name));
 	appendStringInfoChar(text, '\n');
 }
 

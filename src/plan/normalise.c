@@ -24,6 +24,7 @@
 #include "storage/lmgr.h"
 #include "utils/rel.h"
 
+#include "catalog/feeds.h"
 #include "compat.h"
 #include "plan/normalise.h"
 #include "source/stream.h"
@@ -35,29 +36,40 @@ typedef struct CqInline
 	int depth; /* query levels below the one that the WITH belongs to */
 } CqInline;
 
-static bool reads_stream_walker(Node *node, void *context);
-static bool view_reads_stream(Oid relid);
-static bool expand_views_walker(Node *node, List **views);
-static void view_expand(Query *query, RangeTblEntry *rte, List **views);
+/* Views being replaced by what they read. */
+typedef struct CqExpansion
+{
+	List *feeds; /* of CqFeed *: continuous views that are read like streams */
+	List *views; /* of CqExpandedView * */
+} CqExpansion;
+
+static bool reads_stream_walker(Node *node, List *feeds);
+static bool view_reads_stream(Oid relid, List *feeds);
+static CqFeed *feed_of(Oid relid, const List *feeds);
+static bool expand_views_walker(Node *node, CqExpansion *expansion);
+static void view_remember(Query *query, const RangeTblEntry *rte, CqExpansion *expansion);
+static void feed_put(Query *query, RangeTblEntry *rte, const CqFeed *feed);
+static void view_expand(RangeTblEntry *rte);
 static bool inline_all_walker(Node *node, void *context);
 static void ctes_inline(Query *query);
 static bool inline_cte_walker(Node *node, CqInline *context);
 
 Query *
-cq_normalise(const Query *query, List **views)
+cq_normalise(const Query *query, const List *feeds, List **views)
 {
 	Query *tree = copyObject((Query *) query);
+	CqExpansion expansion = {unconstify(List *, feeds), NIL};
 
-	*views = NIL;
-	expand_views_walker((Node *) tree, views);
+	expand_views_walker((Node *) tree, &expansion);
 	inline_all_walker((Node *) tree, NULL);
+	*views = expansion.views;
 	return tree;
 }
 
 bool
 cq_reads_stream(Node *tree)
 {
-	return reads_stream_walker(tree, NULL);
+	return reads_stream_walker(tree, NIL);
 }
 
 Query *
@@ -74,14 +86,14 @@ cq_view_definition(Relation view)
 }
 
 static bool
-reads_stream_walker(Node *node, void *context)
+reads_stream_walker(Node *node, List *feeds)
 {
 	ListCell *lc;
 
 	if (node == NULL)
 		return false;
 	if (!IsA(node, Query))
-		return expression_tree_walker(node, reads_stream_walker, context);
+		return expression_tree_walker(node, reads_stream_walker, feeds);
 
 	check_stack_depth();
 	foreach (lc, castNode(Query, node)->rtable)
@@ -92,56 +104,99 @@ reads_stream_walker(Node *node, void *context)
 			continue;
 		if (rte->relkind == RELKIND_FOREIGN_TABLE && cq_is_stream(rte->relid))
 			return true;
-		if (rte->relkind == RELKIND_VIEW && view_reads_stream(rte->relid))
+		if (rte->relkind == RELKIND_VIEW && view_reads_stream(rte->relid, feeds))
 			return true;
 	}
-	return query_tree_walker((Query *) node, reads_stream_walker, context, 0);
+	return query_tree_walker((Query *) node, reads_stream_walker, feeds, 0);
 }
 
+/* Or one of these feeds, of views that stand for it. */
 static bool
-view_reads_stream(Oid relid)
+view_reads_stream(Oid relid, List *feeds)
 {
-	Relation view = relation_open(relid, AccessShareLock);
-	bool result = cq_reads_stream((Node *) cq_view_definition(view));
+	Relation view;
+	bool result;
 
+	if (feed_of(relid, feeds))
+		return true;
+	view = relation_open(relid, AccessShareLock);
+	result = reads_stream_walker((Node *) cq_view_definition(view), feeds);
 	relation_close(view, NoLock);
 	return result;
 }
 
+static CqFeed *
+feed_of(Oid relid, const List *feeds)
+{
+	ListCell *lc;
+
+	foreach (lc, feeds)
+		if (((CqFeed *) lfirst(lc))->source_view == relid)
+			return lfirst(lc);
+	return NULL;
+}
+
 static bool
-expand_views_walker(Node *node, List **views)
+expand_views_walker(Node *node, CqExpansion *expansion)
 {
 	ListCell *lc;
 
 	if (node == NULL)
 		return false;
 	if (!IsA(node, Query))
-		return expression_tree_walker(node, expand_views_walker, views);
+		return expression_tree_walker(node, expand_views_walker, expansion);
 
 	foreach (lc, castNode(Query, node)->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+		CqFeed *feed;
 
-		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW &&
-			view_reads_stream(rte->relid))
-			view_expand((Query *) node, rte, views);
+		if (rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_VIEW ||
+			!view_reads_stream(rte->relid, expansion->feeds))
+			continue;
+		view_remember((Query *) node, rte, expansion);
+		feed = feed_of(rte->relid, expansion->feeds);
+		if (feed)
+			feed_put((Query *) node, rte, feed);
+		else
+			view_expand(rte);
 	}
 	/* goes into the sub-queries that have just been put there, too */
-	return query_tree_walker((Query *) node, expand_views_walker, views, 0);
+	return query_tree_walker((Query *) node, expand_views_walker, expansion, 0);
+}
+
+static void
+view_remember(Query *query, const RangeTblEntry *rte, CqExpansion *expansion)
+{
+	CqExpandedView *expanded = palloc0(sizeof(CqExpandedView));
+
+	expanded->rte = copyObject(unconstify(RangeTblEntry *, rte));
+	expanded->permissions = cq_compat_rte_permissions(query, unconstify(RangeTblEntry *, rte));
+	expansion->views = lappend(expansion->views, expanded);
+}
+
+/* The feed's columns begin with those of the view.  It belongs to whoever reads it. */
+static void
+feed_put(Query *query, RangeTblEntry *rte, const CqFeed *feed)
+{
+	int i;
+
+	rte->relid = feed->relation;
+	rte->relkind = RELKIND_FOREIGN_TABLE;
+	rte->inh = false;
+	for (i = 0; i < CQ_FEED_OWN_COLUMNS; i++)
+		rte->eref->colnames = lappend(rte->eref->colnames, makeString(pstrdup("?column?")));
+	cq_compat_rte_clear_permissions(rte);
+	cq_compat_rte_require_select(query, rte, list_length(rte->eref->colnames));
 }
 
 /* Make a sub-query of a reference to a view, as the rewriter would. */
 static void
-view_expand(Query *query, RangeTblEntry *rte, List **views)
+view_expand(RangeTblEntry *rte)
 {
 	Relation view = relation_open(rte->relid, AccessShareLock);
-	CqExpandedView *expanded = palloc0(sizeof(CqExpandedView));
 	int ncolumns = 0;
 	ListCell *lc;
-
-	expanded->rte = copyObject(rte);
-	expanded->permissions = cq_compat_rte_permissions(query, rte);
-	*views = lappend(*views, expanded);
 
 	rte->rtekind = RTE_SUBQUERY;
 	rte->subquery = cq_view_definition(view);

@@ -10,7 +10,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/rel.h"
 
-/* An ordinary view that was expanded: the right to read it is still to be checked. */
+/* A view that was replaced by what it reads: the right to read it is still to be checked. */
 typedef struct CqExpandedView
 {
 	RangeTblEntry *rte; /* as it stood in the query */
@@ -20,9 +20,10 @@ typedef struct CqExpandedView
 /*
  * A normalised copy of a query (parsed and analysed, not rewritten).  Ordinary
  * views that read a stream become sub-queries and are listed in *views (of
- * CqExpandedView *); other views are left to the rewriter.
+ * CqExpandedView *); so do those that read a feed's view, which itself becomes
+ * the feed and is listed, too.  Other views are left to the rewriter.
  */
-extern Query *cq_normalise(const Query *query, List **views);
+extern Query *cq_normalise(const Query *query, const List *feeds, List **views);
 
 /* Does the tree read a stream, directly or through views? */
 extern bool cq_reads_stream(Node *tree);

@@ -416,6 +416,11 @@ stream_columns(const CqPath *path, const Bitmapset *used)
 	int member = -1;
 	int i;
 
+	if (whole_row && path->definition->feed)
+		cq_refuse(path->view_name,
+				  "a whole-row reference to a continuous view",
+				  NULL,
+				  "Name the columns instead.");
 	for (i = 0; whole_row && i < path->definition->ncolumns; i++)
 	{
 		if (!path->definition->columns[i].dropped)

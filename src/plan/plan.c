@@ -24,6 +24,7 @@
 
 #include "compat.h"
 #include "plan/classify.h"
+#include "plan/derived_time.h"
 #include "plan/hop.h"
 #include "plan/normalise.h"
 #include "plan/path.h"
@@ -45,11 +46,12 @@ static const char *when_rows_appear(const CqPlan *plan, bool corrected);
 static bool placeholder_walker(Node *node, Oid *result_table);
 
 CqPlan *
-cq_plan_query(const Query *query, int emit, bool corrected, bool divided, const char *view_name)
+cq_plan_query(const Query *query, int emit, bool corrected, bool divided, const List *feeds,
+			  const char *view_name)
 {
 	CqPlan *plan = palloc0(sizeof(CqPlan));
 	List *views;
-	Query *tree = cq_normalise(query, &views);
+	Query *tree = cq_normalise(query, feeds, &views);
 	CqPath *path;
 	List *clauses;
 	bool sort_dropped;
@@ -62,6 +64,7 @@ cq_plan_query(const Query *query, int emit, bool corrected, bool divided, const 
 
 	plan->divided = divided;
 	cq_classify(path, emit, corrected, plan, &clauses);
+	cq_derive_time(path, plan);
 	sort_dropped = split(path, plan, clauses);
 	if (plan->window.kind != CQ_WINDOW_NONE)
 		cq_hop_strip(path, plan, plan->stage, path->split);
@@ -221,17 +224,18 @@ notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_droppe
 						  cq_window_describe(&plan->window),
 						  when_rows_appear(plan, corrected));
 	else
-		notice = psprintf("continuous view \"%s\" has %s over column \"%s\" of stream \"%s\": rows "
-						  "appear %s, %s",
-						  path->view_name,
-						  cq_window_describe(&plan->window),
-						  stream->columns[stream->event_time - 1].name,
-						  stream->name,
-						  when_rows_appear(plan, corrected),
-						  plan->shape == CQ_SHAPE_AGGREGATE
-							  ? "and aggregates are kept incrementally until then"
-							  : psprintf("and events are kept until then, because of %s",
-										 plan->rows_why));
+		notice =
+			psprintf("continuous view \"%s\" has %s over %s \"%s\": rows appear %s, %s",
+					 path->view_name,
+					 cq_window_describe(&plan->window),
+					 psprintf(stream->feed ? "%s of continuous view" : "column \"%s\" of stream",
+							  cq_event_time_name(stream)),
+					 stream->name,
+					 when_rows_appear(plan, corrected),
+					 plan->shape == CQ_SHAPE_AGGREGATE
+						 ? "and aggregates are kept incrementally until then"
+						 : psprintf("and events are kept until then, because of %s",
+									plan->rows_why));
 	plan->notices = list_make1(notice);
 	if (sort_dropped)
 		plan->notices =

@@ -18,6 +18,8 @@
 #include "nodes/bitmapset.h"
 #include "nodes/parsenodes.h"
 
+#include "catalog/feeds.h"
+
 /* Name of the ephemeral relation that a close query reads. */
 #define CQ_CLOSED_ROWS "pipeline_closed_rows"
 
@@ -203,6 +205,7 @@ typedef struct CqPlan
 	List *inval_items; /* of PlanInvalItem *: its functions and types */
 
 	TupleDesc result_desc; /* the view's columns: names and types */
+	CqDerivedTime time;	   /* of the view's rows, for views that read them */
 	List *notices;		   /* of char *: what was understood; one sentence each */
 } CqPlan;
 
@@ -212,11 +215,12 @@ typedef struct CqPlan
  * in views included.  Error with a hint when it cannot be kept continuously.
  * emit: what the user asked for, or -1.  corrected: windows take late events in
  * for a while after they were complete.  divided: several workers keep the view,
- * each what comes from some of the partitions.  The result is allocated in the current
- * memory context; query is not changed.
+ * each what comes from some of the partitions.  feeds (of CqFeed *): through which
+ * streams other continuous views are read; others are tables.  The result is
+ * allocated in the current memory context; query is not changed.
  */
 extern CqPlan *cq_plan_query(const Query *query, int emit, bool corrected, bool divided,
-							 const char *view_name);
+							 const List *feeds, const char *view_name);
 
 /* The query of a stored (hidden) view relation, as a copy fit for cq_plan_query(). */
 extern Query *cq_plan_stored_query(Oid query_view);

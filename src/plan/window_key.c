@@ -27,6 +27,8 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
+#include "plan/derived_time.h"
 #include "plan/hop.h"
 #include "plan/refuse.h"
 #include "plan/window_key.h"
@@ -62,6 +64,8 @@ static bool recognise_bin(CqWritten *place, FuncExpr *call, CqWindow *window);
 static bool recognise_trunc(CqWritten *place, FuncExpr *call, CqWindow *window);
 static bool is_event_time(CqWritten *place, Node *arg);
 static void refuse_other_time(CqWritten *place, Node *arg, const char *function);
+static void refuse_time_of_rows(CqWritten *place, const CqStream *stream,
+								const char *function) CQ_NORETURN;
 static List *call_arguments(FuncExpr *call);
 static Const *constant(CqWritten *place, Node *arg, const char *function, const char *name);
 static void window_fixed(CqWritten *place, CqWindow *window, Node *size, Node *origin,
@@ -270,6 +274,16 @@ place_resolve(CqWritten *place)
 		place->level++;
 		place->expr = (Node *) tle->expr;
 	}
+}
+
+void
+cq_written_resolve(const CqPath *path, int *level, Node **expr)
+{
+	CqWritten place = {path, *level, *expr};
+
+	place_resolve(&place);
+	*level = place.level;
+	*expr = place.expr;
 }
 
 AttrNumber
@@ -513,9 +527,7 @@ recognise_trunc(CqWritten *place, FuncExpr *call, CqWindow *window)
 static bool
 is_event_time(CqWritten *place, Node *arg)
 {
-	AttrNumber column = cq_stream_column(place->path, place->level, arg);
-
-	return column > 0 && column == place->path->definition->event_time;
+	return cq_is_event_time(place->path, place->level, arg);
 }
 
 static void
@@ -525,6 +537,8 @@ refuse_other_time(CqWritten *place, Node *arg, const char *function)
 	CqWritten time = {place->path, place->level, arg};
 	const char *column = NULL;
 
+	if (stream->feed)
+		refuse_time_of_rows(place, stream, function);
 	if (stream->event_time == 0)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -556,6 +570,30 @@ refuse_other_time(CqWritten *place, Node *arg, const char *function)
 							stream->columns[stream->event_time - 1].name),
 			errhint("Only the event time says when a window is complete: use it, or change the "
 					"stream's option \"event_time\"; a generated column can compute it."));
+}
+
+static void
+refuse_time_of_rows(CqWritten *place, const CqStream *stream, const char *function)
+{
+	if (stream->feed->time.role == CQ_TIME_NONE)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("continuous view \"%s\" has a window, but rows of continuous view \"%s\" "
+					   "have no event time",
+					   place->path->view_name,
+					   stream->name),
+				errdetail("None of its columns is the window of the row, or the event time "
+						  "of the event that it comes from."),
+				errhint("Make a view that shows the window as a range, for instance "
+						"pipeline.tumble(event_time, '1 minute') AS w."));
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("window of continuous view \"%s\" is not over the event time",
+				   place->path->view_name),
+			errdetail("The event time of a row of continuous view \"%s\" is %s.",
+					  stream->name,
+					  cq_event_time_name(stream)),
+			errhint("Write pipeline.%s(%s, ...).", function, cq_event_time_name(stream)));
 }
 
 /* All arguments, by position, defaults filled in. */

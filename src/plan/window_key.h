@@ -34,3 +34,6 @@ extern const char *cq_window_function_name(Oid function);
 
 /* The column of the stream that an expression of a level is, as it is; 0 if it is computed. */
 extern AttrNumber cq_stream_column(const CqPath *path, int level, Node *expr);
+
+/* Follow an expression of a level down to the level and the expression where it is computed. */
+extern void cq_written_resolve(const CqPath *path, int *level, Node **expr);

@@ -20,7 +20,7 @@ static void watermarks_set(CqRun *run, const CqViewRun *view);
 static void row_consume(void *arg, int ordinal, TupleTableSlot *row);
 static CqOutcome row_fold(CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row,
 						  CqMissed *missed);
-static void row_append(CqViewRun *view, TupleTableSlot *row);
+static void row_append(const CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row);
 static void event_untimed(CqRun *run, CqViewRun *view, int ordinal);
 static void event_failed(void *arg, int ordinal, ErrorData *error);
 
@@ -93,7 +93,7 @@ row_consume(void *arg, int ordinal, TupleTableSlot *row)
 	CqMissed missed;
 
 	if (view->op == NULL)
-		row_append(view, row);
+		row_append(run, view, ordinal, row);
 	else if (row_fold(run, view, ordinal, row, &missed) == CQ_NO_TIME)
 		event_untimed(run, view, ordinal);
 	else if (missed.n > 0)
@@ -119,10 +119,13 @@ row_fold(CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row, CqMissed
 
 /* The result row is the stage row without the ordinal. */
 static void
-row_append(CqViewRun *view, TupleTableSlot *row)
+row_append(const CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row)
 {
 	slot_getallattrs(row);
-	cq_output_insert(view->output, row->tts_values + 1, row->tts_isnull + 1);
+	cq_view_run_give_out(view,
+						 row->tts_values + 1,
+						 row->tts_isnull + 1,
+						 run->batch.events[ordinal].watermark);
 }
 
 static void

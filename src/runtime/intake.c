@@ -31,6 +31,7 @@ static void batch_reset(CqRun *run, int capacity);
 static void records_count(CqRun *run, int n);
 static int decode_until_error(CqRun *run, int from, int to, TimestampTz now);
 static void decode_range(CqRun *run, int from, int to, TimestampTz now, volatile int *at);
+static bool feed_row(CqRun *run, const CqRecord *record);
 static void record_take(CqRun *run, int index, TimestampTz now);
 static bool event_settle(CqRun *run, CqEvent *event, const CqRecord *record, TimestampTz now);
 static void record_undecodable(CqRun *run, const CqRecord *record, int sqlstate,
@@ -158,6 +159,8 @@ record_take(CqRun *run, int index, TimestampTz now)
 	const CqCondemned *condemned;
 	CqDecodeError error;
 
+	if (run->stream->feed && !feed_row(run, record))
+		return;
 	if (!cq_decoder_decode(run->decoder,
 						   record,
 						   ROW_VALUES(batch, batch->nevents),
@@ -178,6 +181,29 @@ record_take(CqRun *run, int index, TimestampTz now)
 		record_refuse(run, record, condemned->sqlstate, condemned->message);
 	else
 		batch->nevents++;
+}
+
+/*
+ * What another view gave out brings its watermark along, on marks between the
+ * rows or on rows; it stands for the highest event time seen.  False: only a mark,
+ * not an event.
+ */
+static bool
+feed_row(CqRun *run, const CqRecord *record)
+{
+	int mark = run->stream->ncolumns - 2;
+	ListCell *lc;
+
+	if (!record->nulls[mark])
+		cq_watermark_see(&run->watermark,
+						 run->source,
+						 record->partition,
+						 DatumGetTimestampTz(record->values[mark]));
+	if (!DatumGetBool(record->values[mark + 1]))
+		return true;
+	foreach (lc, run->views)
+		((CqViewRun *) lfirst(lc))->checkpoint.counters.events_in--;
+	return false;
 }
 
 /* Views that read other columns may think otherwise of the record. */
@@ -233,7 +259,8 @@ event_settle(CqRun *run, CqEvent *event, const CqRecord *record, TimestampTz now
 		return false;
 	}
 	event->has_time = true;
-	cq_watermark_see(&run->watermark, run->source, record->partition, event->time);
+	if (stream->feed == NULL)
+		cq_watermark_see(&run->watermark, run->source, record->partition, event->time);
 	return true;
 }
 

@@ -325,6 +325,35 @@ cq_publish_progress(const CqRun *run, int64 checkpoint_us)
 	LWLockRelease(cq_shared->lock);
 }
 
+/*
+ * Between checkpoints.  When a view that reads others' rows sees this before it
+ * looks for rows and finds none, nothing is on its way to it.
+ */
+bool
+cq_publish_source_idle(int64 view)
+{
+	CqTaskSlot slot;
+
+	return cq_slot_read(MyDatabaseId, view, &slot) && slot.pid != 0 && slot.idle;
+}
+
+void
+cq_publish_idle(const CqRun *run)
+{
+	ListCell *lc;
+
+	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
+	foreach (lc, run->views)
+	{
+		const CqViewRun *view = lfirst(lc);
+		CqTaskSlot *slot = slot_of(view->id);
+
+		if (slot)
+			slot->idle = cq_view_run_is_idle(run, view);
+	}
+	LWLockRelease(cq_shared->lock);
+}
+
 /* Only the leader's slot names the stream: one latch is set when a local one grows. */
 static void
 publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us)
@@ -335,6 +364,7 @@ publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us)
 		return;
 	slot->owner = run->owner;
 	slot->watermark = cq_view_run_watermark(run, view);
+	slot->idle = cq_view_run_is_idle(run, view);
 	if (checkpoint_us > 0)
 		slot->last_checkpoint_us = checkpoint_us;
 	slot->commit_us = view->commit_us;

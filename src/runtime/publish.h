@@ -70,3 +70,9 @@ extern void cq_publish_disable(int64 view, CqActivity activity, uint64 change);
 
 /* Hand all views of this process over to the task that it joins, and forget them. */
 extern void cq_publish_hand_over(void);
+
+/* Whether views are idle, when that has changed with nothing to commit. */
+extern void cq_publish_idle(const CqRun *run);
+
+/* Has a view that runs here or elsewhere nothing to give out, and nothing to expect soon? */
+extern bool cq_publish_source_idle(int64 view);

@@ -313,7 +313,8 @@ run_load_stream(CqRun *run, const CqViewRun *run_view, MemoryContext source_cont
 	}
 	old = MemoryContextSwitchTo(source_context);
 	stream = cq_stream_load(view->stream);
-	if (view->options.has_start)
+	/* a feed has what the option asks for, and nothing else */
+	if (view->options.has_start && stream->feed == NULL)
 	{
 		stream->start = view->options.start;
 		stream->start_time = view->options.start_time;

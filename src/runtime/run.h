@@ -91,6 +91,8 @@ typedef struct CqViewRun
 	CqPrepared *close_prepared; /* NULL unless rows leave on window close */
 	Bitmapset *columns;			/* of the stream, that the plan reads */
 	CqOperator *op;				/* NULL for APPEND */
+	List *feeds;				/* of CqFeed *: the views that read this one ... */
+	List *feed_logs;			/* ... and of CqFeedLog *, in the same order */
 	CqCheckpoint checkpoint;
 	TimestampTz watermark;		 /* at the last checkpoint; see cq_view_run_watermark() */
 	TimestampTz clock_to;		 /* how far the clock may move the watermark with no event left;
@@ -222,6 +224,9 @@ cq_view_run_watermark(const CqRun *run, const CqViewRun *view)
 	return Max(view->watermark, run->watermark.mark);
 }
 
+/* Is all that it reads idle, and no window open that the clock could still close? */
+extern bool cq_view_run_is_idle(const CqRun *run, const CqViewRun *view);
+
 /* Act as the views' owner, restricted; returns what cq_run_as_system() needs. */
 typedef struct CqIdentity
 {
@@ -273,6 +278,9 @@ extern bool cq_view_run_close_windows(CqRun *run, CqViewRun *view);
 
 /* Write the rows of those that end by then, however they came to be complete; were there any? */
 extern bool cq_view_run_emit(CqRun *run, CqViewRun *view, TimestampTz watermark);
+
+/* A row of the view's, for its table and for those who read it; see cq_feed_log_row(). */
+extern void cq_view_run_give_out(CqViewRun *view, Datum *values, bool *nulls, TimestampTz mark);
 extern void cq_view_run_save(CqRun *run, CqViewRun *view);
 extern void cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us);
 extern void cq_view_run_close(CqRun *run, CqViewRun *view);

@@ -17,8 +17,11 @@
 
 #include "runtime/run.h"
 #include "runtime/shard.h"
+#include "sink/feed_log.h"
 
 static bool relation_lock(Oid relid, LOCKMODE mode, Relation *rel);
+static bool feeds_lock(CqViewRun *view);
+static void feeds_mark(CqRun *run, CqViewRun *view);
 static void close_receive(void *arg, TupleTableSlot *row);
 static void show_changes(CqRun *run, CqViewRun *view);
 static void change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
@@ -38,7 +41,19 @@ cq_view_run_lock(CqViewRun *view)
 		   (!OidIsValid(definition->late) || !definition->options.store_late ||
 			relation_lock(definition->late, RowExclusiveLock, &view->late_rel)) &&
 		   (!OidIsValid(definition->chunks) ||
-			relation_lock(definition->chunks, RowExclusiveLock, &view->chunks_rel));
+			relation_lock(definition->chunks, RowExclusiveLock, &view->chunks_rel)) &&
+		   feeds_lock(view);
+}
+
+static bool
+feeds_lock(CqViewRun *view)
+{
+	ListCell *lc;
+
+	foreach (lc, view->feed_logs)
+		if (!cq_feed_log_lock(lfirst(lc)))
+			return false;
+	return true;
 }
 
 static bool
@@ -56,12 +71,15 @@ void
 cq_view_run_open(CqRun *run, CqViewRun *view)
 {
 	CqIdentity saved = cq_run_as_owner(run);
+	ListCell *lc;
 
 	view->stage = NULL;
 	view->closed_rows = NULL;
 	view->dead_letters = NIL;
 	view->output = cq_output_begin(view->result_rel);
 	view->late = view->late_rel ? cq_output_begin(view->late_rel) : NULL;
+	foreach (lc, view->feed_logs)
+		cq_feed_log_begin(lfirst(lc));
 	if (view->op)
 		cq_operator_begin(view->op, view->chunks_rel);
 	cq_run_as_system(saved);
@@ -121,7 +139,17 @@ close_receive(void *arg, TupleTableSlot *row)
 	CqViewRun *view = arg;
 
 	slot_getallattrs(row);
-	cq_output_insert(view->output, row->tts_values, row->tts_isnull);
+	cq_view_run_give_out(view, row->tts_values, row->tts_isnull, DT_NOBEGIN);
+}
+
+void
+cq_view_run_give_out(CqViewRun *view, Datum *values, bool *nulls, TimestampTz mark)
+{
+	ListCell *lc;
+
+	cq_output_insert(view->output, values, nulls);
+	foreach (lc, view->feed_logs)
+		cq_feed_log_row(lfirst(lc), values, nulls, mark);
 }
 
 void
@@ -139,6 +167,7 @@ cq_view_run_save(CqRun *run, CqViewRun *view)
 		view->chunk_blocks = RelationGetNumberOfBlocks(view->chunks_rel);
 	}
 	cq_run_as_system(saved);
+	feeds_mark(run, view);
 	outputs_end(run, view);
 	run->phase = CQ_PHASE_OTHER;
 	cq_dead_letters_write(run, view);
@@ -156,6 +185,18 @@ show_changes(CqRun *run, CqViewRun *view)
 		cq_operator_leave(view->op, watermark);
 }
 
+/* Tell readers how far the view is, after its rows. */
+static void
+feeds_mark(CqRun *run, CqViewRun *view)
+{
+	TimestampTz watermark = cq_view_run_watermark(run, view);
+	ListCell *lc;
+
+	if (view->shard == NULL && watermark > view->checkpoint.closed_to)
+		foreach (lc, view->feed_logs)
+			cq_feed_log_mark(lfirst(lc), watermark);
+}
+
 static void
 change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values, bool *nulls)
 {
@@ -170,6 +211,7 @@ static void
 outputs_end(CqRun *run, CqViewRun *view)
 {
 	CqIdentity saved;
+	ListCell *lc;
 
 	if (view->output == NULL)
 		return;
@@ -179,6 +221,8 @@ outputs_end(CqRun *run, CqViewRun *view)
 	if (view->late)
 		(void) cq_output_end(view->late);
 	view->late = NULL;
+	foreach (lc, view->feed_logs)
+		cq_feed_log_end(lfirst(lc));
 	cq_run_as_system(saved);
 }
 
@@ -237,7 +281,11 @@ positions_of(const CqRun *run, const CqViewRun *view)
 void
 cq_view_run_close(CqRun *run, CqViewRun *view)
 {
+	ListCell *lc;
+
 	outputs_end(run, view);
+	foreach (lc, view->feed_logs)
+		cq_feed_log_close(lfirst(lc));
 	table_close(view->result_rel, NoLock);
 	if (view->late_rel)
 		table_close(view->late_rel, NoLock);

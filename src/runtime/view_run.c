@@ -24,10 +24,12 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "settings.h"
+#include "sink/feed_log.h"
 
 static bool load_catalog(CqViewRun *view);
 static Oid relation_owner(Oid relid);
@@ -35,6 +37,8 @@ static char *company_of(const CqViewRun *view);
 static bool same_company(const CqViewRun *a, const CqViewRun *b);
 static bool same_times(const CqPartition *a, int na, const CqPartition *b, int nb);
 static void make_plan(CqViewRun *view, MemoryContext context);
+static void load_feeds(CqViewRun *view);
+static bool feeds_differ(const CqViewRun *view);
 static void create_operator(CqViewRun *view);
 
 CqViewRun *
@@ -209,12 +213,26 @@ make_plan(CqViewRun *view, MemoryContext context)
 							   view->view.options.emit,
 							   view->view.options.allowed_lateness_us > 0,
 							   view->shard != NULL,
+							   cq_feeds_of_view(view->view.id),
 							   get_rel_name(view->view.view));
 	view->stage_prepared = cq_stage_prepare(view->plan, view->plan_context);
 	view->close_prepared = NULL;
 	if (view->plan->close)
 		view->close_prepared = cq_close_prepare(view->plan, view->plan_context);
+	MemoryContextSwitchTo(view->plan_context);
+	load_feeds(view);
 	MemoryContextSwitchTo(old);
+}
+
+static void
+load_feeds(CqViewRun *view)
+{
+	ListCell *lc;
+
+	view->feeds = cq_feeds_of_source(view->view.id);
+	view->feed_logs = NIL;
+	foreach (lc, view->feeds)
+		view->feed_logs = lappend(view->feed_logs, cq_feed_log_create(lfirst(lc), view->plan));
 }
 
 bool
@@ -233,7 +251,26 @@ bool
 cq_view_run_is_stale(const CqViewRun *view)
 {
 	return cq_prepared_is_stale(view->stage_prepared) ||
-		   (view->close_prepared && cq_prepared_is_stale(view->close_prepared));
+		   (view->close_prepared && cq_prepared_is_stale(view->close_prepared)) ||
+		   feeds_differ(view);
+}
+
+/*
+ * Whoever begins to read the view holds its result table until they commit, so
+ * with that locked this cannot change any more.
+ */
+static bool
+feeds_differ(const CqViewRun *view)
+{
+	List *now = cq_feeds_of_source(view->view.id);
+	bool differ = list_length(now) != list_length(view->feeds);
+	ListCell *a;
+	ListCell *b;
+
+	forboth (a, now, b, view->feeds)
+		differ = differ || ((CqFeed *) lfirst(a))->relation != ((CqFeed *) lfirst(b))->relation;
+	list_free_deep(now);
+	return differ;
 }
 
 static void
@@ -259,4 +296,11 @@ create_operator(CqViewRun *view)
 	}
 	if (view->shard)
 		cq_shard_prepare_operator(view);
+}
+
+bool
+cq_view_run_is_idle(const CqRun *run, const CqViewRun *view)
+{
+	return cq_watermark_all_idle(run->source) &&
+		   (view->op == NULL || TIMESTAMP_NOT_FINITE(cq_operator_first_end(view->op)));
 }

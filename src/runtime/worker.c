@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "catalog/feeds.h"
 #include "clock.h"
 #include "compat.h"
 #include "errors.h"
@@ -59,6 +60,8 @@ static void worker_loop(CqWorker *worker);
 static void run_prepare(CqWorker *worker);
 static bool worker_step(CqWorker *worker);
 static void source_maintain(CqWorker *worker);
+static void feed_idle(CqRun *run);
+static void readers_wake(const CqRun *run);
 static void idle_clock_advance(CqWorker *worker, bool stopped);
 static void caught_up_note(CqWorker *worker);
 static bool idle_close_due(CqWorker *worker, long *wait_ms);
@@ -173,6 +176,7 @@ run_prepare(CqWorker *worker)
 	worker->idle_clock_read_us = cq_clock_us();
 	worker->idle_clock_shift_us = cq_clock_shift_us();
 	worker->next_idle_us = -1;
+	worker->was_idle = false;
 	cq_publish_progress(worker->run, 0);
 }
 
@@ -259,6 +263,37 @@ source_maintain(CqWorker *worker)
 	idle_clock_advance(worker, unreachable || worker->join.leader != 0 || worker->join.stands);
 	worker->next_idle_us =
 		cq_watermark_idle(&run->watermark, run->source, worker->idle_clock_us, unreachable);
+	if (run->stream->feed)
+		feed_idle(run);
+	if (cq_watermark_all_idle(run->source) != worker->was_idle)
+	{
+		worker->was_idle = !worker->was_idle;
+		cq_publish_idle(run);
+		readers_wake(run);
+	}
+}
+
+/*
+ * What another view gives out comes when its windows close: that there is nothing
+ * now says little.  It is idle when that view is.
+ */
+static void
+feed_idle(CqRun *run)
+{
+	CqPartition *p = &run->source->partitions[0];
+
+	p->idle = p->caught_up && cq_publish_source_idle(run->stream->feed->source);
+}
+
+static void
+readers_wake(const CqRun *run)
+{
+	ListCell *view;
+	ListCell *lc;
+
+	foreach (view, run->views)
+		foreach (lc, ((CqViewRun *) lfirst(view))->feeds)
+			cq_local_wake_readers(((CqFeed *) lfirst(lc))->relation);
 }
 
 /*

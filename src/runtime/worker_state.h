@@ -45,6 +45,7 @@ typedef struct CqWorker
 	int64 idle_clock_shift_us; /* of cq_clock_shift_us(), as far as seen */
 	int64 next_idle_us;		   /* by idle_clock, when a partition may become idle; -1 = none */
 	int64 paced_until_us;	   /* do not begin another small checkpoint before */
+	bool was_idle;			   /* everything that is read was, when we looked last */
 	int64 trimmed_at_us;
 	int64 last_checkpoint_us;
 	WaitEventSet *events;

@@ -29,10 +29,12 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "catalog/feeds.h"
 #include "source/local/layout.h"
 #include "source/options.h"
 #include "source/stream.h"
 
+static void load_feed(CqStream *stream);
 static bool server_kind(Oid server_id, CqStreamKind *kind);
 static void load_options(CqStream *stream, const CqStreamOptions *options);
 static void load_columns(CqStream *stream, Relation rel);
@@ -101,8 +103,21 @@ cq_stream_load(Oid relid)
 		memcpy(stream->backing_tables, layout.tables, sizeof(layout.tables));
 		stream->sequence = layout.sequence;
 	}
+	load_feed(stream);
 	relation_close(rel, AccessShareLock);
 	return stream;
+}
+
+/* While a dump is restored the row that says so is not there yet. */
+static void
+load_feed(CqStream *stream)
+{
+	if (stream->kind != CQ_STREAM_LOCAL ||
+		get_rel_namespace(stream->relid) != get_namespace_oid("pipeline_data", true))
+		return;
+	stream->feed = cq_feed_of_stream(stream->relid);
+	if (stream->feed && OidIsValid(stream->feed->source_view))
+		stream->name = get_rel_name(stream->feed->source_view);
 }
 
 static void

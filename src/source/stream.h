@@ -104,6 +104,7 @@ typedef struct CqStream
 	TimestampTz start_time;
 
 	/* local */
+	struct CqFeed *feed;   /* filled by another view, whose name is then the stream's; else NULL */
 	Oid backing_tables[3]; /* hidden tables that keep the rows, rotated */
 	Oid sequence;
 	int64 retention_us; /* -1 = until every view has read them */

@@ -64,7 +64,6 @@ static void fill_slot(LocalInsert *insert, TupleTableSlot *to, TupleTableSlot *f
 					  TimestampTz now);
 static void set_metadata(LocalInsert *insert, TupleTableSlot *slot, int64 seq, TimestampTz now);
 static void store_rows(LocalInsert *insert, EState *estate, int nrows);
-static void remember_stream(Oid stream);
 static void transaction_ended(XactEvent event, void *arg);
 
 void
@@ -95,7 +94,7 @@ cq_local_insert_rows(EState *estate, ResultRelInfo *rri, TupleTableSlot **slots,
 	TimestampTz now = cq_clock_now();
 	int done = 0;
 
-	remember_stream(insert->stream);
+	cq_local_inserted(insert->stream);
 	while (done < nslots)
 	{
 		int n = Min(nslots - done, CQ_LOCAL_INSERT_BATCH);
@@ -240,8 +239,8 @@ store_rows(LocalInsert *insert, EState *estate, int nrows)
 	}
 }
 
-static void
-remember_stream(Oid stream)
+void
+cq_local_inserted(Oid stream)
 {
 	MemoryContext old;
 

@@ -26,6 +26,9 @@ extern void cq_local_stream_owner_changed(Oid relid);
  */
 extern void cq_local_stream_adopt(Oid relid);
 
+/* This transaction has written rows: when it commits, the stream's readers are woken. */
+extern void cq_local_inserted(Oid relid);
+
 /* Set the latches of the workers of this database that read the stream. */
 extern void cq_local_wake_readers(Oid relid);
 

@@ -1,0 +1,317 @@
+/*
+ * feeds.c
+ *	  Making one continuous view readable by another.
+ *
+ * A view whose query names another continuous view, and no stream, reads it as
+ * one: through a feed, which is a hidden local stream and a part of the reader
+ * (sink/feed_log.c).  A view can only read what was there when it was created
+ * and is never replaced, so there are no cycles.
+ *
+ * The feed begins with the rows that there are.  The result table of the view
+ * that is read is locked against its worker from then until the transaction
+ * commits; the worker's next checkpoint knows of the feed (view_run.c).  So each
+ * row is in the feed once.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "commands/defrem.h"
+#include "commands/event_trigger.h"
+#include "commands/tablecmds.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "catalog/feeds.h"
+#include "catalog/shards.h"
+#include "ddl/feeds.h"
+#include "ddl/identity.h"
+#include "ddl/parts.h"
+#include "plan/normalise.h"
+#include "plan/plan.h"
+#include "plan/refuse.h"
+#include "sink/feed_log.h"
+#include "source/local/local.h"
+
+static bool sources_walker(Node *node, List **sources);
+static void source_take(Oid relid, List **sources);
+static CqPlan *plan_of(const CqView *view);
+static void check_source(const CqView *source, const CqPlan *plan, const char *view_name);
+static Oid create_stream(int64 id, const CqView *source, const CqPlan *plan, Oid owner);
+static List *feed_columns(const CqView *source, const CqPlan *plan, char **time_name);
+static ColumnDef *own_column(const char *name, Oid type, const List *columns);
+static DefElem *option(const char *name, const char *value);
+static void fill(const CqFeed *feed, bool history);
+static void copy_rows(CqFeedLog *log, Oid result);
+
+List *
+cq_feeds_create(const Query *query, int64 id, const char *view_name)
+{
+	List *sources = NIL;
+	CqFeed *feed;
+	CqView source;
+	CqPlan *plan;
+
+	if (cq_reads_stream((Node *) query))
+		return NIL;
+	sources_walker((Node *) query, &sources);
+	if (sources == NIL)
+		return NIL;
+	if (list_length(sources) > 1)
+		cq_refuse(view_name,
+				  "more than one continuous view",
+				  psprintf("The query refers to continuous views %d times.", list_length(sources)),
+				  "Make a continuous view over each and join or unite them in ordinary SQL.");
+	if (!cq_view_load_by_oid(linitial_oid(sources), &source))
+		elog(ERROR, "continuous view %u is gone", linitial_oid(sources));
+	LockRelationOid(source.result, ShareLock);
+	plan = plan_of(&source);
+	check_source(&source, plan, view_name);
+
+	feed = palloc0(sizeof(CqFeed));
+	feed->view = id;
+	feed->source = source.id;
+	feed->source_view = source.view;
+	feed->time = plan->time;
+	feed->relation = create_stream(id, &source, plan, GetUserId());
+	cq_feed_insert(feed);
+	return list_make1(feed);
+}
+
+static bool
+sources_walker(Node *node, List **sources)
+{
+	ListCell *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, sources_walker, sources);
+	check_stack_depth();
+	foreach (lc, castNode(Query, node)->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW)
+			source_take(rte->relid, sources);
+	}
+	return query_tree_walker((Query *) node, sources_walker, sources, 0);
+}
+
+static void
+source_take(Oid relid, List **sources)
+{
+	Relation view;
+	CqView source;
+
+	if (cq_parts_find(relid, &source))
+	{
+		*sources = lappend_oid(*sources, relid);
+		return;
+	}
+	view = relation_open(relid, AccessShareLock);
+	sources_walker((Node *) cq_view_definition(view), sources);
+	relation_close(view, NoLock);
+}
+
+static CqPlan *
+plan_of(const CqView *view)
+{
+	CqIdentity saved;
+	CqPlan *plan;
+
+	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
+	plan = cq_plan_query(cq_plan_stored_query(view->query),
+						 view->options.emit,
+						 view->options.allowed_lateness_us > 0,
+						 view->options.workers > 1,
+						 cq_feeds_of_view(view->id),
+						 get_rel_name(view->view));
+	cq_identity_restore(&saved);
+	return plan;
+}
+
+static void
+check_source(const CqView *source, const CqPlan *plan, const char *view_name)
+{
+	const char *name = get_rel_name(source->view);
+
+	if (plan->emit == CQ_EMIT_CHANGES || source->options.allowed_lateness_us > 0)
+		cq_refuse(
+			view_name,
+			psprintf("continuous view \"%s\"", name),
+			"Its rows may change, and what was made of an earlier state of a row could not be "
+			"taken back.",
+			"Read a view whose windows give their rows out once, when they close, or use "
+			"ordinary SQL over this one.");
+	if (cq_shards_of_view(source->id) != NIL)
+		cq_refuse(view_name,
+				  psprintf("continuous view \"%s\"", name),
+				  "It has several workers, whose rows have no common order.",
+				  psprintf("Use ALTER VIEW %s SET (pipeline.workers = 1) before.",
+						   quote_identifier(name)));
+}
+
+/* A local stream as CREATE FOREIGN TABLE would make it, seen by no event trigger. */
+static Oid
+create_stream(int64 id, const CqView *source, const CqPlan *plan, Oid owner)
+{
+	CreateForeignTableStmt *stmt = makeNode(CreateForeignTableStmt);
+	CqIdentity saved;
+	char *time_name;
+	Oid relid = InvalidOid;
+
+	stmt->base.relation =
+		makeRangeVar(pstrdup("pipeline_data"), psprintf("f_" INT64_FORMAT, id), -1);
+	stmt->base.tableElts = feed_columns(source, plan, &time_name);
+	stmt->base.oncommit = ONCOMMIT_NOOP;
+	stmt->servername = pstrdup("pipeline_local");
+	if (time_name)
+		stmt->options = list_make4(option("event_time", time_name),
+								   option("out_of_orderness", "0"),
+								   option("idle_timeout", "off"),
+								   option("max_ahead", "off"));
+	EventTriggerInhibitCommandCollection();
+	PG_TRY();
+	{
+		cq_identity_system(&saved);
+		relid =
+			DefineRelation((CreateStmt *) stmt, RELKIND_FOREIGN_TABLE, owner, NULL, NULL).objectId;
+		CommandCounterIncrement();
+		CreateForeignTable(stmt, relid);
+		CommandCounterIncrement();
+		cq_local_stream_create(relid);
+		cq_identity_restore(&saved);
+	}
+	PG_FINALLY();
+	{
+		EventTriggerUndoInhibitCommandCollection();
+	}
+	PG_END_TRY();
+	return relid;
+}
+
+/* Those of the view, then our own: see sink/feed_log.c. */
+static List *
+feed_columns(const CqView *source, const CqPlan *plan, char **time_name)
+{
+	Relation view = relation_open(source->view, NoLock);
+	TupleDesc desc = RelationGetDescr(view);
+	List *columns = NIL;
+	ColumnDef *time;
+	Oid type = TIMESTAMPTZOID;
+	int i;
+
+	*time_name = NULL;
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		columns = lappend(columns,
+						  makeColumnDef(NameStr(att->attname),
+										att->atttypid,
+										att->atttypmod,
+										att->attcollation));
+	}
+	if (plan->time.role == CQ_TIME_RANGE)
+		type = get_range_subtype(TupleDescAttr(desc, plan->time.column - 1)->atttypid);
+	else if (plan->time.role != CQ_TIME_NONE)
+		type = TupleDescAttr(desc, plan->time.column - 1)->atttypid;
+	if (plan->time.role == CQ_TIME_EVENT)
+		*time_name = pstrdup(NameStr(TupleDescAttr(desc, plan->time.column - 1)->attname));
+	relation_close(view, NoLock);
+	time = own_column("pipeline_time", type, columns);
+	if (plan->time.role != CQ_TIME_NONE && *time_name == NULL)
+		*time_name = time->colname;
+	columns = lappend(columns, time);
+	columns = lappend(columns, own_column("pipeline_mark", TIMESTAMPTZOID, columns));
+	return lappend(columns, own_column("pipeline_is_mark", BOOLOID, columns));
+}
+
+/* A name that no column of the view has. */
+static ColumnDef *
+own_column(const char *name, Oid type, const List *columns)
+{
+	ListCell *lc;
+
+	foreach (lc, columns)
+		if (strcmp(lfirst_node(ColumnDef, lc)->colname, name) == 0)
+			return own_column(psprintf("_%s", name), type, columns);
+	return makeColumnDef(name, type, -1, InvalidOid);
+}
+
+static DefElem *
+option(const char *name, const char *value)
+{
+	return makeDefElem(pstrdup(name), (Node *) makeString(pstrdup(value)), -1);
+}
+
+void
+cq_feeds_fill(const List *feeds, bool history)
+{
+	ListCell *lc;
+
+	foreach (lc, feeds)
+		fill(lfirst(lc), history);
+}
+
+/* All that there is lies before the watermark, or says nothing about it. */
+static void
+fill(const CqFeed *feed, bool history)
+{
+	CqCheckpoint checkpoint;
+	CqFeedLog *log;
+	CqView source;
+
+	if (!cq_view_load(feed->source, &source) || !cq_checkpoint_load(source.id, &checkpoint))
+		elog(ERROR, "continuous view %lld is gone", (long long) feed->source);
+	log = cq_feed_log_create(feed, plan_of(&source));
+	if (!cq_feed_log_lock(log))
+		elog(ERROR, "could not lock the feed \"%s\"", get_rel_name(feed->relation));
+	cq_feed_log_begin(log);
+	if (history)
+		copy_rows(log, source.result);
+	cq_feed_log_mark(log, checkpoint.closed_to);
+	cq_feed_log_close(log);
+}
+
+static void
+copy_rows(CqFeedLog *log, Oid result)
+{
+	Relation table = table_open(result, NoLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(table, snapshot, 0, NULL);
+	TupleTableSlot *row = table_slot_create(table, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(row);
+		cq_feed_log_row(log, row->tts_values, row->tts_isnull, DT_NOBEGIN);
+	}
+	ExecDropSingleTupleTableSlot(row);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(table, NoLock);
+}
+
+void
+cq_feeds_refuse_workers(const CqView *view, int workers)
+{
+	if (workers > 1 && cq_feeds_of_source(view->id) != NIL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_IN_USE),
+				errmsg("continuous view \"%s\" cannot have several workers",
+					   get_rel_name(view->view)),
+				errdetail("Another continuous view reads it, and rows of several workers have no "
+						  "common order."));
+}

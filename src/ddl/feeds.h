@@ -1,0 +1,24 @@
+/*
+ * feeds.h
+ *	  Making one continuous view readable by another.
+ */
+#pragma once
+
+#include "postgres.h"
+
+#include "nodes/parsenodes.h"
+
+#include "catalog/catalog.h"
+
+/*
+ * If a query reads no stream but a continuous view, make the feed through which
+ * the view number "id", called view_name, will read it.  Returns the list of
+ * feeds, of CqFeed *.  What is read stands still until the transaction ends.
+ */
+extern List *cq_feeds_create(const Query *query, int64 id, const char *view_name);
+
+/* Write into the feeds what the views that they come from hold now; history = false: none of it. */
+extern void cq_feeds_fill(const List *feeds, bool history);
+
+/* Does the view, which may have no more than one worker then, have readers?  Error if it has. */
+extern void cq_feeds_refuse_workers(const CqView *view, int workers);

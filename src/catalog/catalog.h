@@ -101,7 +101,15 @@ extern void cq_view_insert(const CqView *view);
 extern bool cq_view_load(int64 id, CqView *view);		  /* false: no such row */
 extern bool cq_view_load_by_oid(Oid relid, CqView *view); /* by the user's view */
 extern List *cq_views_of_stream(Oid stream); /* of int64 *: ids of the views that read it */
-extern void cq_view_delete(int64 id);		 /* with task, checkpoint and dead letters */
+
+/*
+ * A view that reads streams in several places has a chunk table for each; these
+ * are those besides its own, in the order of the inputs' numbers.
+ */
+extern void cq_view_add_chunks(int64 view, int number, Oid chunks);
+extern List *cq_view_more_chunks(int64 view);
+
+extern void cq_view_delete(int64 id); /* with task, checkpoint and dead letters */
 extern void cq_view_set_options(int64 id, List *given);
 
 /*

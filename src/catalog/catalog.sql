@@ -69,6 +69,14 @@ CREATE TABLE pipeline_data.checkpoints (
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
 ALTER TABLE pipeline_data.checkpoints ALTER COLUMN partitions SET STORAGE MAIN;
 
+-- Views that read streams in several places: one row for each place but the first.
+CREATE TABLE pipeline_data.inputs (
+  view bigint NOT NULL,                   -- id
+  number int NOT NULL,                    -- 1, 2, ...
+  chunks regclass NOT NULL,               -- operator state
+  PRIMARY KEY (view, number)
+);
+
 -- Views with several workers: one row for each worker but the first, which is the view itself.  A
 -- shard has a row of checkpoints, too.
 CREATE TABLE pipeline_data.shards (
@@ -110,6 +118,7 @@ SELECT pg_catalog.pg_extension_config_dump('pipeline_data.id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.views', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.tasks', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.checkpoints', '');
+SELECT pg_catalog.pg_extension_config_dump('pipeline_data.inputs', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.shards', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.feeds', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.dead_letters', '');

@@ -160,7 +160,8 @@ cq_view_delete(int64 id)
 				  {"tasks", 1},
 				  {"checkpoints", 1},
 				  {"dead_letters", 1},
-				  {"feeds", 2}};
+				  {"feeds", 2},
+				  {"inputs", 1}};
 	int i;
 
 	for (i = 0; i < lengthof(places); i++)

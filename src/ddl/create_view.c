@@ -40,6 +40,8 @@
 
 static void create_plain_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
 static void create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
+static int64 next_id(void);
+static void create_more_chunks(const CqView *view, const CqPlan *plan);
 static void refuse_replacing(const ViewStmt *stmt);
 static void refuse_kind_of_view(const ViewStmt *stmt);
 static Query *analyse_query(CqUtility *utility, const ViewStmt *stmt);
@@ -97,6 +99,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	Query *query;
 	List *feeds;
 	CqPlan *plan;
+	int i;
 
 	if (!cq_extension_exists())
 		ereport(ERROR,
@@ -109,9 +112,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_view_options_parse(given, name, &view.options);
 
 	query = analyse_query(utility, stmt);
-	view.id =
-		nextval_internal(get_relname_relid("id_seq", get_namespace_oid("pipeline_data", false)),
-						 false);
+	view.id = next_id();
 	feeds = cq_feeds_create(query, view.id, name);
 	plan = cq_plan_query(query,
 						 view.options.emit,
@@ -120,7 +121,8 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 						 feeds,
 						 name);
 	cq_shards_check(plan, view.options.workers, name);
-	cq_operator_check(plan);
+	for (i = 0; i < plan->ninputs; i++)
+		cq_operator_check(plan->inputs[i]);
 	(void) cq_decoder_create(cq_stream_load(plan->stream), plan->columns);
 	cq_identity_check_rights(query, utility->query_string);
 	check_tablespace();
@@ -139,11 +141,28 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_view_insert(&view);
 	cq_task_insert(view.id);
 	cq_checkpoint_insert(view.id);
+	create_more_chunks(&view, plan);
 	cq_shards_create(&view, view.options.workers);
 	cq_shards_at_commit(CQ_SLOT_ADD, view.id);
 	say_what_was_understood(plan);
 	warn_of_whole_tables(plan, name);
 	cq_shards_warn_of_few(view.options.workers);
+}
+
+static int64
+next_id(void)
+{
+	return nextval_internal(get_relname_relid("id_seq", get_namespace_oid("pipeline_data", false)),
+							false);
+}
+
+static void
+create_more_chunks(const CqView *view, const CqPlan *plan)
+{
+	int i;
+
+	for (i = 1; i < plan->ninputs; i++)
+		cq_view_add_chunks(view->id, i, cq_parts_create_chunks(view, next_id()));
 }
 
 /*
@@ -302,17 +321,24 @@ say_what_was_understood(const CqPlan *plan)
 static void
 warn_of_whole_tables(const CqPlan *plan, const char *name)
 {
-	CqPrepared *prepared = cq_stage_prepare(plan, CurrentMemoryContext);
+	CqPrepared *prepared;
+	List *tables = NIL;
 	ListCell *lc;
+	int i;
 
-	foreach (lc, cq_stage_whole_tables(prepared))
+	for (i = 0; i < plan->ninputs; i++)
+	{
+		prepared = cq_stage_prepare(plan->inputs[i], CurrentMemoryContext);
+		tables = list_concat_unique_oid(tables, cq_stage_whole_tables(prepared));
+		cq_prepared_free(prepared);
+	}
+	foreach (lc, tables)
 		ereport(WARNING,
 				errmsg("continuous view \"%s\" reads table \"%s\" as a whole whenever events come",
 					   name,
 					   get_rel_name(lfirst_oid(lc))),
 				errdetail("No index serves the join with it."),
 				errhint("Create an index on the columns that the join compares."));
-	cq_prepared_free(prepared);
 }
 
 void

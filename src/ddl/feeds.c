@@ -69,7 +69,7 @@ cq_feeds_create(const Query *query, int64 id, const char *view_name)
 	if (list_length(sources) > 1)
 		cq_refuse(view_name,
 				  "more than one continuous view",
-				  psprintf("The query refers to continuous views %d times.", list_length(sources)),
+				  psprintf("The query reads %d of them.", list_length(sources)),
 				  "Make a continuous view over each and join or unite them in ordinary SQL.");
 	if (!cq_view_load_by_oid(linitial_oid(sources), &source))
 		elog(ERROR, "continuous view %u is gone", linitial_oid(sources));
@@ -115,7 +115,7 @@ source_take(Oid relid, List **sources)
 
 	if (cq_parts_find(relid, &source))
 	{
-		*sources = lappend_oid(*sources, relid);
+		*sources = list_append_unique_oid(*sources, relid);
 		return;
 	}
 	view = relation_open(relid, AccessShareLock);

@@ -507,7 +507,7 @@ parts_of(const CqView *view)
 			parts = lappend_oid(parts, ((CqShardRow *) lfirst(lc))->chunks);
 	foreach (lc, cq_feeds_of_view(view->id))
 		parts = lappend_oid(parts, ((CqFeed *) lfirst(lc))->relation);
-	return parts;
+	return list_concat(parts, cq_view_more_chunks(view->id));
 }
 
 /*

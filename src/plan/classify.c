@@ -33,8 +33,6 @@
 #include "plan/window_key.h"
 
 static bool window_find(const CqPath *path, CqPlan *plan, const List *clauses);
-static void refuse_two_windows(const CqPath *path, const CqWindow *a,
-							   const CqWindow *b) CQ_NORETURN;
 static void check_session(const CqPath *path, const CqPlan *plan, bool grouped, List **clauses);
 static void check_counts(const CqPath *path, const CqPlan *plan);
 static void check_single_rows(const CqPath *path);
@@ -128,6 +126,25 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 	}
 	else if (windowed)
 		check_local(path, plan, distinct);
+}
+
+void
+cq_classify_rows(const CqPath *path, const CqWindow *window, CqPlan *plan)
+{
+	plan->shape = CQ_SHAPE_ROWS;
+	plan->emit = CQ_EMIT_WINDOW_CLOSE;
+	plan->window = *window;
+	plan->rows_why = "a join of streams";
+	plan->sliced = cq_window_overlaps(window);
+	if (window->kind == CQ_WINDOW_SESSION)
+		cq_refuse(path->view_name,
+				  "pipeline.session() without grouping by it",
+				  "Rows are joined by whose session they belong to.",
+				  "Put the call into GROUP BY of each sub-query, with the columns that tell whose "
+				  "session it is.");
+	if (plan->sliced)
+		cq_hop_check_step(path);
+	cq_refuse_limit(path, 0);
 }
 
 static void
@@ -224,17 +241,17 @@ window_find(const CqPath *path, CqPlan *plan, const List *clauses)
 		if (plan->window.kind == CQ_WINDOW_NONE)
 			plan->window = window;
 		else if (!cq_window_equal(&plan->window, &window))
-			refuse_two_windows(path, &plan->window, &window);
+			cq_refuse_two_windows(path->view_name, &plan->window, &window);
 	}
 	return plan->window.kind != CQ_WINDOW_NONE;
 }
 
-static void
-refuse_two_windows(const CqPath *path, const CqWindow *a, const CqWindow *b)
+void
+cq_refuse_two_windows(const char *view_name, const CqWindow *a, const CqWindow *b)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("continuous view \"%s\" has two different windows", path->view_name),
+			errmsg("continuous view \"%s\" has two different windows", view_name),
 			errdetail("One has %s, the other %s.", cq_window_describe(a), cq_window_describe(b)),
 			errhint("Make one view for each, or group by the smaller window only and combine its "
 					"rows when reading the view."));

@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "compat.h"
 #include "plan/path.h"
 #include "plan/plan.h"
 
@@ -15,3 +16,9 @@
  * grouped by (of SortGroupClause *).
  */
 extern void cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **clauses);
+
+/* A path without stateful levels, whose rows are kept for the given windows. */
+extern void cq_classify_rows(const CqPath *path, const CqWindow *window, CqPlan *plan);
+
+extern void cq_refuse_two_windows(const char *view_name, const CqWindow *a,
+								  const CqWindow *b) CQ_NORETURN;

@@ -34,17 +34,25 @@ cq_close_prepare(const CqPlan *plan, MemoryContext context)
 {
 	CqPrepared *prepared;
 	MemoryContext old;
+	int i;
 
 	Assert(plan->close != NULL);
 	prepared = cq_prepared_create(plan, plan->close, true, context);
 	old = MemoryContextSwitchTo(prepared->context);
-	prepared->closed_desc = CreateTupleDescCopy(plan->closed_desc);
+	prepared->ninputs = plan->ninputs;
+	prepared->closed_descs = palloc(sizeof(TupleDesc) * plan->ninputs);
+	prepared->closed_names = palloc(sizeof(char *) * plan->ninputs);
+	for (i = 0; i < plan->ninputs; i++)
+	{
+		prepared->closed_descs[i] = CreateTupleDescCopy(plan->inputs[i]->closed_desc);
+		prepared->closed_names[i] = pstrdup(plan->inputs[i]->closed_name);
+	}
 	MemoryContextSwitchTo(old);
 	return prepared;
 }
 
 void
-cq_close_run(CqPrepared *prepared, Tuplestorestate *rows, CqResultConsumer receive, void *arg)
+cq_close_run(CqPrepared *prepared, Tuplestorestate **rows, CqResultConsumer receive, void *arg)
 {
 	CqReceiver receiver = {
 		.dest = {.receiveSlot = receiver_receive,
@@ -75,18 +83,23 @@ cq_close_run(CqPrepared *prepared, Tuplestorestate *rows, CqResultConsumer recei
 }
 
 QueryEnvironment *
-cq_close_environment(CqPrepared *prepared, Tuplestorestate *rows)
+cq_close_environment(CqPrepared *prepared, Tuplestorestate **rows)
 {
 	QueryEnvironment *environment = create_queryEnv();
-	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+	int i;
 
-	relation->md.name = CQ_CLOSED_ROWS;
-	relation->md.reliddesc = InvalidOid;
-	relation->md.tupdesc = prepared->closed_desc;
-	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = tuplestore_tuple_count(rows);
-	relation->reldata = rows;
-	register_ENR(environment, relation);
+	for (i = 0; i < prepared->ninputs; i++)
+	{
+		EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+
+		relation->md.name = prepared->closed_names[i];
+		relation->md.reliddesc = InvalidOid;
+		relation->md.tupdesc = prepared->closed_descs[i];
+		relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+		relation->md.enrtuples = tuplestore_tuple_count(rows[i]);
+		relation->reldata = rows[i];
+		register_ENR(environment, relation);
+	}
 	return environment;
 }
 

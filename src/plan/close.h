@@ -12,4 +12,4 @@
 #include "plan/stage.h"
 
 /* The environment in which a close query finds its rows; in the current memory context. */
-extern QueryEnvironment *cq_close_environment(CqPrepared *prepared, Tuplestorestate *rows);
+extern QueryEnvironment *cq_close_environment(CqPrepared *prepared, Tuplestorestate **rows);

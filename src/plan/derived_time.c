@@ -27,6 +27,7 @@
 #include "plan/window_key.h"
 
 static bool time_of_window(const CqPath *path, const CqPlan *plan, Node *expr, CqDerivedTime *time);
+static bool time_of_role(const CqWindow *window, CqKeyRole role, CqDerivedTime *time);
 static bool time_of_event(const CqPath *path, Node *expr, CqDerivedTime *time);
 static bool better(const CqDerivedTime *a, const CqDerivedTime *b);
 static bool is_last_moment(const CqPath *path, int level, Node *expr, const CqDerivedTime *time);
@@ -54,17 +55,30 @@ cq_derive_time(const CqPath *path, CqPlan *plan)
 	}
 }
 
+void
+cq_derive_time_of_window(CqPlan *plan, AttrNumber column, CqKeyRole role)
+{
+	CqDerivedTime time = {column, CQ_TIME_NONE, 0};
+
+	if (time_of_role(&plan->window, role, &time) && better(&time, &plan->time))
+		plan->time = time;
+}
+
 static bool
 time_of_window(const CqPath *path, const CqPlan *plan, Node *expr, CqDerivedTime *time)
 {
 	CqWindow window;
 	CqKeyRole role;
 
-	if (!cq_window_recognise(path, 0, expr, false, &window, &role) ||
-		!cq_window_equal(&window, &plan->window))
-		return false;
-	if (window.kind == CQ_WINDOW_TUMBLE || window.kind == CQ_WINDOW_HOP)
-		time->window_us = window.size_us;
+	return cq_window_recognise(path, 0, expr, false, &window, &role) &&
+		   cq_window_equal(&window, &plan->window) && time_of_role(&window, role, time);
+}
+
+static bool
+time_of_role(const CqWindow *window, CqKeyRole role, CqDerivedTime *time)
+{
+	if (window->kind == CQ_WINDOW_TUMBLE || window->kind == CQ_WINDOW_HOP)
+		time->window_us = window->size_us;
 	if (role == CQ_KEY_WINDOW_NUMBER)
 		return false;
 	if (role == CQ_KEY_WINDOW_RANGE)

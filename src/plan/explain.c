@@ -41,7 +41,7 @@ static void explain_slices(StringInfo text, const CqPlan *plan);
 static const char *top_column_name(const CqPlan *plan, int column);
 static void explain_aggregate(StringInfo text, const CqPlan *plan, int i);
 static void explain_finish(StringInfo text, const CqPlan *plan);
-static void explain_prepared(StringInfo text, CqPrepared *prepared, Tuplestorestate *rows);
+static void explain_prepared(StringInfo text, CqPrepared *prepared, Tuplestorestate **rows);
 static void append_indented(StringInfo text, const char *plan);
 static const char *stage_column_name(const CqPlan *plan, int column);
 
@@ -49,11 +49,17 @@ char *
 cq_plan_explain(const CqPlan *plan)
 {
 	StringInfoData text;
+	int i;
 
 	initStringInfo(&text);
-	explain_stream(&text, plan);
-	explain_stage(&text, plan);
-	explain_operator(&text, plan);
+	for (i = 0; i < plan->ninputs; i++)
+	{
+		if (plan->ninputs > 1)
+			appendStringInfo(&text, "Input %d\n", i + 1);
+		explain_stream(&text, plan->inputs[i]);
+		explain_stage(&text, plan->inputs[i]);
+		explain_operator(&text, plan->inputs[i]);
+	}
 	explain_finish(&text, plan);
 	while (text.len > 0 && text.data[text.len - 1] == '\n')
 		text.data[--text.len] = '\0';
@@ -242,7 +248,8 @@ static void
 explain_finish(StringInfo text, const CqPlan *plan)
 {
 	CqPrepared *prepared;
-	Tuplestorestate *no_rows;
+	Tuplestorestate **no_rows;
+	int i;
 
 	if (plan->shape == CQ_SHAPE_APPEND)
 		return;
@@ -257,15 +264,18 @@ explain_finish(StringInfo text, const CqPlan *plan)
 		return;
 	}
 	appendStringInfoString(text, "Close query, when windows close:\n");
-	no_rows = tuplestore_begin_heap(false, false, work_mem);
+	no_rows = palloc(sizeof(Tuplestorestate *) * plan->ninputs);
+	for (i = 0; i < plan->ninputs; i++)
+		no_rows[i] = tuplestore_begin_heap(false, false, work_mem);
 	prepared = cq_close_prepare(plan, CurrentMemoryContext);
 	explain_prepared(text, prepared, no_rows);
 	cq_prepared_free(prepared);
-	tuplestore_end(no_rows);
+	for (i = 0; i < plan->ninputs; i++)
+		tuplestore_end(no_rows[i]);
 }
 
 static void
-explain_prepared(StringInfo text, CqPrepared *prepared, Tuplestorestate *rows)
+explain_prepared(StringInfo text, CqPrepared *prepared, Tuplestorestate **rows)
 {
 	ExplainState *es = NewExplainState();
 	QueryDesc *desc = CreateQueryDesc(prepared->stmt,

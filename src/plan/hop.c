@@ -318,6 +318,17 @@ cq_hop_check_rest(const CqPath *path, const CqPlan *plan)
 }
 
 void
+cq_hop_refuse_above(Query *close, const char *view_name)
+{
+	if (contains_hop_walker((Node *) close, NULL))
+		cq_refuse(view_name,
+				  "pipeline.hop() or pipeline.session() beside a join of streams",
+				  "A row is in several windows, and is joined in one of them at a time.",
+				  "Make the windows in the select list of a sub-query over the stream, and compare "
+				  "them in the join's condition.");
+}
+
+void
 cq_hop_refuse_ungrouped(const CqPath *path)
 {
 	(void) ungrouped_walker((Node *) path->top, (void *) path->view_name);

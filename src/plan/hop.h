@@ -48,5 +48,8 @@ extern void cq_hop_strip(const CqPath *path, const CqPlan *plan, Query *stage, i
 /* Refuse a query without session or count windows if it calls session() or count_window(). */
 extern void cq_hop_refuse_ungrouped(const CqPath *path);
 
+/* Refuse a close query over several inputs if it makes windows: it would make all of each row. */
+extern void cq_hop_refuse_above(Query *close, const char *view_name);
+
 /* Refuse the query if anything but the operator would need the windows, or need them twice. */
 extern void cq_hop_check_rest(const CqPath *path, const CqPlan *plan);

@@ -26,7 +26,9 @@
 #include "plan/classify.h"
 #include "plan/derived_time.h"
 #include "plan/hop.h"
+#include "plan/inputs.h"
 #include "plan/normalise.h"
+#include "plan/part.h"
 #include "plan/path.h"
 #include "plan/plan.h"
 #include "plan/prepared.h"
@@ -36,6 +38,10 @@
 #include "plan/window_key.h"
 
 static void check_whole(Query *tree, const char *view_name, List *views, CqPlan *plan);
+static void plan_one(Query *tree, int emit, bool corrected, const char *view_name, CqPlan *plan);
+static void plan_several(Query *tree, int emit, bool corrected, const char *view_name,
+						 CqPlan *plan);
+static bool fill(const CqPath *path, CqPlan *plan, List *clauses);
 static bool split(const CqPath *path, CqPlan *plan, List *clauses);
 static void check_clock(const CqPath *path, const CqPlan *plan);
 static void close_drop_sort(Query *close);
@@ -43,6 +49,7 @@ static bool other_relation_walker(Node *node, const Oid *stream);
 static void views_to_check(CqPlan *plan, List *views);
 static void notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_dropped);
 static const char *when_rows_appear(const CqPlan *plan, bool corrected);
+static void notice_sort(const char *view_name, CqPlan *plan, bool sort_dropped);
 static bool placeholder_walker(Node *node, Oid *result_table);
 
 CqPlan *
@@ -52,19 +59,90 @@ cq_plan_query(const Query *query, int emit, bool corrected, bool divided, const 
 	CqPlan *plan = palloc0(sizeof(CqPlan));
 	List *views;
 	Query *tree = cq_normalise(query, feeds, &views);
-	CqPath *path;
+
+	cq_refuse_unsupported(tree, view_name);
+	check_whole(tree, view_name, views, plan);
+	plan->result_desc = ExecCleanTypeFromTL(tree->targetList);
+	plan->divided = divided;
+	if (cq_inputs_are_several(tree))
+		plan_several(tree, emit, corrected, view_name, plan);
+	else
+		plan_one(tree, emit, corrected, view_name, plan);
+	views_to_check(plan->inputs[0], views);
+	return plan;
+}
+
+static void
+plan_one(Query *tree, int emit, bool corrected, const char *view_name, CqPlan *plan)
+{
+	CqPath *path = cq_path_find(tree, view_name);
 	List *clauses;
 	bool sort_dropped;
 
-	cq_refuse_unsupported(tree, view_name);
-	path = cq_path_find(tree, view_name);
-	check_whole(tree, view_name, views, plan);
-	plan->stream = path->stream;
-	plan->result_desc = ExecCleanTypeFromTL(tree->targetList);
-
-	plan->divided = divided;
 	cq_classify(path, emit, corrected, plan, &clauses);
 	cq_derive_time(path, plan);
+	sort_dropped = fill(path, plan, clauses);
+	if (plan->upper != NULL)
+		cq_refuse_lent_rights(plan->upper, view_name);
+	plan->closed_name = pstrdup(CQ_CLOSED_ROWS);
+	plan->ninputs = 1;
+	plan->inputs = palloc(sizeof(CqPlan *));
+	plan->inputs[0] = plan;
+	notices_build(path, plan, corrected, sort_dropped);
+}
+
+static void
+plan_several(Query *tree, int emit, bool corrected, const char *view_name, CqPlan *plan)
+{
+	bool sort_dropped = tree->sortClause != NIL && !tree->hasDistinctOn;
+	int i;
+
+	cq_inputs_plan(tree, emit, corrected, plan->divided, view_name, plan);
+	if (sort_dropped && plan->close->setOperations == NULL)
+		close_drop_sort(plan->close);
+	for (i = 0; i < plan->ninputs; i++)
+	{
+		plan->inputs[i]->relations = plan->relations;
+		plan->inputs[i]->inval_items = plan->inval_items;
+	}
+	plan->notices =
+		list_make1(psprintf("continuous view \"%s\" has %s over %s: rows appear when a window is "
+							"complete",
+							view_name,
+							cq_window_describe(&plan->window),
+							plan->ninputs == 1 ? "one input, used several times"
+											   : psprintf("%d inputs", plan->ninputs)));
+	notice_sort(view_name, plan, sort_dropped);
+}
+
+CqPlan *
+cq_part_plan(const CqPath *path, const CqWindow *rows_of)
+{
+	CqPlan *plan = palloc0(sizeof(CqPlan));
+	List *clauses = NIL;
+
+	if (rows_of != NULL)
+		cq_classify_rows(path, rows_of, plan);
+	else
+		cq_classify(path, CQ_EMIT_DEFAULT, false, plan, &clauses);
+	if (plan->emit != CQ_EMIT_WINDOW_CLOSE)
+		cq_refuse(path->view_name,
+				  psprintf("stream \"%s\" without a window", path->definition->name),
+				  "It is combined with what is read of streams elsewhere in the query; that is "
+				  "done when a window is complete.",
+				  "Group by a window of the event time in each sub-query, or make one continuous "
+				  "view per sub-query and combine the views in ordinary SQL.");
+	(void) fill(path, plan, clauses);
+	return plan;
+}
+
+/* What follows from shape, window and emission; was there an ORDER BY that is dropped? */
+static bool
+fill(const CqPath *path, CqPlan *plan, List *clauses)
+{
+	bool sort_dropped;
+
+	plan->stream = path->stream;
 	sort_dropped = split(path, plan, clauses);
 	if (plan->window.kind != CQ_WINDOW_NONE)
 		cq_hop_strip(path, plan, plan->stage, path->split);
@@ -73,13 +151,9 @@ cq_plan_query(const Query *query, int emit, bool corrected, bool divided, const 
 	else
 		cq_hop_refuse_ungrouped(path);
 	check_clock(path, plan);
-	if (plan->upper != NULL)
-		cq_refuse_lent_rights(plan->upper, view_name);
 	plan->columns = cq_path_columns(path, plan->stage, Max(path->split, 0));
 	plan->stage_has_joins = other_relation_walker((Node *) plan->stage, &plan->stream);
-	views_to_check(plan, views);
-	notices_build(path, plan, corrected, sort_dropped);
-	return plan;
+	return sort_dropped;
 }
 
 Query *
@@ -237,11 +311,17 @@ notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_droppe
 						 : psprintf("and events are kept until then, because of %s",
 									plan->rows_why));
 	plan->notices = list_make1(notice);
+	notice_sort(path->view_name, plan, sort_dropped);
+}
+
+static void
+notice_sort(const char *view_name, CqPlan *plan, bool sort_dropped)
+{
 	if (sort_dropped)
 		plan->notices =
 			lappend(plan->notices,
 					psprintf("ORDER BY is ignored in continuous view \"%s\": sort when reading it",
-							 path->view_name));
+							 view_name));
 }
 
 static const char *

@@ -36,6 +36,8 @@ typedef enum CqEmit
 	CQ_EMIT_CHANGES
 } CqEmit;
 
+#define CQ_EMIT_DEFAULT (-1) /* as an option: what suits the query */
+
 typedef enum CqWindowKind
 {
 	CQ_WINDOW_NONE,
@@ -188,7 +190,8 @@ typedef struct CqPlan
 	 * ROWS: keys, then stage columns without the ordinal.
 	 */
 	TupleDesc closed_desc;
-	Query *close; /* WINDOW_CLOSE: reads CQ_CLOSED_ROWS; its columns are the view's */
+	char *closed_name; /* under which the close query reads them */
+	Query *close;	   /* WINDOW_CLOSE: reads closed rows; its columns are the view's */
 
 	const char *rows_why; /* ROWS: what it is that cannot be kept incrementally */
 	CqTop *top;			  /* which rows may be forgotten at once, or groups at the end */
@@ -203,6 +206,15 @@ typedef struct CqPlan
 	/* What the plan depends on besides: watched and locked by all prepared from it. */
 	List *relations;   /* of Oid: everything the whole query reads, expanded views included */
 	List *inval_items; /* of PlanInvalItem *: its functions and types */
+
+	/*
+	 * What gives the closed rows: itself, unless the query reads streams in several
+	 * places.  Then each place has a plan of its own, of which everything counts
+	 * but emit, result_desc and close; and of this one nothing that is about
+	 * stage, operator and closed rows.  columns are those of all, window is the same.
+	 */
+	int ninputs;
+	struct CqPlan **inputs;
 
 	TupleDesc result_desc; /* the view's columns: names and types */
 	CqDerivedTime time;	   /* of the view's rows, for views that read them */

@@ -31,7 +31,9 @@ struct CqPrepared
 	struct CqPrepared *drip; /* for a few events at a time; NULL = the same plan */
 
 	/* close queries */
-	TupleDesc closed_desc;
+	int ninputs;
+	TupleDesc *closed_descs;
+	char **closed_names;
 };
 
 /* Rewrite a query (views, row security); scribbles on it. */

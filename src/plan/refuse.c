@@ -106,6 +106,16 @@ cq_refuse_clock_in(const CqPath *path, int level, Query *query)
 }
 
 void
+cq_refuse_any_clock(Query *query, const char *view_name)
+{
+	if (clock_value_walker((Node *) query, NULL))
+		cq_refuse(view_name,
+				  "the current time where inputs are combined",
+				  "The result would depend on when a window happens to be closed.",
+				  "Compare with the current time when reading the view.");
+}
+
+void
 cq_refuse_lent_rights(Query *upper, const char *view_name)
 {
 	lent_rights_walker((Node *) upper, view_name);
@@ -119,14 +129,19 @@ cq_refuse_limit(const CqPath *path, int first)
 		Query *query = path->levels[first].query;
 
 		if (query->limitCount != NULL || query->limitOffset != NULL)
-			cq_refuse(
-				path->view_name,
-				"LIMIT or OFFSET",
-				"It would apply to each window or batch on its own, not to the query's whole answer.",
-				"For the first rows of each window, filter on row_number() OVER (PARTITION BY "
-				"window ORDER BY ...) in an outer query; otherwise use LIMIT when reading the "
-				"view.");
+			cq_refuse_any_limit(path->view_name);
 	}
+}
+
+void
+cq_refuse_any_limit(const char *view_name)
+{
+	cq_refuse(view_name,
+			  "LIMIT or OFFSET",
+			  "It would apply to each window or batch on its own, not to the query's whole answer.",
+			  "For the first rows of each window, filter on row_number() OVER (PARTITION BY "
+			  "window ORDER BY ...) in an outer query; otherwise use LIMIT when reading the "
+			  "view.");
 }
 
 void

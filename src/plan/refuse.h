@@ -29,6 +29,9 @@ extern void cq_refuse_clock(const CqPath *path, int first, int last);
 /* The same for one query that stands for the given level. */
 extern void cq_refuse_clock_in(const CqPath *path, int level, Query *query);
 
+/* Refuse the current time anywhere in a query. */
+extern void cq_refuse_any_clock(Query *query, const char *view_name);
+
 /*
  * Refuse relations that an upper query reads through a view of another owner if
  * the continuous view's owner, as whom it will be read, would see something else.
@@ -37,6 +40,7 @@ extern void cq_refuse_lent_rights(Query *upper, const char *view_name);
 
 /* Refuse LIMIT and OFFSET on the levels from first downwards. */
 extern void cq_refuse_limit(const CqPath *path, int first);
+extern void cq_refuse_any_limit(const char *view_name) CQ_NORETURN;
 
 /* Refuse values that cannot be kept because their type is none that a column can have. */
 extern void cq_refuse_pseudo_type(const CqPath *path, Node *expr, const char *what);

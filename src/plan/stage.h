@@ -90,10 +90,10 @@ extern void cq_stage_end(CqStage *stage);
 extern bool cq_error_is_of_record(int sqlstate);
 
 /*
- * Run the close query over closed rows (tuples of plan->closed_desc) under the
- * active snapshot; its rows go to receive().
+ * Run the close query over the closed rows of each input (tuples of its closed_desc)
+ * under the active snapshot; its rows go to receive().
  */
 typedef void (*CqResultConsumer)(void *arg, TupleTableSlot *row);
 extern CqPrepared *cq_close_prepare(const CqPlan *plan, MemoryContext context);
-extern void cq_close_run(CqPrepared *prepared, Tuplestorestate *rows, CqResultConsumer receive,
+extern void cq_close_run(CqPrepared *prepared, Tuplestorestate **rows, CqResultConsumer receive,
 						 void *arg);

@@ -44,6 +44,7 @@
 /* A checkpoint ends early when the records to be set aside take more than this. */
 #define SET_ASIDE_LIMIT (16 * 1024 * 1024)
 
+static bool must_shrink(const CqViewRun *view);
 static bool transaction_begin(CqRun *run, CqProgress *why_not);
 static bool relations_lock(CqRun *run);
 static bool plans_are_stale(const CqRun *run);
@@ -118,7 +119,7 @@ cq_checkpoint_due(const CqRun *run)
 	{
 		const CqViewRun *view = lfirst(lc);
 
-		if (view->op && cq_operator_must_shrink(view->op))
+		if (must_shrink(view))
 			return true;
 		if (view->shard)
 			return cq_shard_due(run, view);
@@ -126,6 +127,17 @@ cq_checkpoint_due(const CqRun *run)
 			view->checkpoint.seq == 0 || view->checkpoint.npartitions != run->source->npartitions)
 			return true;
 	}
+	return false;
+}
+
+static bool
+must_shrink(const CqViewRun *view)
+{
+	int i;
+
+	for (i = 0; i < view->ninputs; i++)
+		if (view->inputs[i].op && cq_operator_must_shrink(view->inputs[i].op))
+			return true;
 	return false;
 }
 
@@ -371,7 +383,7 @@ advance_apply(CqRun *run, CqViewRun *view)
 		return;
 	to = view->task.advance_to;
 	if (TIMESTAMP_IS_NOEND(to))
-		to = view->op ? cq_operator_last_end(view->op) : DT_NOBEGIN;
+		to = cq_view_run_last_end(view);
 	view->watermark = Max(view->watermark, to);
 	cq_task_clear_advance(view->id, view->task.advance_to);
 }
@@ -422,10 +434,14 @@ views_committed(CqRun *run, int64 took_us)
 	foreach (lc, run->views)
 	{
 		CqViewRun *view = lfirst(lc);
+		int64 saved = 0;
+		int i;
 
 		view->commit_us = took_us;
-		if (view->op)
-			view->saved_groups = cq_operator_committed(view->op, view->checkpoint.seq);
+		for (i = 0; i < view->ninputs; i++)
+			if (view->inputs[i].op)
+				saved += cq_operator_committed(view->inputs[i].op, view->checkpoint.seq);
+		view->saved_groups = saved;
 	}
 }
 
@@ -438,9 +454,11 @@ memory_is_short(const CqRun *run)
 	foreach (lc, run->views)
 	{
 		const CqViewRun *view = lfirst(lc);
+		int i;
 
-		if (view->op && cq_operator_wants_save(view->op))
-			return true;
+		for (i = 0; i < view->ninputs; i++)
+			if (view->inputs[i].op && cq_operator_wants_save(view->inputs[i].op))
+				return true;
 	}
 	return false;
 }

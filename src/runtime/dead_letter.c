@@ -217,6 +217,19 @@ cq_late_check(CqRun *run, const CqViewRun *view)
 	table_close(rel, AccessShareLock);
 }
 
+bool
+cq_event_is_new(CqRun *run, Bitmapset **events, int ordinal)
+{
+	MemoryContext old;
+
+	if (bms_is_member(ordinal, *events))
+		return false;
+	old = MemoryContextSwitchTo(run->batch.context);
+	*events = bms_add_member(*events, ordinal);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
 /*
  * The late table has the stream's columns that the view reads, in their order,
  * then late_windows, arrived_at, watermark, partition, offset.
@@ -231,9 +244,8 @@ cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed)
 	int column = -1;
 	int n = 0;
 
-	if (view->last_late_ordinal == ordinal)
+	if (!cq_event_is_new(run, &view->late_events, ordinal))
 		return;
-	view->last_late_ordinal = ordinal;
 	view->checkpoint.counters.late += missed->n;
 	if (view->late == NULL)
 		return;

@@ -14,12 +14,24 @@ typedef struct Consumer
 {
 	CqRun *run;
 	CqViewRun *view;
+	CqInput *input;
 } Consumer;
 
+typedef struct Failures
+{
+	CqRun *run;
+	CqViewRun *view;
+	Bitmapset **failing; /* ordinals */
+} Failures;
+
+static void input_evaluate(CqRun *run, CqViewRun *view, CqInput *input);
+static int64 not_taken(const CqRun *run, const CqViewRun *view);
+static void failing_remove(CqRun *run, CqViewRun *view);
+static void row_ignore(void *arg, int ordinal, TupleTableSlot *row);
+static void event_failing(void *arg, int ordinal, ErrorData *error);
 static void watermarks_set(CqRun *run, const CqViewRun *view);
 static void row_consume(void *arg, int ordinal, TupleTableSlot *row);
-static CqOutcome row_fold(CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row,
-						  CqMissed *missed);
+static CqOutcome row_fold(Consumer *consumer, int ordinal, TupleTableSlot *row, CqMissed *missed);
 static void row_append(const CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row);
 static void event_untimed(CqRun *run, CqViewRun *view, int ordinal);
 static void event_failed(void *arg, int ordinal, ErrorData *error);
@@ -32,32 +44,128 @@ static void event_failed(void *arg, int ordinal, ErrorData *error);
 void
 cq_evaluate(CqRun *run, CqViewRun *view)
 {
-	CqStageCounts counts = {0};
-	Consumer consumer = {run, view};
 	CqIdentity saved;
+	int64 events_before = run->batch.nevents;
+	int i;
 
 	if (run->batch.nevents == 0)
 		return;
-	view->last_late_ordinal = -1;
-	view->last_untimed_ordinal = -1;
+	view->late_events = NULL;
+	view->untimed_events = NULL;
+	view->taken = NULL;
 	watermarks_set(run, view);
 	saved = cq_run_as_owner(run);
-	if (view->stage == NULL && !run->care->careful)
-		view->stage = cq_stage_begin(view->stage_prepared);
 	run->phase = CQ_PHASE_EVALUATE;
+	if (view->ninputs > 1)
+	{
+		if (run->care->careful)
+			failing_remove(run, view);
+		view->taken = MemoryContextAllocZero(run->batch.context, events_before * sizeof(bool));
+	}
+	for (i = 0; i < view->ninputs; i++)
+		input_evaluate(run, view, &view->inputs[i]);
+	cq_run_as_system(saved);
+	run->phase = CQ_PHASE_OTHER;
+	if (view->taken)
+		view->checkpoint.counters.filtered += not_taken(run, view);
+}
+
+/* With several inputs: an event is filtered out if it gives no row in any of them. */
+static void
+input_evaluate(CqRun *run, CqViewRun *view, CqInput *input)
+{
+	CqStageCounts counts = {0};
+	Consumer consumer = {run, view, input};
+
+	if (run->batch.nevents == 0)
+		return;
 	if (run->care->careful)
-		cq_stage_run_carefully(view->stage_prepared,
+		cq_stage_run_carefully(input->stage_prepared,
 							   &run->batch,
 							   row_consume,
 							   event_failed,
 							   &consumer,
 							   &counts);
 	else
-		cq_stage_run(view->stage, &run->batch, row_consume, &consumer, &counts);
-	cq_run_as_system(saved);
-	run->phase = CQ_PHASE_OTHER;
+	{
+		if (input->stage == NULL)
+			input->stage = cq_stage_begin(input->stage_prepared);
+		cq_stage_run(input->stage, &run->batch, row_consume, &consumer, &counts);
+	}
+	if (view->taken)
+		return;
 	view->checkpoint.counters.filtered += counts.filtered;
 	view->checkpoint.counters.unmatched += counts.unmatched;
+}
+
+static int64
+not_taken(const CqRun *run, const CqViewRun *view)
+{
+	int64 n = 0;
+	int i;
+
+	for (i = 0; i < run->batch.nevents; i++)
+		n += !view->taken[i];
+	return n;
+}
+
+/*
+ * An event that cannot be evaluated in one input must not get into another: it
+ * is a dead letter of the view.  So stages are tried first, and the events that
+ * fail are taken out of the batch, which no other view of the task shares.
+ */
+static void
+failing_remove(CqRun *run, CqViewRun *view)
+{
+	CqBatch *batch = &run->batch;
+	Size natts = batch->natts;
+	Bitmapset *failing = NULL;
+	Failures failures = {run, view, &failing};
+	CqStageCounts counts;
+	int kept = 0;
+	int i;
+
+	Assert(list_length(run->views) == 1);
+	for (i = 0; i < view->ninputs; i++)
+		cq_stage_run_carefully(view->inputs[i].stage_prepared,
+							   batch,
+							   row_ignore,
+							   event_failing,
+							   &failures,
+							   &counts);
+	for (i = 0; i < batch->nevents; i++)
+	{
+		if (bms_is_member(i, failing))
+			continue;
+		if (kept < i)
+		{
+			batch->events[kept] = batch->events[i];
+			memcpy(batch->values + kept * natts, batch->values + i * natts, natts * sizeof(Datum));
+			memcpy(batch->nulls + kept * natts, batch->nulls + i * natts, natts * sizeof(bool));
+		}
+		kept++;
+	}
+	batch->nevents = kept;
+}
+
+static void
+row_ignore(void *arg, int ordinal, TupleTableSlot *row)
+{
+}
+
+static void
+event_failing(void *arg, int ordinal, ErrorData *error)
+{
+	Failures *failures = arg;
+	Consumer consumer = {failures->run, failures->view, NULL};
+	MemoryContext old;
+
+	if (bms_is_member(ordinal, *failures->failing))
+		return;
+	event_failed(&consumer, ordinal, error);
+	old = MemoryContextSwitchTo(failures->run->batch.context);
+	*failures->failing = bms_add_member(*failures->failing, ordinal);
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -92,9 +200,11 @@ row_consume(void *arg, int ordinal, TupleTableSlot *row)
 	CqViewRun *view = consumer->view;
 	CqMissed missed;
 
-	if (view->op == NULL)
+	if (view->taken)
+		view->taken[ordinal] = true;
+	if (consumer->input->op == NULL)
 		row_append(run, view, ordinal, row);
-	else if (row_fold(run, view, ordinal, row, &missed) == CQ_NO_TIME)
+	else if (row_fold(consumer, ordinal, row, &missed) == CQ_NO_TIME)
 		event_untimed(run, view, ordinal);
 	else if (missed.n > 0)
 		cq_late_event(run, view, ordinal, &missed);
@@ -102,17 +212,19 @@ row_consume(void *arg, int ordinal, TupleTableSlot *row)
 
 /* Windows that have to close before the event are not the event's fault if they cannot. */
 static CqOutcome
-row_fold(CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row, CqMissed *missed)
+row_fold(Consumer *consumer, int ordinal, TupleTableSlot *row, CqMissed *missed)
 {
+	CqRun *run = consumer->run;
+	CqOperator *op = consumer->input->op;
 	const CqEvent *event = &run->batch.events[ordinal];
-	CqOutcome outcome = cq_operator_consume(view->op, row, event, missed);
+	CqOutcome outcome = cq_operator_consume(op, row, event, missed);
 
 	if (outcome != CQ_CLOSE_FIRST)
 		return outcome;
 	run->phase = CQ_PHASE_FINISH;
-	cq_view_run_freeze(run, view, event->watermark);
+	cq_view_run_freeze(run, consumer->view, consumer->input, event->watermark);
 	run->phase = CQ_PHASE_EVALUATE;
-	outcome = cq_operator_consume(view->op, row, event, missed);
+	outcome = cq_operator_consume(op, row, event, missed);
 	Assert(outcome != CQ_CLOSE_FIRST);
 	return outcome;
 }
@@ -134,9 +246,8 @@ event_untimed(CqRun *run, CqViewRun *view, int ordinal)
 	const CqEvent *event = &run->batch.events[ordinal];
 	const CqRecord *record = &run->source->records[event->record];
 
-	if (view->last_untimed_ordinal == ordinal)
+	if (!cq_event_is_new(run, &view->untimed_events, ordinal))
 		return;
-	view->last_untimed_ordinal = ordinal;
 	if (event->has_time)
 		cq_dead_letter(run,
 					   view,

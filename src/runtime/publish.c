@@ -35,6 +35,7 @@ static void slot_give_back(CqTaskSlot *slot);
 static void forget(Held *mine);
 static void partitions_forget(int leader);
 static void publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us);
+static void publish_state(CqTaskSlot *slot, const CqViewRun *view);
 static void publish_partitions(const CqRun *run);
 static CqWishes wishes_of(int64 view);
 static CqPartitionSlot *partition_slot(int32 partition);
@@ -371,19 +372,38 @@ publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us)
 	slot->longest_commit_us = Max(slot->longest_commit_us, view->commit_us);
 	slot->saved_groups = view->saved_groups;
 	if (view->op)
+		publish_state(slot, view);
+}
+
+/* What all inputs have. */
+static void
+publish_state(CqTaskSlot *slot, const CqViewRun *view)
+{
+	CqOperatorStats all = {.reused = true};
+	int i;
+
+	for (i = 0; i < view->ninputs; i++)
 	{
 		CqOperatorStats stats;
 
-		cq_operator_stats(view->op, &stats);
-		slot->state_bytes = stats.memory_bytes;
-		slot->chunk_bytes = stats.chunk_bytes;
-		slot->live_chunk_bytes = stats.live_chunk_bytes;
-		slot->groups = stats.groups;
-		slot->open_windows = stats.open_windows;
-		slot->evictions = stats.evictions;
-		slot->loads = stats.loads;
-		slot->state_reused = stats.reused;
+		cq_operator_stats(view->inputs[i].op, &stats);
+		all.memory_bytes += stats.memory_bytes;
+		all.chunk_bytes += stats.chunk_bytes;
+		all.live_chunk_bytes += stats.live_chunk_bytes;
+		all.groups += stats.groups;
+		all.open_windows += stats.open_windows;
+		all.evictions += stats.evictions;
+		all.loads += stats.loads;
+		all.reused = all.reused && stats.reused;
 	}
+	slot->state_bytes = all.memory_bytes;
+	slot->chunk_bytes = all.chunk_bytes;
+	slot->live_chunk_bytes = all.live_chunk_bytes;
+	slot->groups = all.groups;
+	slot->open_windows = all.open_windows;
+	slot->evictions = all.evictions;
+	slot->loads = all.loads;
+	slot->state_reused = all.reused;
 }
 
 static void

@@ -277,9 +277,12 @@ cq_run_add(CqRun *run, int64 id)
 void
 cq_run_remove(CqRun *run, CqViewRun *view)
 {
+	int i;
+
 	run->views = list_delete_ptr(run->views, view);
-	if (view->op)
-		cq_operator_destroy(view->op);
+	for (i = 0; i < view->ninputs; i++)
+		if (view->inputs[i].op)
+			cq_operator_destroy(view->inputs[i].op);
 	MemoryContextDelete(view->context);
 	run->columns_changed = true;
 }

@@ -73,6 +73,22 @@ typedef struct CqWishes
 	uint64 wait_done;
 } CqWishes;
 
+/* One place where a view reads its stream; most views have one only.  See plan/inputs.c. */
+typedef struct CqInput
+{
+	const CqPlan *plan; /* replaced with the view's */
+	CqPrepared *stage_prepared;
+	CqOperator *op; /* NULL for APPEND */
+	Oid chunks;
+	BlockNumber chunk_blocks;	 /* size of the chunk table after the last checkpoint */
+	BlockNumber vacuumed_blocks; /* and at its last vacuum */
+
+	/* of the checkpoint under way */
+	CqStage *stage;
+	Relation chunks_rel;
+	Tuplestorestate *closed_rows; /* of windows that have closed; NULL if none has */
+} CqInput;
+
 /* One view of a task; one shard of it if the view has several workers. */
 typedef struct CqShard CqShard;
 
@@ -87,20 +103,19 @@ typedef struct CqViewRun
 	CqView view;
 	CqTask task;
 	CqPlan *plan;
-	CqPrepared *stage_prepared;
 	CqPrepared *close_prepared; /* NULL unless rows leave on window close */
 	Bitmapset *columns;			/* of the stream, that the plan reads */
-	CqOperator *op;				/* NULL for APPEND */
-	List *feeds;				/* of CqFeed *: the views that read this one ... */
-	List *feed_logs;			/* ... and of CqFeedLog *, in the same order */
+	int ninputs;
+	CqInput *inputs;
+	CqOperator *op;	 /* the first input's; NULL for APPEND */
+	List *feeds;	 /* of CqFeed *: the views that read this one ... */
+	List *feed_logs; /* ... and of CqFeedLog *, in the same order */
 	CqCheckpoint checkpoint;
-	TimestampTz watermark;		 /* at the last checkpoint; see cq_view_run_watermark() */
-	TimestampTz clock_to;		 /* how far the clock may move the watermark with no event left;
+	TimestampTz watermark; /* at the last checkpoint; see cq_view_run_watermark() */
+	TimestampTz clock_to;  /* how far the clock may move the watermark with no event left;
 						   * DT_NOBEGIN = not at all */
-	BlockNumber chunk_blocks;	 /* size of the chunk table after the last checkpoint */
-	BlockNumber vacuumed_blocks; /* and at its last vacuum */
-	int64 commit_us;			 /* from the last event of the last checkpoint to its commit */
-	int64 saved_groups;			 /* by it */
+	int64 commit_us;	   /* from the last event of the last checkpoint to its commit */
+	int64 saved_groups;	   /* by it */
 
 	/* sharing */
 	char *company;		/* views with the same may share a task; NULL = with none */
@@ -114,16 +129,16 @@ typedef struct CqViewRun
 	int64 source_ticket; /* what the source calls it */
 
 	/* of the checkpoint under way */
-	CqStage *stage;
 	CqOutput *output;
 	CqOutput *late;
 	Relation result_rel;
 	Relation late_rel;
-	Relation chunks_rel;
-	Tuplestorestate *closed_rows; /* of windows that have closed; NULL if none has */
-	List *dead_letters;			  /* of CqDeadLetter * */
-	int last_late_ordinal; /* an event is late for a window once, however many rows it gave */
-	int last_untimed_ordinal;
+	List *dead_letters; /* of CqDeadLetter * */
+
+	/* of the batch: an event is late for a window once, however many rows it gave */
+	Bitmapset *late_events;
+	Bitmapset *untimed_events;
+	bool *taken; /* several inputs: which events gave a row in one of them */
 } CqViewRun;
 
 typedef struct CqRun
@@ -295,10 +310,14 @@ extern void cq_run_gather_columns(CqRun *run);
 extern void cq_dispute(CqRun *run, const CqRecord *record);
 
 /*
- * Freeze the windows that are complete at a watermark: what they hold becomes
- * closed rows, which close_windows() makes the view's.
+ * Freeze the windows of an input that are complete at a watermark: what they hold
+ * becomes closed rows, which close_windows() makes the view's.
  */
-extern void cq_view_run_freeze(CqRun *run, CqViewRun *view, TimestampTz watermark);
+extern void cq_view_run_freeze(CqRun *run, CqViewRun *view, CqInput *input, TimestampTz watermark);
+
+/* End of the earliest and the latest window that is open in any input. */
+extern TimestampTz cq_view_run_first_end(const CqViewRun *view);
+extern TimestampTz cq_view_run_last_end(const CqViewRun *view);
 
 /* Set a record aside as the stream's on_error option says. */
 extern void cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate,
@@ -312,6 +331,9 @@ extern void cq_dead_letters_write(CqRun *run, CqViewRun *view);
  * view between it and the stream may have been replaced.
  */
 extern void cq_late_check(CqRun *run, const CqViewRun *view);
+
+/* Note an event of the batch; false if it was noted before. */
+extern bool cq_event_is_new(CqRun *run, Bitmapset **events, int ordinal);
 
 /* Keep or count an event that was late for some windows or all. */
 extern void cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed);

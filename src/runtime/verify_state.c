@@ -17,6 +17,7 @@
 #include "runtime/verify_state.h"
 
 static void answer(CqRun *run, CqViewRun *view, uint64 ticket);
+static char *verify(CqRun *run, const CqInput *input);
 
 void
 cq_verify_when_asked(CqRun *run)
@@ -42,24 +43,31 @@ static void
 answer(CqRun *run, CqViewRun *view, uint64 ticket)
 {
 	char *difference = NULL;
+	int i;
 
-	if (view->op)
-	{
-		CqIdentity saved;
-		Relation chunks;
-
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		chunks = table_open(view->view.chunks, AccessShareLock);
-		saved = cq_run_as_owner(run);
-		difference = cq_operator_verify(view->op, chunks);
-		cq_run_as_system(saved);
-		if (difference)
-			difference = MemoryContextStrdup(run->checkpoint_context, difference);
-		table_close(chunks, NoLock);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		MemoryContextSwitchTo(TopMemoryContext);
-	}
+	for (i = 0; i < view->ninputs && view->op && difference == NULL; i++)
+		difference = verify(run, &view->inputs[i]);
 	cq_slot_verify_answer(MyDatabaseId, view->id, ticket, difference);
+}
+
+static char *
+verify(CqRun *run, const CqInput *input)
+{
+	CqIdentity saved;
+	Relation chunks;
+	char *difference;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	chunks = table_open(input->chunks, AccessShareLock);
+	saved = cq_run_as_owner(run);
+	difference = cq_operator_verify(input->op, chunks);
+	cq_run_as_system(saved);
+	if (difference)
+		difference = MemoryContextStrdup(run->checkpoint_context, difference);
+	table_close(chunks, NoLock);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	return difference;
 }

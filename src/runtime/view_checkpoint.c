@@ -19,9 +19,11 @@
 #include "runtime/shard.h"
 #include "sink/feed_log.h"
 
+static bool input_lock(CqInput *input);
 static bool relation_lock(Oid relid, LOCKMODE mode, Relation *rel);
 static bool feeds_lock(CqViewRun *view);
 static void feeds_mark(CqRun *run, CqViewRun *view);
+static Tuplestorestate *closed_rows(CqRun *run, CqInput *input);
 static void close_receive(void *arg, TupleTableSlot *row);
 static void show_changes(CqRun *run, CqViewRun *view);
 static void change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
@@ -33,16 +35,27 @@ bool
 cq_view_run_lock(CqViewRun *view)
 {
 	const CqView *definition = &view->view;
+	int i;
 
-	view->result_rel = view->late_rel = view->chunks_rel = NULL;
-	return cq_prepared_lock(view->stage_prepared) &&
-		   (view->close_prepared == NULL || cq_prepared_lock(view->close_prepared)) &&
+	view->result_rel = view->late_rel = NULL;
+	for (i = 0; i < view->ninputs; i++)
+		view->inputs[i].chunks_rel = NULL;
+	for (i = 0; i < view->ninputs; i++)
+		if (!input_lock(&view->inputs[i]))
+			return false;
+	return (view->close_prepared == NULL || cq_prepared_lock(view->close_prepared)) &&
 		   relation_lock(definition->result, RowExclusiveLock, &view->result_rel) &&
 		   (!OidIsValid(definition->late) || !definition->options.store_late ||
 			relation_lock(definition->late, RowExclusiveLock, &view->late_rel)) &&
-		   (!OidIsValid(definition->chunks) ||
-			relation_lock(definition->chunks, RowExclusiveLock, &view->chunks_rel)) &&
 		   feeds_lock(view);
+}
+
+static bool
+input_lock(CqInput *input)
+{
+	return cq_prepared_lock(input->stage_prepared) &&
+		   (!OidIsValid(input->chunks) ||
+			relation_lock(input->chunks, RowExclusiveLock, &input->chunks_rel));
 }
 
 static bool
@@ -72,16 +85,22 @@ cq_view_run_open(CqRun *run, CqViewRun *view)
 {
 	CqIdentity saved = cq_run_as_owner(run);
 	ListCell *lc;
+	int i;
 
-	view->stage = NULL;
-	view->closed_rows = NULL;
 	view->dead_letters = NIL;
 	view->output = cq_output_begin(view->result_rel);
 	view->late = view->late_rel ? cq_output_begin(view->late_rel) : NULL;
 	foreach (lc, view->feed_logs)
 		cq_feed_log_begin(lfirst(lc));
-	if (view->op)
-		cq_operator_begin(view->op, view->chunks_rel);
+	for (i = 0; i < view->ninputs; i++)
+	{
+		CqInput *input = &view->inputs[i];
+
+		input->stage = NULL;
+		input->closed_rows = NULL;
+		if (input->op)
+			cq_operator_begin(input->op, input->chunks_rel);
+	}
 	cq_run_as_system(saved);
 }
 
@@ -97,40 +116,86 @@ cq_view_run_close_windows(CqRun *run, CqViewRun *view)
 	return cq_view_run_emit(run, view, cq_view_run_watermark(run, view));
 }
 
+/* A window is complete for all inputs at the same watermark. */
 bool
 cq_view_run_emit(CqRun *run, CqViewRun *view, TimestampTz watermark)
 {
+	Tuplestorestate **rows;
 	CqIdentity saved;
+	bool any = false;
+	int i;
 
-	cq_view_run_freeze(run, view, watermark);
-	if (view->closed_rows == NULL)
+	for (i = 0; i < view->ninputs; i++)
+	{
+		cq_view_run_freeze(run, view, &view->inputs[i], watermark);
+		any = any || view->inputs[i].closed_rows;
+	}
+	if (!any)
 		return false;
 	saved = cq_run_as_owner(run);
-	cq_close_run(view->close_prepared, view->closed_rows, close_receive, view);
-	tuplestore_end(view->closed_rows);
+	rows = palloc(sizeof(Tuplestorestate *) * view->ninputs);
+	for (i = 0; i < view->ninputs; i++)
+		rows[i] = closed_rows(run, &view->inputs[i]);
+	cq_close_run(view->close_prepared, rows, close_receive, view);
+	for (i = 0; i < view->ninputs; i++)
+	{
+		tuplestore_end(view->inputs[i].closed_rows);
+		view->inputs[i].closed_rows = NULL;
+	}
+	pfree(rows);
 	cq_run_as_system(saved);
-	view->closed_rows = NULL;
 	return true;
 }
 
 void
-cq_view_run_freeze(CqRun *run, CqViewRun *view, TimestampTz watermark)
+cq_view_run_freeze(CqRun *run, CqViewRun *view, CqInput *input, TimestampTz watermark)
 {
 	CqIdentity saved;
 
-	if (cq_operator_first_end(view->op) > watermark)
+	if (cq_operator_first_end(input->op) > watermark)
 		return;
 	saved = cq_run_as_owner(run);
-	if (view->closed_rows == NULL)
+	/* a window counts for each input that has something in it */
+	view->checkpoint.counters.windows_closed +=
+		cq_operator_close(input->op, watermark, closed_rows(run, input));
+	cq_run_as_system(saved);
+}
+
+static Tuplestorestate *
+closed_rows(CqRun *run, CqInput *input)
+{
+	if (input->closed_rows == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(run->checkpoint_context);
 
-		view->closed_rows = tuplestore_begin_heap(false, false, work_mem);
+		input->closed_rows = tuplestore_begin_heap(false, false, work_mem);
 		MemoryContextSwitchTo(old);
 	}
-	view->checkpoint.counters.windows_closed +=
-		cq_operator_close(view->op, watermark, view->closed_rows);
-	cq_run_as_system(saved);
+	return input->closed_rows;
+}
+
+TimestampTz
+cq_view_run_first_end(const CqViewRun *view)
+{
+	TimestampTz end = DT_NOEND;
+	int i;
+
+	for (i = 0; i < view->ninputs; i++)
+		if (view->inputs[i].op)
+			end = Min(end, cq_operator_first_end(view->inputs[i].op));
+	return end;
+}
+
+TimestampTz
+cq_view_run_last_end(const CqViewRun *view)
+{
+	TimestampTz end = DT_NOBEGIN;
+	int i;
+
+	for (i = 0; i < view->ninputs; i++)
+		if (view->inputs[i].op)
+			end = Max(end, cq_operator_last_end(view->inputs[i].op));
+	return end;
 }
 
 static void
@@ -156,15 +221,21 @@ void
 cq_view_run_save(CqRun *run, CqViewRun *view)
 {
 	CqIdentity saved = cq_run_as_owner(run);
+	int i;
 
-	if (view->stage)
-		cq_stage_end(view->stage);
+	for (i = 0; i < view->ninputs; i++)
+		if (view->inputs[i].stage)
+			cq_stage_end(view->inputs[i].stage);
 	if (view->op && view->plan->emit == CQ_EMIT_CHANGES)
 		show_changes(run, view);
-	if (view->op)
+	for (i = 0; i < view->ninputs; i++)
 	{
-		cq_operator_save(view->op, view->chunks_rel);
-		view->chunk_blocks = RelationGetNumberOfBlocks(view->chunks_rel);
+		CqInput *input = &view->inputs[i];
+
+		if (input->op == NULL)
+			continue;
+		cq_operator_save(input->op, input->chunks_rel);
+		input->chunk_blocks = RelationGetNumberOfBlocks(input->chunks_rel);
 	}
 	cq_run_as_system(saved);
 	feeds_mark(run, view);
@@ -282,6 +353,7 @@ void
 cq_view_run_close(CqRun *run, CqViewRun *view)
 {
 	ListCell *lc;
+	int i;
 
 	outputs_end(run, view);
 	foreach (lc, view->feed_logs)
@@ -289,6 +361,7 @@ cq_view_run_close(CqRun *run, CqViewRun *view)
 	table_close(view->result_rel, NoLock);
 	if (view->late_rel)
 		table_close(view->late_rel, NoLock);
-	if (view->chunks_rel)
-		table_close(view->chunks_rel, NoLock);
+	for (i = 0; i < view->ninputs; i++)
+		if (view->inputs[i].chunks_rel)
+			table_close(view->inputs[i].chunks_rel, NoLock);
 }

@@ -26,6 +26,7 @@
 
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
+#include "errors.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "settings.h"
@@ -39,7 +40,9 @@ static bool same_times(const CqPartition *a, int na, const CqPartition *b, int n
 static void make_plan(CqViewRun *view, MemoryContext context);
 static void load_feeds(CqViewRun *view);
 static bool feeds_differ(const CqViewRun *view);
-static void create_operator(CqViewRun *view);
+static void inputs_prepare(CqViewRun *view);
+static void create_operators(CqViewRun *view);
+static CqOperator *create_operator(CqViewRun *view, int number);
 
 CqViewRun *
 cq_view_run_load(CqRun *run, int64 id)
@@ -111,7 +114,7 @@ company_of(const CqViewRun *view)
 	StringInfoData text;
 	ListCell *lc;
 
-	if (!cq_share_tasks || view->shard)
+	if (!cq_share_tasks || view->shard || cq_view_more_chunks(view->view.id) != NIL)
 		return NULL;
 	initStringInfo(&text);
 	appendStringInfo(&text,
@@ -201,7 +204,7 @@ cq_view_run_prepare(CqRun *run, CqViewRun *view)
 	make_plan(view, view->context);
 	view->columns = view->plan->columns;
 	cq_late_check(run, view);
-	create_operator(view);
+	create_operators(view);
 }
 
 static void
@@ -215,7 +218,7 @@ make_plan(CqViewRun *view, MemoryContext context)
 							   view->shard != NULL,
 							   cq_feeds_of_view(view->view.id),
 							   get_rel_name(view->view.view));
-	view->stage_prepared = cq_stage_prepare(view->plan, view->plan_context);
+	inputs_prepare(view);
 	view->close_prepared = NULL;
 	if (view->plan->close)
 		view->close_prepared = cq_close_prepare(view->plan, view->plan_context);
@@ -235,6 +238,40 @@ load_feeds(CqViewRun *view)
 		view->feed_logs = lappend(view->feed_logs, cq_feed_log_create(lfirst(lc), view->plan));
 }
 
+/* Of the inputs only the plans are new when a view is planned again. */
+static void
+inputs_prepare(CqViewRun *view)
+{
+	List *chunks = NIL;
+	int i;
+
+	if (view->inputs == NULL)
+	{
+		view->ninputs = view->plan->ninputs;
+		view->inputs = palloc0(sizeof(CqInput) * view->ninputs);
+		if (view->ninputs > 1)
+			chunks = cq_view_more_chunks(view->view.id);
+		if (view->ninputs != 1 + list_length(chunks))
+			elog(ERROR, "view has %d inputs, but chunks of %d", view->ninputs, list_length(chunks));
+		for (i = 0; i < view->ninputs; i++)
+			view->inputs[i].chunks = i == 0 ? view->view.chunks : list_nth_oid(chunks, i - 1);
+	}
+	if (view->ninputs != view->plan->ninputs)
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("continuous view \"%s\" reads streams in another number of places than when "
+					   "it was created",
+					   view->name),
+				errhint("Undo the change of the views that it reads, or drop it and create it "
+						"again."));
+	for (i = 0; i < view->ninputs; i++)
+	{
+		view->inputs[i].plan = view->plan->inputs[i];
+		view->inputs[i].stage_prepared =
+			cq_stage_prepare(view->plan->inputs[i], view->plan_context);
+	}
+}
+
 bool
 cq_view_run_replan(CqViewRun *view)
 {
@@ -250,8 +287,12 @@ cq_view_run_replan(CqViewRun *view)
 bool
 cq_view_run_is_stale(const CqViewRun *view)
 {
-	return cq_prepared_is_stale(view->stage_prepared) ||
-		   (view->close_prepared && cq_prepared_is_stale(view->close_prepared)) ||
+	int i;
+
+	for (i = 0; i < view->ninputs; i++)
+		if (cq_prepared_is_stale(view->inputs[i].stage_prepared))
+			return true;
+	return (view->close_prepared && cq_prepared_is_stale(view->close_prepared)) ||
 		   feeds_differ(view);
 }
 
@@ -274,26 +315,17 @@ feeds_differ(const CqViewRun *view)
 }
 
 static void
-create_operator(CqViewRun *view)
+create_operators(CqViewRun *view)
 {
-	CqStoreKey key = {.database = MyDatabaseId, .view = view->id};
-	Relation chunks;
+	int i;
 
-	if (view->plan->shape != CQ_SHAPE_APPEND)
-	{
-		/* a shard may still have windows that were closed by another one */
-		chunks = table_open(view->view.chunks, AccessShareLock);
-		view->op = cq_operator_create(view->plan,
-									  &key,
-									  view->checkpoint.seq,
-									  chunks,
-									  view->view.options.allowed_lateness_us,
-									  view->shard ? DT_NOBEGIN : view->checkpoint.closed_to,
-									  view->context);
-		table_close(chunks, AccessShareLock);
-		/* rows of windows that are gone have theirs still */
+	for (i = 0; i < view->ninputs; i++)
+		if (view->inputs[i].plan->shape != CQ_SHAPE_APPEND)
+			view->inputs[i].op = create_operator(view, i);
+	view->op = view->inputs[0].op;
+	/* rows of windows that are gone have theirs still */
+	if (view->op)
 		cq_operator_number_from(view->op, view->checkpoint.next_gid);
-	}
 	if (view->shard)
 		cq_shard_prepare_operator(view);
 }
@@ -301,6 +333,24 @@ create_operator(CqViewRun *view)
 bool
 cq_view_run_is_idle(const CqRun *run, const CqViewRun *view)
 {
-	return cq_watermark_all_idle(run->source) &&
-		   (view->op == NULL || TIMESTAMP_NOT_FINITE(cq_operator_first_end(view->op)));
+	return cq_watermark_all_idle(run->source) && TIMESTAMP_NOT_FINITE(cq_view_run_first_end(view));
+}
+
+/* A shard may still have windows that were closed by another one. */
+static CqOperator *
+create_operator(CqViewRun *view, int number)
+{
+	CqStoreKey key = {.database = MyDatabaseId, .view = view->id, .shard = number};
+	const CqInput *input = &view->inputs[number];
+	Relation chunks = table_open(input->chunks, AccessShareLock);
+	CqOperator *op = cq_operator_create(input->plan,
+										&key,
+										view->checkpoint.seq,
+										chunks,
+										view->view.options.allowed_lateness_us,
+										view->shard ? DT_NOBEGIN : view->checkpoint.closed_to,
+										view->context);
+
+	table_close(chunks, AccessShareLock);
+	return op;
 }

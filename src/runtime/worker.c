@@ -76,6 +76,7 @@ static void worker_wait(CqWorker *worker, long wait_ms);
 static void care_relax(CqWorker *worker);
 static void trim_when_due(CqWorker *worker);
 static void vacuum_when_due(CqWorker *worker);
+static void input_vacuum(CqInput *input);
 static void lock_refused(CqWorker *worker);
 static void source_close_at_exit(int code, Datum arg);
 
@@ -356,7 +357,7 @@ idle_close_due(CqWorker *worker, long *wait_ms)
 static bool
 view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 {
-	TimestampTz deadline = cq_operator_first_end(view->op);
+	TimestampTz deadline = cq_view_run_first_end(view);
 	TimestampTz now;
 
 	if (TIMESTAMP_NOT_FINITE(deadline))
@@ -368,7 +369,7 @@ view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 		*wait_ms = Min(*wait_ms, (deadline - now) / 1000 + 1);
 		return false;
 	}
-	view->clock_to = Min(now - run->stream->out_of_orderness_us, cq_operator_last_end(view->op));
+	view->clock_to = Min(now - run->stream->out_of_orderness_us, cq_view_run_last_end(view));
 	return true;
 }
 
@@ -534,24 +535,30 @@ vacuum_when_due(CqWorker *worker)
 
 	foreach (lc, run->views)
 	{
-		CqViewRun *view = lfirst(lc);
-		CqOperatorStats stats;
+		int i;
 
-		if (view->op == NULL)
-			continue;
-		view->vacuumed_blocks = Min(view->vacuumed_blocks, view->chunk_blocks);
-		cq_operator_stats(view->op, &stats);
-		if (!cq_vacuum_due(view->chunk_blocks,
-						   view->vacuumed_blocks,
-						   stats.chunk_bytes,
-						   stats.deleted_chunk_bytes))
-			continue;
-		run->at = view;
-		cq_vacuum(view->view.chunks);
-		run->at = NULL;
-		cq_operator_vacuumed(view->op);
-		view->vacuumed_blocks = view->chunk_blocks;
+		run->at = lfirst(lc);
+		for (i = 0; i < run->at->ninputs && run->at->op; i++)
+			input_vacuum(&run->at->inputs[i]);
 	}
+	run->at = NULL;
+}
+
+static void
+input_vacuum(CqInput *input)
+{
+	CqOperatorStats stats;
+
+	input->vacuumed_blocks = Min(input->vacuumed_blocks, input->chunk_blocks);
+	cq_operator_stats(input->op, &stats);
+	if (!cq_vacuum_due(input->chunk_blocks,
+					   input->vacuumed_blocks,
+					   stats.chunk_bytes,
+					   stats.deleted_chunk_bytes))
+		return;
+	cq_vacuum(input->chunks);
+	cq_operator_vacuumed(input->op);
+	input->vacuumed_blocks = input->chunk_blocks;
 }
 
 /* Drop what all readers of a local stream have read. */

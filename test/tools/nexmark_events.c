@@ -322,11 +322,10 @@ nexmark_csv(const NexmarkEvent *event, int64_t place, bool sentinel, char *buffe
 	*p++ = ',';
 	p = put_int(p, (int64_t) event->kind);
 	*p++ = ',';
-	if (bid)
-		p = put_int(p, event->auction);
+	p = put_int(p, bid ? event->auction : event->id);
 	*p++ = ',';
-	if (bid)
-		p = put_int(p, event->bidder);
+	if (event->kind != NEXMARK_PERSON)
+		p = put_int(p, bid ? event->bidder : event->seller);
 	*p++ = ',';
 	if (bid)
 		p = put_int(p, event->price);

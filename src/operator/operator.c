@@ -208,6 +208,8 @@ layout(CqOperator *operator, uint64 whose, const CqPlan *plan)
 void
 cq_operator_begin(CqOperator *operator, Relation chunks)
 {
+	/* before anything is looked for on disk; the lock that the caller has keeps it so */
+	cq_chunklog_check(operator->log, chunks);
 	operator->relation = chunks;
 }
 

@@ -188,6 +188,17 @@ cq_chunklog_is_current(const CqChunkLog *log, Relation relation)
 	return log->table->filenumber == relation->rd_rel->relfilenode;
 }
 
+/* VACUUM FULL and the like move rows; the caller reloads after an error. */
+void
+cq_chunklog_check(const CqChunkLog *log, Relation relation)
+{
+	if (!cq_chunklog_is_current(log, relation))
+		ereport(ERROR,
+				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("table \"%s\" was rewritten", RelationGetRelationName(relation)),
+				errdetail("The operator state will be read anew."));
+}
+
 /* ------------------------------------------------------------------------
  * Reading
  * ------------------------------------------------------------------------
@@ -506,12 +517,7 @@ cq_chunklog_registered(CqChunkLog *log, CqChunkNumber number, uint32 live)
 void
 cq_chunklog_begin(CqChunkLog *log, Relation relation)
 {
-	/* VACUUM FULL and the like move rows; the caller reloads after an error */
-	if (!cq_chunklog_is_current(log, relation))
-		ereport(ERROR,
-				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				errmsg("table \"%s\" was rewritten", RelationGetRelationName(relation)),
-				errdetail("The operator state will be read anew."));
+	cq_chunklog_check(log, relation);
 	log->relation = relation;
 	log->slot = table_slot_create(relation, NULL);
 	log->written = 0;

@@ -50,8 +50,9 @@ extern void cq_chunk_table_init(CqChunkTable *table, CqArena *arena, uint64 seed
 /* identity: whose state it is; see chunklog.c.  Lives in context. */
 extern CqChunkLog *cq_chunklog_create(CqChunkTable *table, uint64 identity, MemoryContext context);
 
-/* Do the places of chunks that the table knows still hold? */
+/* Do the places of chunks that the table knows still hold?  check: error if not. */
 extern bool cq_chunklog_is_current(const CqChunkLog *log, Relation relation);
+extern void cq_chunklog_check(const CqChunkLog *log, Relation relation);
 
 /* A chunk as it was read. */
 typedef struct CqChunkData

@@ -361,16 +361,20 @@ cq_bucket_lookup(CqOperator *operator, CqPane * pane, int kind)
 	while (group == NULL && cq_chunk_next(&chunk, &hash, &entry))
 	{
 		CqGroupRow row;
+		CqGroup *read;
 
 		if (hash != wanted)
 			continue;
 		if (cq_group_get_key(operator, & entry, &row) != kind ||
 			!cq_key_equals(codec, wanted_key, wanted_size))
 			continue;
+		/* in private memory first: an error may not leave a group behind that is half read */
+		read = cq_group_probe(operator, kind);
+		cq_group_get(operator, pane, read, &row, &entry);
 		group = cq_group_create(operator, pane, kind);
+		memcpy(group + 1, read + 1, operator->kinds[kind].layout.key_offset - sizeof(CqGroup));
 		group->chunk = bucket->chunk;
 		group->flags = CQ_GROUP_IN_BUCKET;
-		cq_group_get(operator, pane, group, &row, &entry);
 		operator->state->loads++;
 	}
 	if (group == NULL)

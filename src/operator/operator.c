@@ -868,6 +868,7 @@ evict(CqOperator *operator, CqEvict first, CqEvict last)
 	if (operator->sliced)
 		cq_slices_forget(operator);
 	memcpy(panes, state->panes, npanes * sizeof(CqPane *));
+		CHECK_FOR_INTERRUPTS();
 	qsort(panes, npanes, sizeof(CqPane *), compare_uses);
 	for (how = first; how <= last; how++)
 		for (i = 0; i < npanes && !enough_given_up(operator, how); i++)

@@ -50,7 +50,10 @@ typedef struct Attached
 } Attached;
 
 static Attached *attached_states = NULL;
+static Attached *spare = NULL; /* for the next one */
 
+static void private_forget(CqState *state);
+static void attached_prepare(void);
 static Attached *attached_note(int64 view, CqStoreNumber number);
 static CqState *state_create(CqStoreNumber number);
 static void states_detach(int code, Datum arg);
@@ -69,16 +72,18 @@ cq_state_attach(const CqStoreKey *key, uint64 layout, int64 epoch, bool flat, Oi
 	static int32 passing = 0;
 	CqStoreKey own = {.database = MyDatabaseId, .view = -MyProcPid, .shard = ++passing};
 	void *root = NULL;
-	CqStoreNumber number = cq_region_attach(key ? key : &own, &root);
-	Attached *attached = attached_note(key ? key->view : own.view, number);
-	CqState *state = root;
+	CqStoreNumber number;
+	Attached *attached;
+	CqState *state;
 
-	attached->state = state;
+	attached_prepare();
+	number = cq_region_attach(key ? key : &own, &root);
+	attached = attached_note(key ? key->view : own.view, number);
+	state = attached->state = root;
 	if (state && state->current && !state->changed && flat && state->flat &&
 		state->layout == layout && state->epoch == epoch && state->chunks.filenumber == filenumber)
 	{
-		while (state->derived)
-			cq_state_free_pane(state, state->derived);
+		private_forget(state);
 		return state;
 	}
 	attached->state = NULL;
@@ -90,19 +95,41 @@ cq_state_attach(const CqStoreKey *key, uint64 layout, int64 epoch, bool flat, Oi
 	return state;
 }
 
-static Attached *
-attached_note(int64 view, CqStoreNumber number)
+/* What another operator, or another worker, made of the state for itself. */
+static void
+private_forget(CqState *state)
+{
+	int i;
+
+	while (state->derived)
+		cq_state_free_pane(state, state->derived);
+	/* a later process may have the number of the one that this is a pointer of */
+	for (i = 0; i < state->npanes; i++)
+		state->panes[i]->top_instance = 0;
+}
+
+/* What attached_note() needs, so that nothing fails between attaching and its being known. */
+static void
+attached_prepare(void)
 {
 	static bool registered = false;
+
+	if (!registered)
+		before_shmem_exit(states_detach, (Datum) 0);
+	registered = true;
+	if (spare == NULL)
+		spare = MemoryContextAllocZero(TopMemoryContext, sizeof(Attached));
+}
+
+attached_note(int64 view, CqStoreNumber number)
+{
 	Attached *attached;
 
 	for (attached = attached_states; attached; attached = attached->next)
 		if (attached->number == number)
 			return attached;
-	if (!registered)
-		before_shmem_exit(states_detach, (Datum) 0);
-	registered = true;
-	attached = MemoryContextAllocZero(TopMemoryContext, sizeof(Attached));
+	attached = spare;
+	spare = NULL;
 	attached->view = view;
 	attached->number = number;
 	attached->next = attached_states;

@@ -91,6 +91,7 @@ places_collect(CqOperator *operator)
 	{
 		Place *place;
 
+		CHECK_FOR_INTERRUPTS();
 		if (!ItemPointerIsValid(&tid))
 			continue;
 		place = hash_search(places, &tid, HASH_ENTER, NULL);
@@ -176,7 +177,10 @@ cq_groups_verify_begin(CqPane *pane)
 
 	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
 	while ((group = cq_group_scan_next(&scan)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
 		group->flags &= ~CQ_GROUP_SEEN;
+	}
 }
 
 void
@@ -276,6 +280,9 @@ cq_groups_verify_end(CqOperator *operator, CqPane * pane, CqVerification *check)
 
 	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
 	while ((group = cq_group_scan_next(&scan)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (!(group->flags & CQ_GROUP_SEEN))
 			cq_verify_fail(check, pstrdup("memory has a group that is in no chunk"));
+	}
 }

@@ -38,10 +38,12 @@ void
 cq_vacuum(Oid relid)
 {
 	MemoryContext portal = PortalContext;
-	MemoryContext context =
-		AllocSetContextCreate(TopMemoryContext, "pipeline vacuum", ALLOCSET_SMALL_SIZES);
+	static MemoryContext context = NULL; /* for good, as an error may leave at any place */
 	VacuumStmt *stmt;
 
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "pipeline vacuum", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(context);
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
 	stmt = makeNode(VacuumStmt);
@@ -60,5 +62,5 @@ cq_vacuum(Oid relid)
 	PG_END_TRY();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
-	MemoryContextDelete(context);
+	MemoryContextReset(context);
 }

@@ -301,17 +301,16 @@ void
 cq_region_clear(CqStoreNumber number)
 {
 	Entry *entry = &region->entries[number];
-	pid_t pid = entry->pid;
-	CqStoreKey key = entry->key;
-	bool dropped = entry->dropped;
+	Entry before;
 
-	Assert(pid == MyProcPid);
+	Assert(entry->pid == MyProcPid);
 	LWLockAcquire(region->lock, LW_EXCLUSIVE);
 	entry_clear(entry);
 	entry->in_use = true;
-	entry->dropped = dropped;
-	entry->key = key;
-	entry->pid = pid;
+	entry->dropped = before.dropped; /* others set it at any time */
+	entry->key = before.key;
+	entry->pid = before.pid;
+	before = *entry;
 	entry->partial = NO_EXTENT;
 	LWLockRelease(region->lock);
 }

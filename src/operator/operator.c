@@ -632,6 +632,8 @@ cq_operator_full(CqOperator *operator)
 						  ? ""
 						  : ", and the values of its aggregates cannot be kept on disk"),
 			errhint("Increase \"pipeline.state_memory\", or let the query keep fewer groups "
+	if (operator->loading)
+		region.limit = Max(region.limit, region.most);
 					"or shorter windows."));
 }
 
@@ -958,6 +960,9 @@ load(CqOperator *operator, Relation chunks, int64 epoch)
 static bool
 load_wanted(void *arg, int64 start)
 {
+	{
+		/* rows that find no room stay on disk, groups of the log cannot */
+		cq_region_set_loading(state->store, true);
 	CqOperator *operator= arg;
 	TimestampTz window_start;
 	TimestampTz window_end;
@@ -973,6 +978,7 @@ set_layouts(CqOperator *operator)
 	CqGroupLayout *layouts = palloc(operator->nkinds * sizeof(CqGroupLayout));
 	int i;
 
+	cq_region_set_loading(state->store, false);
 	for (i = 0; i < operator->nkinds; i++)
 		layouts[i] = operator->kinds[i].layout;
 	if (!cq_state_set_layouts(operator->state, layouts, operator->nkinds))

@@ -342,6 +342,12 @@ void
 cq_state_discard(CqState *state)
 {
 	Attached **link = &attached_states;
+		if (attached->state == NULL || !attached->state->current)
+		{
+			/* it will be read again: until then others may have the memory */
+			attached->state = NULL;
+			cq_region_clear(attached->number);
+		}
 
 	while (*link && (*link)->state != state)
 		link = &(*link)->next;

@@ -21,7 +21,9 @@
  * what it holds, or half of an even share of the region if that is more.  So a
  * view that comes late finds at least that much, once the others have given
  * back what they hold above their limit; they look at it after each checkpoint,
- * and when there is nothing to do, once a second.
+ * and when there is nothing to do, once a second.  A store that is being read from
+ * disk cannot give anything up yet, and may have grown to what it is when there
+ * were fewer: it may have all that is free, and shrinks with its first checkpoint.
  *
  * Invariants
  *	R1. An extent's owner changes under the lock alone.
@@ -60,6 +62,7 @@ typedef struct Entry
 {
 	bool in_use;
 	bool dropped; /* to be freed when its process lets go */
+	bool loading;
 	CqStoreKey key;
 	pid_t pid; /* attached; 0 = none */
 	void *root;
@@ -96,6 +99,7 @@ static Entry *entry_find(const CqStoreKey *key);
 static Entry *entry_free(void);
 static Entry *entry_oldest_idle(void);
 static void entry_clear(Entry *entry);
+static uint32 share_of_each(uint32 *attached);
 static uint32 entry_limit(const Entry *entry);
 static bool extents_make_free(uint32 n);
 static uint32 extents_find(uint32 n);
@@ -211,6 +215,7 @@ cq_region_attach(const CqStoreKey *key, void **root)
 	if (entry && other == 0)
 	{
 		entry->pid = MyProcPid;
+		entry->loading = false;
 		*root = entry->root;
 	}
 	LWLockRelease(region->lock);
@@ -305,12 +310,12 @@ cq_region_clear(CqStoreNumber number)
 
 	Assert(entry->pid == MyProcPid);
 	LWLockAcquire(region->lock, LW_EXCLUSIVE);
+	before = *entry;
 	entry_clear(entry);
 	entry->in_use = true;
 	entry->dropped = before.dropped; /* others set it at any time */
 	entry->key = before.key;
 	entry->pid = before.pid;
-	before = *entry;
 	entry->partial = NO_EXTENT;
 	LWLockRelease(region->lock);
 }
@@ -359,25 +364,34 @@ cq_region_drop(Oid database, int64 view)
  * ------------------------------------------------------------------------
  */
 
+/* Half of an even share, and among how many.  Caller must hold the lock. */
+static uint32
+share_of_each(uint32 *attached)
+{
+	uint32 i;
+
+	*attached = 0;
+	for (i = 0; i < region->nentries; i++)
+		if (region->entries[i].in_use && region->entries[i].pid != 0)
+			++*attached;
+	return region->nextents / (2 * Max(*attached, 1));
+}
+
 /* How many extents a store may have.  Caller must hold the lock. */
 static uint32
 entry_limit(const Entry *entry)
 {
-	uint32 attached = 0;
+	uint32 attached;
+	uint32 share = share_of_each(&attached);
 	uint64 others = 0;
-	uint32 share;
 	uint32 i;
 
-	for (i = 0; i < region->nentries; i++)
-		if (region->entries[i].in_use && region->entries[i].pid != 0)
-			attached++;
-	share = region->nextents / (2 * Max(attached, 1));
 	for (i = 0; i < region->nentries; i++)
 	{
 		const Entry *other = &region->entries[i];
 
 		if (other != entry && other->in_use && other->pid != 0)
-			others += Max(other->nextents, share);
+			others += entry->loading ? other->nextents : Max(other->nextents, share);
 	}
 	return others >= region->nextents - share ? share : region->nextents - (uint32) others;
 }
@@ -529,6 +543,9 @@ leaves_enough(CqStoreNumber number, Size size, int keep)
 	CqRegionRoom room;
 
 	cq_region_room(number, &room);
+	/* nothing has changed yet that would have to be remembered */
+	if (region->entries[number].loading)
+		keep = Min(keep, 1);
 	return room.used + size + room.limit / CQ_KEEP_PARTS * keep <= room.limit;
 }
 
@@ -639,13 +656,24 @@ cq_region_reserve(CqStoreNumber number, Size bytes)
 }
 
 void
+cq_region_set_loading(CqStoreNumber number, bool loading)
+{
+	Assert(region->entries[number].pid == MyProcPid);
+	region->entries[number].loading = loading;
+}
+
+void
 cq_region_room(CqStoreNumber number, CqRegionRoom *room)
 {
 	Entry *entry = &region->entries[number];
+	uint32 attached;
+	uint32 share;
 
 	LWLockAcquire(region->lock, LW_SHARED);
 	room->limit = (Size) entry_limit(entry) * CQ_EXTENT_SIZE;
+	share = share_of_each(&attached);
 	LWLockRelease(region->lock);
+	room->most = (Size) (region->nextents - (attached - 1) * share) * CQ_EXTENT_SIZE;
 	room->held = (Size) entry->nextents * CQ_EXTENT_SIZE;
 	room->used = (Size) entry->npages * CQ_PAGE_SIZE + (Size) entry->nreserved * CQ_EXTENT_SIZE;
 }

@@ -62,9 +62,13 @@ extern void cq_region_free(CqStoreNumber number, void *block, Size size);
 /* Hold this much of the store's limit for memory elsewhere; false if it cannot be had. */
 extern bool cq_region_reserve(CqStoreNumber number, Size bytes);
 
+/* While a store is read from disk its share is no limit: what is free is. */
+extern void cq_region_set_loading(CqStoreNumber number, bool loading);
+
 typedef struct CqRegionRoom
 {
 	Size limit; /* what the store may have now */
+	Size most;	/* and could have if others had no more than their shares */
 	Size held;	/* extents that it has, those held for memory elsewhere included */
 	Size used;	/* blocks in use, likewise */
 } CqRegionRoom;

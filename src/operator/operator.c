@@ -581,6 +581,24 @@ cq_operator_has_room(CqOperator *operator)
 	return room(operator, & region) >= region.limit / ROOM_AFTER_SAVE;
 }
 
+Size
+cq_operator_room(CqOperator *operator)
+{
+	CqRegionRoom region;
+
+	cq_region_room(operator->state->store, &region);
+	return left_of_limit(&region, CQ_KEEP_FOR_TABLES + CQ_KEEP_FOR_TOUCHED, 0);
+}
+
+void
+cq_operator_give_way(CqOperator *operator)
+{
+	operator->gives_way = true;
+	cq_operator_save(operator, operator->relation);
+	cq_state_forget_undo(operator->state);
+	operator->gives_way = false;
+}
+
 bool
 cq_operator_wants_save(CqOperator *operator)
 {
@@ -614,6 +632,8 @@ cq_operator_full(CqOperator *operator)
 	int code = CQ_ERRCODE_STATE_FULL;
 
 	cq_region_room(operator->state->store, &region);
+	if (operator->loading)
+		region.limit = Max(region.limit, region.most);
 	own_fault =
 		left_of_limit(&region, CQ_KEEP_FOR_TABLES + CQ_KEEP_FOR_TOUCHED, 0) < CQ_EXTENT_SIZE;
 	if (!own_fault)
@@ -632,8 +652,6 @@ cq_operator_full(CqOperator *operator)
 						  ? ""
 						  : ", and the values of its aggregates cannot be kept on disk"),
 			errhint("Increase \"pipeline.state_memory\", or let the query keep fewer groups "
-	if (operator->loading)
-		region.limit = Max(region.limit, region.most);
 					"or shorter windows."));
 }
 
@@ -850,6 +868,7 @@ rewrite(CqOperator *operator, CqPane * pane, CqChunkNumber *victims, int nvictim
 	{
 		if (cq_chunklog_list(operator->log, victims[i]) != &pane->chunks)
 			continue;
+		CHECK_FOR_INTERRUPTS();
 		number = victims[i];
 		cq_chunklog_fetch(operator->log, operator->relation, number, &chunk);
 		operator->ops->rewrite(operator, pane, &chunk);
@@ -870,7 +889,6 @@ evict(CqOperator *operator, CqEvict first, CqEvict last)
 	if (operator->sliced)
 		cq_slices_forget(operator);
 	memcpy(panes, state->panes, npanes * sizeof(CqPane *));
-		CHECK_FOR_INTERRUPTS();
 	qsort(panes, npanes, sizeof(CqPane *), compare_uses);
 	for (how = first; how <= last; how++)
 		for (i = 0; i < npanes && !enough_given_up(operator, how); i++)
@@ -888,6 +906,8 @@ enough_given_up(CqOperator *operator, CqEvict how)
 
 	if (how != CQ_EVICT_ALL)
 		return cq_operator_has_room(operator);
+	if (operator->gives_way)
+		return false;
 	cq_region_room(operator->state->store, &region);
 	return !cq_operator_must_shrink(operator) &&
 		   left_of_limit(&region, CQ_KEEP_FOR_TABLES, operator->state->touched.bytes) >=
@@ -938,7 +958,11 @@ load(CqOperator *operator, Relation chunks, int64 epoch)
 	operator->relation = chunks;
 	operator->loading = true;
 	if (operator->nkinds> 0)
+	{
+		/* rows that find no room stay on disk, groups of the log cannot */
+		cq_region_set_loading(state->store, true);
 		set_layouts(operator);
+	}
 	if (cq_has_one_pane(operator))
 		operator->current = pane_open(operator, 0, 0, DT_NOEND);
 	cq_chunklog_scan(operator->log,
@@ -954,15 +978,13 @@ load(CqOperator *operator, Relation chunks, int64 epoch)
 	private_memory_check(operator);
 	state->chunks.filenumber = chunks->rd_rel->relfilenode;
 	(void) cq_operator_committed(operator, epoch);
+	cq_region_set_loading(state->store, false);
 	operator->loading = false;
 }
 
 static bool
 load_wanted(void *arg, int64 start)
 {
-	{
-		/* rows that find no room stay on disk, groups of the log cannot */
-		cq_region_set_loading(state->store, true);
 	CqOperator *operator= arg;
 	TimestampTz window_start;
 	TimestampTz window_end;
@@ -978,7 +1000,6 @@ set_layouts(CqOperator *operator)
 	CqGroupLayout *layouts = palloc(operator->nkinds * sizeof(CqGroupLayout));
 	int i;
 
-	cq_region_set_loading(state->store, false);
 	for (i = 0; i < operator->nkinds; i++)
 		layouts[i] = operator->kinds[i].layout;
 	if (!cq_state_set_layouts(operator->state, layouts, operator->nkinds))

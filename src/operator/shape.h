@@ -119,6 +119,8 @@ struct CqOperator
 	bool sliced;				   /* panes are slices */
 	bool overlapping;			   /* panes are windows, several to an event */
 	struct cq_blocks_hash *blocks; /* slices combined */
+	Size window_size;			   /* of the last one that was given out; 0 = not known */
+	bool gives_way;				   /* the save under way is to give up everything */
 
 	/* sessions */
 	bool sessions;						/* there is one pane, and groups are sessions */
@@ -312,8 +314,12 @@ cq_pane_alloc(CqOperator *operator, CqPane * pane, Size n)
 extern int cq_client_encoding_pin(void);
 extern void cq_client_encoding_restore(int encoding);
 
-/* Is there memory enough, so that eviction may end? */
+/* Is there memory enough, so that eviction may end?  How much more may panes take? */
 extern bool cq_operator_has_room(CqOperator *operator);
+extern Size cq_operator_room(CqOperator *operator);
+
+/* In the middle of a checkpoint: save, and give up all memory that can be. */
+extern void cq_operator_give_way(CqOperator *operator);
 
 /* ------------------------------------------------------------------------
  * Groups (window_agg.c)

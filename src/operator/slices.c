@@ -19,6 +19,11 @@
  * the slice that it belongs to is part of all of them.  So the windows that were
  * complete when it came must be closed before it is taken in.
  *
+ * Memory: a window that is given out takes as much as its groups, the blocks that
+ * are kept several times that.  When there is not so much room they are made, used
+ * and freed one by one, in the same order; and what slices have in memory is put
+ * on disk first, by a save in the middle of the checkpoint.
+ *
  * Invariants
  *	L1. A slice holds the events that count in each of its windows that end
  *		behind closed_to.
@@ -69,9 +74,13 @@ typedef struct Block
 
 static void window_emit(CqOperator *operator, TimestampTz start, TimestampTz end,
 						Tuplestorestate *rows);
+static void room_make(CqOperator *operator, TimestampTz end, int64 from, int64 to);
+static Size window_size(CqOperator *operator, TimestampTz end, int64 from, int64 to);
+static Size slice_size(const CqOperator *operator, const CqPane * slice);
 static void range_combine(CqOperator *operator, CqPane * into, int64 from, int64 to);
 static int largest_block(int64 number, int64 from, int64 to);
-static CqPane *block_get(CqOperator *operator, int level, int place, int stop);
+static void block_combine(CqOperator *operator, CqPane * into, int level, int place, int stop);
+static CqPane *block_make(CqOperator *operator, int level, int place, int stop);
 static void blocks_drop(CqOperator *operator, int64 number);
 static void slices_leave(CqOperator *operator);
 static int number_search(CqOperator *operator, int64 number);
@@ -234,10 +243,76 @@ window_emit(CqOperator *operator, TimestampTz start, TimestampTz end, Tuplestore
 			operator->ops->emit(operator, operator->state->panes[i], start, end, rows);
 		return;
 	}
+	room_make(operator, end, from, to);
 	window = cq_pane_create(operator, start, end);
 	range_combine(operator, window, from, to);
 	operator->ops->emit(operator, window, start, end, rows);
+	operator->window_size = window->arena.bytes;
 	cq_pane_free(operator, window);
+}
+
+/* With a short key. */
+static inline Size
+group_size(const CqOperator *operator)
+{
+	return operator->kinds[0].layout.key_offset + 4 * sizeof(uint64);
+}
+
+/*
+ * Have memory for a window and the blocks that it is made of, of which there are
+ * at most one of each level at a time, each with no more groups than the window.
+ */
+static void
+room_make(CqOperator *operator, TimestampTz end, int64 from, int64 to)
+{
+	Size room = cq_operator_room(operator);
+	Size wanted;
+	int levels = 1;
+
+	while (block_first(1, levels) <= to - from)
+		levels++;
+	/* mostly there is room for all that there is */
+	if (room / levels >= (Size) operator->state->ngroups * 2 * group_size(operator))
+		return;
+	wanted = window_size(operator, end, from, to) * levels;
+	if (room >= wanted)
+		return;
+	cq_slices_forget(operator);
+	if (cq_operator_room(operator) < wanted && cq_can_evict(operator))
+		cq_operator_give_way(operator);
+}
+
+/* No more than its slices have, nor than the last one and the slices that have come since. */
+static Size
+window_size(CqOperator *operator, TimestampTz end, int64 from, int64 to)
+{
+	Size all = 0;
+	Size since = operator->window_size;
+	int i;
+
+	for (i = number_search(operator, from);
+		 i < operator->state->npanes && operator->state->panes[i]->number < to;
+		 i++)
+	{
+		const CqPane *slice = operator->state->panes[i];
+		Size size = slice_size(operator, slice);
+
+		all += size;
+		if (slice->first_end == end)
+			since += size;
+	}
+	return operator->window_size > 0 ? Min(all, since + since / 4) : all;
+}
+
+/* What a slice would take if all of it were in memory, more or less. */
+static Size
+slice_size(const CqOperator *operator, const CqPane * slice)
+{
+	Size each = group_size(operator);
+
+	if (slice->groups.ngroups > 0)
+		each = Max(each, (slice->arena.bytes - slice->arena.spare) / slice->groups.ngroups);
+	return each * slice->ngroups;
 }
 
 /* Combine the slices with numbers from <= n < to, in order of time. */
@@ -252,7 +327,7 @@ range_combine(CqOperator *operator, CqPane * into, int64 from, int64 to)
 		int level = largest_block(number, from, to);
 		int stop = number_search(operator, block_first(block_number(number, level) + 1, level));
 
-		operator->ops->combine(operator, into, block_get(operator, level, place, stop));
+		block_combine(operator, into, level, place, stop);
 		place = stop;
 	}
 }
@@ -274,33 +349,51 @@ largest_block(int64 number, int64 from, int64 to)
 }
 
 /* The block of a level whose slices are at place <= i < stop, of which there is at least one. */
-static CqPane *
-block_get(CqOperator *operator, int level, int place, int stop)
+static void
+block_combine(CqOperator *operator, CqPane * into, int level, int place, int stop)
 {
 	SliceBlockKey key = {block_number(operator->state->panes[place]->number, level), level};
-	CqPane *pane;
 	SliceBlock *block;
+	CqPane *pane;
 	bool found;
 
 	if (stop - place == 1)
-		return operator->state->panes[place];
+	{
+		operator->ops->combine(operator, into, operator->state->panes[place]);
+		return;
+	}
 	block = cq_blocks_lookup(operator->blocks, key);
 	if (block != NULL)
-		return block->pane;
+	{
+		operator->ops->combine(operator, into, block->pane);
+		return;
+	}
+	pane = block_make(operator, level, place, stop);
+	operator->ops->combine(operator, into, pane);
+	if (cq_operator_has_room(operator))
+	{
+		block = cq_blocks_insert(operator->blocks, key, &found);
+		block->pane = pane;
+	}
+	else
+		cq_pane_free(operator, pane);
+}
 
-	pane = cq_pane_create(operator,
-						  operator->state->panes[place]->start,
-						  operator->state->panes[stop - 1]->end);
+static CqPane *
+block_make(CqOperator *operator, int level, int place, int stop)
+{
+	CqPane *pane = cq_pane_create(operator,
+								  operator->state->panes[place]->start,
+								  operator->state->panes[stop - 1]->end);
+
 	while (place < stop)
 	{
 		int64 part = block_number(operator->state->panes[place]->number, level - 1);
 		int next = number_search(operator, block_first(part + 1, level - 1));
 
-		operator->ops->combine(operator, pane, block_get(operator, level - 1, place, next));
+		block_combine(operator, pane, level - 1, place, next);
 		place = next;
 	}
-	block = cq_blocks_insert(operator->blocks, key, &found);
-	block->pane = pane;
 	return pane;
 }
 

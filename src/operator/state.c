@@ -59,6 +59,7 @@ static CqState *state_create(CqStoreNumber number);
 static void states_detach(int code, Datum arg);
 static void let_go(Attached *attached);
 static void passing_free(Attached *attached);
+static void free_closed(CqState *state);
 static void undo(CqState *state);
 static void pane_undo(CqState *state, CqPane *pane);
 static void free_gone(CqState *state, CqPane *pane);
@@ -121,6 +122,7 @@ attached_prepare(void)
 		spare = MemoryContextAllocZero(TopMemoryContext, sizeof(Attached));
 }
 
+static Attached *
 attached_note(int64 view, CqStoreNumber number)
 {
 	Attached *attached;
@@ -250,11 +252,9 @@ cq_state_close_panes(CqState *state, int n)
 	state->changed = true;
 }
 
-void
-cq_state_committed(CqState *state, int64 epoch)
+static void
+free_closed(CqState *state)
 {
-	int i;
-
 	while (state->closed)
 	{
 		CqPane *pane = state->closed;
@@ -262,6 +262,22 @@ cq_state_committed(CqState *state, int64 epoch)
 		state->closed = pane->next;
 		cq_state_free_pane(state, pane);
 	}
+}
+
+void
+cq_state_forget_undo(CqState *state)
+{
+	Assert(!state->current);
+	free_closed(state);
+	cq_arena_release(&state->touched);
+}
+
+void
+cq_state_committed(CqState *state, int64 epoch)
+{
+	int i;
+
+	free_closed(state);
 	for (i = 0; i < state->npanes; i++)
 	{
 		state->panes[i]->is_new = false;
@@ -326,6 +342,12 @@ cq_states_abort(void)
 		}
 		if (attached->state && attached->state->current && attached->state->changed)
 			undo(attached->state);
+		if (attached->state == NULL || !attached->state->current)
+		{
+			/* it will be read again: until then others may have the memory */
+			attached->state = NULL;
+			cq_region_clear(attached->number);
+		}
 		link = &attached->next;
 	}
 }
@@ -342,12 +364,6 @@ void
 cq_state_discard(CqState *state)
 {
 	Attached **link = &attached_states;
-		if (attached->state == NULL || !attached->state->current)
-		{
-			/* it will be read again: until then others may have the memory */
-			attached->state = NULL;
-			cq_region_clear(attached->number);
-		}
 
 	while (*link && (*link)->state != state)
 		link = &(*link)->next;

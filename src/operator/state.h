@@ -130,6 +130,12 @@ extern void cq_state_close_panes(CqState *state, int n);
 /* Forget the rows of a pane that were not saved (rows.c). */
 extern void cq_rows_undo(CqState *state, CqPane *pane);
 
+/*
+ * After a save, with more to come in the same checkpoint: free what was kept for an
+ * abort, which means reading the chunks again now.  Not where groups leave one by one.
+ */
+extern void cq_state_forget_undo(CqState *state);
+
 /* All that changed has been committed, as this checkpoint. */
 extern void cq_state_committed(CqState *state, int64 epoch);
 

@@ -122,6 +122,8 @@ struct CqChunkLog
 	int64 open_pane;
 	StringInfoData buffer;
 	int64 written;
+
+	TransactionId saved_by; /* the last transaction that has saved */
 };
 
 /* One row of the table, while scanning it. */
@@ -454,8 +456,16 @@ cq_chunklog_fetch(CqChunkLog *log, Relation relation, CqChunkNumber number, CqCh
 {
 	Chunk *chunk = chunk_at(log, number);
 	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	bool saved = TransactionIdIsValid(log->saved_by) &&
+				 TransactionIdEquals(log->saved_by, GetTopTransactionIdIfAny());
 	int i;
 
+	/* it may be of an earlier save of this transaction, which its snapshot does not know */
+	if (saved)
+	{
+		PushCopiedSnapshot(GetActiveSnapshot());
+		UpdateActiveSnapshotCommandId();
+	}
 	memset(data, 0, sizeof(CqChunkData));
 	data->number = number;
 	data->nparts = chunk->nparts;
@@ -464,6 +474,8 @@ cq_chunklog_fetch(CqChunkLog *log, Relation relation, CqChunkNumber number, CqCh
 	for (i = 0; i < data->nparts; i++)
 		read_part(log, relation, &data->tids[i], i, slot, data);
 	ExecDropSingleTupleTableSlot(slot);
+	if (saved)
+		PopActiveSnapshot();
 	read_header(log, data);
 	if (data->nentries != chunk->nentries)
 		cq_reader_damaged();
@@ -710,7 +722,8 @@ cq_chunklog_end(CqChunkLog *log)
 
 	cq_chunklog_flush(log);
 
-	/* C3; and a later save of this transaction may delete what this one wrote */
+	/* C3; and a later save of this transaction may read and delete what this one wrote */
+	log->saved_by = GetTopTransactionId();
 	CommandCounterIncrement();
 	delete_doomed(log);
 	ExecDropSingleTupleTableSlot(log->slot);

@@ -12,8 +12,8 @@
 
 /*
  * Set plan->shape, window, emit and rows_why, or refuse the query.  emit: what
- * the user asked for, or -1.  corrected: late events change rows.  *clauses is what the split level's rows are
- * grouped by (of SortGroupClause *).
+ * the user asked for, or -1.  corrected: late events change rows.  *clauses is
+ * what the split level's rows are grouped by (of SortGroupClause *).
  */
 extern void cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **clauses);
 

@@ -132,9 +132,9 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	view.view = create_as_user(utility, stmt, others);
 	view.stream = plan->stream;
 	view.settings = cq_identity_settings();
-	if (cq_window_is_timed(&plan->window) && view.options.store_late)
+	if (cq_window_has_late(&plan->window) && view.options.store_late)
 		late_name = cq_view_options_value(given, "late_table");
-	if (cq_window_is_timed(&plan->window) && view.options.store_late && late_name == NULL)
+	if (cq_window_has_late(&plan->window) && view.options.store_late && late_name == NULL)
 		late_name = cq_parts_late_name(name);
 	cq_parts_create(&view, query, plan, late_name);
 

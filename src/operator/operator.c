@@ -269,6 +269,8 @@ identity(const CqPlan *plan)
 					 plan->window.origin_us,
 					 plan->window.unit ? plan->window.unit : "",
 					 plan->window.zone ? plan->window.zone : "");
+	if (plan->window.processing)
+		appendStringInfoString(&text, "processing;");
 	if (plan->window.kind == CQ_WINDOW_COUNT)
 		appendStringInfo(&text,
 						 INT64_FORMAT " " INT64_FORMAT ";",

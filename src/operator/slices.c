@@ -291,7 +291,7 @@ window_size(CqOperator *operator, TimestampTz end, int64 from, int64 to)
 	int i;
 
 	for (i = number_search(operator, from);
-		 i < operator->state->npanes && operator->state->panes[i]->number < to;
+		 i < operator->state->npanes && operator->state->panes[i]->number<to;
 		 i++)
 	{
 		const CqPane *slice = operator->state->panes[i];
@@ -301,7 +301,7 @@ window_size(CqOperator *operator, TimestampTz end, int64 from, int64 to)
 		if (slice->first_end == end)
 			since += size;
 	}
-	return operator->window_size > 0 ? Min(all, since + since / 4) : all;
+	return operator->window_size> 0 ? Min(all, since + since / 4) : all;
 }
 
 /* What a slice would take if all of it were in memory, more or less. */

@@ -87,7 +87,7 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 	windowed = window_find(path, plan, grouped ? *clauses : raw_clauses(level));
 	if (!grouped && !windowed)
 		refuse_raw(path);
-	if (!cq_window_is_timed(&plan->window))
+	if (!cq_window_has_late(&plan->window))
 		refuse_lateness(path, corrected);
 	changing = windowed && (corrected || emit == CQ_EMIT_CHANGES);
 	plan->disjoint = plan->divided && groups_are_disjoint(path, *clauses);
@@ -98,6 +98,11 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 		check_session(path, plan, grouped, clauses);
 	if (plan->window.kind == CQ_WINDOW_COUNT)
 		check_counts(path, plan);
+	if (plan->window.processing && plan->divided)
+		cq_refuse(path->view_name,
+				  "several workers with windows of processing time",
+				  "Each worker has a time of its own.",
+				  "Leave the option \"workers\" out.");
 	if (cq_window_overlaps(&plan->window) && plan->divided)
 		cq_refuse(path->view_name,
 				  plan->window.kind == CQ_WINDOW_HOP ? "several workers with hopping windows"
@@ -278,7 +283,7 @@ refuse_lateness(const CqPath *path, bool corrected)
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("option \"allowed_lateness\" has no meaning for continuous view \"%s\"",
 					   path->view_name),
-				errdetail("The query has no windows of time, so no event comes too late."),
+				errdetail("The query has no windows of event time, so no event comes too late."),
 				errhint("Leave the option out."));
 }
 

@@ -143,7 +143,7 @@ cq_hop_is_window(const CqPath *path, const CqPlan *plan, Node *expr, CqKeyRole *
 {
 	CqWindow window;
 
-	return cq_hop_is_kind(plan->window.kind) &&
+	return (cq_hop_is_kind(plan->window.kind) || plan->window.processing) &&
 		   cq_window_recognise(path, path->split, expr, false, &window, role) &&
 		   cq_window_equal(&window, &plan->window);
 }
@@ -168,7 +168,7 @@ window_walker(Node *node, CqHopSearch *search)
 		cq_hop_is_window(search->path, search->plan, node, &role))
 		return true;
 	if (IsA(node, Query))
-		return cq_hop_is_kind(search->plan->window.kind);
+		return cq_hop_is_kind(search->plan->window.kind) || search->plan->window.processing;
 	return expression_tree_walker(node, window_walker, search);
 }
 

@@ -32,6 +32,7 @@
 #include "plan/path.h"
 #include "plan/plan.h"
 #include "plan/prepared.h"
+#include "plan/proctime.h"
 #include "plan/refuse.h"
 #include "plan/split.h"
 #include "plan/surgery.h"
@@ -98,6 +99,7 @@ plan_several(Query *tree, int emit, bool corrected, const char *view_name, CqPla
 	int i;
 
 	cq_inputs_plan(tree, emit, corrected, plan->divided, view_name, plan);
+	cq_proctime_check_several(plan, view_name);
 	if (sort_dropped && plan->close->setOperations == NULL)
 		close_drop_sort(plan->close);
 	for (i = 0; i < plan->ninputs; i++)
@@ -150,6 +152,7 @@ fill(const CqPath *path, CqPlan *plan, List *clauses)
 		cq_hop_check_rest(path, plan);
 	else
 		cq_hop_refuse_ungrouped(path);
+	cq_proctime_check(path, plan);
 	check_clock(path, plan);
 	plan->columns = cq_path_columns(path, plan->stage, Max(path->split, 0));
 	plan->stage_has_joins = other_relation_walker((Node *) plan->stage, &plan->stream);
@@ -294,6 +297,12 @@ notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_droppe
 	else if (plan->window.kind == CQ_WINDOW_COUNT)
 		notice = psprintf("continuous view \"%s\" has %s, in the order in which they come: rows "
 						  "appear %s, and a group is kept for ever",
+						  path->view_name,
+						  cq_window_describe(&plan->window),
+						  when_rows_appear(plan, corrected));
+	else if (plan->window.processing)
+		notice = psprintf("continuous view \"%s\" has %s, the time at which events are taken in: "
+						  "rows appear %s, by the clock, and would be others if events came again",
 						  path->view_name,
 						  cq_window_describe(&plan->window),
 						  when_rows_appear(plan, corrected));

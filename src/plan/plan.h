@@ -58,15 +58,16 @@ typedef struct CqWindow
 	int64 slide_us;		/* of windows that overlap: from the end of one to the next one's */
 	char *unit;			/* CQ_WINDOW_TRUNC: as given to date_trunc, lower case */
 	char *zone;			/* likewise; NULL = TimeZone setting of the view */
+	bool processing;	/* by the time at which events are taken in, not their own */
 	int64 size_events;	/* CQ_WINDOW_COUNT */
 	int64 slide_events; /* likewise: from the first event of a window to the next one's */
 } CqWindow;
 
-/* Are windows complete by a time? */
+/* Can an event come when its window is complete? */
 static inline bool
-cq_window_is_timed(const CqWindow *window)
+cq_window_has_late(const CqWindow *window)
 {
-	return window->kind != CQ_WINDOW_NONE && window->kind != CQ_WINDOW_COUNT;
+	return window->kind != CQ_WINDOW_NONE && window->kind != CQ_WINDOW_COUNT && !window->processing;
 }
 
 /* Is a time in several windows? */

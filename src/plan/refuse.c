@@ -42,7 +42,6 @@ typedef struct CqClock
 
 static bool unsupported_walker(Node *node, const char *view_name);
 static void unsupported_query(Query *query, const char *view_name);
-static bool unsupported_function(Oid function, void *view_name);
 static bool volatile_walker(Node *node, const char *view_name);
 static bool is_volatile(Oid function, void *view_name);
 static bool clock_walker(Node *node, CqClock *clock);
@@ -166,7 +165,6 @@ unsupported_walker(Node *node, const char *view_name)
 		unsupported_query((Query *) node, view_name);
 		return query_tree_walker((Query *) node, unsupported_walker, (void *) view_name, 0);
 	}
-	check_functions_in_node(node, unsupported_function, (void *) view_name);
 	return expression_tree_walker(node, unsupported_walker, (void *) view_name);
 }
 
@@ -193,21 +191,6 @@ unsupported_query(Query *query, const char *view_name)
 					  "The sample would be another one for each batch of events.",
 					  "Sample the view's rows when reading it.");
 	}
-}
-
-static bool
-unsupported_function(Oid function, void *view_name)
-{
-	const char *name = cq_window_function_name(function);
-
-	if (name != NULL && strcmp(name, "proctime") == 0)
-		cq_refuse(
-			view_name,
-			psprintf("pipeline.%s()", name),
-			"Only windows over event time are supported in continuous views yet.",
-			"Use pipeline.tumble(), pipeline.hop(), pipeline.session(), date_bin() or date_trunc() "
-			"over the stream's event time.");
-	return false;
 }
 
 static bool

@@ -4,10 +4,10 @@
  *
  * Rows are kept where a window's answer cannot be worked up event by event:
  * the split level then stays as it is, aggregates, window functions and all,
- * and only reads its columns from the kept rows.  The columns of
- * windows that overlap are not among what is kept, as a row is in several of them; they stand
- * before the others in the rows that are given out for a window.  A query
- * without any state is all stage.
+ * and only reads its columns from the kept rows.  The columns of windows that
+ * overlap, or are of processing time, are not among what is kept, as a row may be in
+ * several of them and does not say in which; they stand before the others in the
+ * rows that are given out for a window.  A query without any state is all stage.
  */
 #include "postgres.h"
 
@@ -17,6 +17,7 @@
 #include "optimizer/tlist.h"
 
 #include "plan/hop.h"
+#include "plan/proctime.h"
 #include "plan/refuse.h"
 #include "plan/split.h"
 #include "plan/surgery.h"
@@ -31,6 +32,7 @@ typedef struct CqColumns
 } CqColumns;
 
 static Node *columns_mutator(Node *node, CqColumns *columns);
+static Node *stage_column(Node *expr, CqColumns *columns);
 static Node *window_column(Node *node, CqColumns *columns);
 static void windows_add(CqPlan *plan);
 static void session_keys_add(const CqPath *path, CqPlan *plan, List *clauses);
@@ -68,7 +70,7 @@ cq_split_rows(const CqPath *path, CqPlan *plan, List *clauses)
 	bool sort_dropped;
 
 	plan->stage = columns.stage = cq_surgery_stage(path, path->split, &sort_dropped);
-	if (cq_hop_is_kind(plan->window.kind))
+	if (cq_hop_is_kind(plan->window.kind) || plan->window.processing)
 		windows_add(plan);
 	if (plan->window.kind == CQ_WINDOW_SESSION)
 		session_keys_add(path, plan, clauses);
@@ -95,21 +97,16 @@ columns_mutator(Node *node, CqColumns *columns)
 	window = window_column(node, columns);
 	if (window != NULL)
 		return window;
+	if (columns->depth == 0 && cq_is_proctime(node))
+		return stage_column(node, columns);
 	if (IsA(node, Var))
 	{
 		Var *var = copyObject((Var *) node);
-		int column;
 
 		if ((int) var->varlevelsup != columns->depth)
 			return (Node *) var;
 		var->varlevelsup = 0;
-		column = cq_surgery_add_output(columns->path, columns->stage, (Node *) var, "a column");
-		return (Node *) makeVar(1,
-								columns->plan->nkeys + column,
-								var->vartype,
-								var->vartypmod,
-								var->varcollid,
-								columns->depth);
+		return stage_column((Node *) var, columns);
 	}
 	if (IsA(node, Query))
 	{
@@ -121,6 +118,20 @@ columns_mutator(Node *node, CqColumns *columns)
 		return result;
 	}
 	return expression_tree_mutator(node, columns_mutator, columns);
+}
+
+/* What events have, given out by the stage and read from there. */
+static Node *
+stage_column(Node *expr, CqColumns *columns)
+{
+	int column = cq_surgery_add_output(columns->path, columns->stage, expr, "a column");
+
+	return (Node *) makeVar(1,
+							columns->plan->nkeys + column,
+							exprType(expr),
+							exprTypmod(expr),
+							exprCollation(expr),
+							columns->depth);
 }
 
 /*

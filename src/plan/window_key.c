@@ -5,7 +5,8 @@
  * A window is pipeline.tumble(), pipeline.hop(), pipeline.cumulate(),
  * pipeline.session(), date_bin() or date_trunc() over the stream's event time, or
  * lower() or upper() of the first four, with constants for the other arguments; or
- * pipeline.count_window(), which has nothing to do with time.  It
+ * pipeline.count_window(), which has nothing to do with time.  In place of the event
+ * time may stand pipeline.proctime().  A window
  * need not stand where it is used: columns are followed through sub-queries, and
  * calls in FROM, down to the expression they are computed by.
  */
@@ -30,6 +31,7 @@
 #include "compat.h"
 #include "plan/derived_time.h"
 #include "plan/hop.h"
+#include "plan/proctime.h"
 #include "plan/refuse.h"
 #include "plan/window_key.h"
 #include "window/window.h"
@@ -62,7 +64,7 @@ static int64 count_argument(CqWritten *place, Node *arg, const char *name);
 static bool recognise_session(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window);
 static bool recognise_bin(CqWritten *place, FuncExpr *call, CqWindow *window);
 static bool recognise_trunc(CqWritten *place, FuncExpr *call, CqWindow *window);
-static bool is_event_time(CqWritten *place, Node *arg);
+static bool is_window_time(CqWritten *place, Node *arg, CqWindow *window);
 static void refuse_other_time(CqWritten *place, Node *arg, const char *function);
 static void refuse_time_of_rows(CqWritten *place, const CqStream *stream,
 								const char *function) CQ_NORETURN;
@@ -71,6 +73,7 @@ static Const *constant(CqWritten *place, Node *arg, const char *function, const 
 static void window_fixed(CqWritten *place, CqWindow *window, Node *size, Node *origin,
 						 const char *function, const char *size_name);
 static char *canonical_unit(const Const *value);
+static char *describe_kind(const CqWindow *window);
 static char *describe_length(int64 length_us);
 static bool same_phase(const CqWindow *a, const CqWindow *b, int64 period_us);
 
@@ -121,7 +124,7 @@ cq_window_identifies(const CqPath *path, int level, Node *expr, const CqWindow *
 bool
 cq_window_equal(const CqWindow *a, const CqWindow *b)
 {
-	if (a->kind != b->kind || a->time_type != b->time_type)
+	if (a->kind != b->kind || a->time_type != b->time_type || a->processing != b->processing)
 		return false;
 	if (a->kind == CQ_WINDOW_TUMBLE)
 		return a->size_us == b->size_us && same_phase(a, b, a->size_us);
@@ -150,6 +153,14 @@ same_phase(const CqWindow *a, const CqWindow *b, int64 period_us)
 
 char *
 cq_window_describe(const CqWindow *window)
+{
+	char *kind = describe_kind(window);
+
+	return window->processing ? psprintf("%s of processing time", kind) : kind;
+}
+
+static char *
+describe_kind(const CqWindow *window)
 {
 	if (window->kind == CQ_WINDOW_COUNT && window->slide_events == window->size_events)
 		return psprintf("windows of " INT64_FORMAT " events of a group", window->size_events);
@@ -363,7 +374,7 @@ recognise_tumble(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window
 {
 	List *args = call_arguments(call);
 
-	if (!is_event_time(place, linitial(args)))
+	if (!is_window_time(place, linitial(args), window))
 	{
 		if (strict)
 			refuse_other_time(place, linitial(args), "tumble");
@@ -381,7 +392,7 @@ recognise_hop(CqWritten *place, FuncExpr *call, bool strict, CqWindow *window)
 	Const *slide;
 	Const *size;
 
-	if (!is_event_time(place, linitial(args)))
+	if (!is_window_time(place, linitial(args), window))
 	{
 		if (strict)
 			refuse_other_time(place, linitial(args), "hop");
@@ -407,7 +418,7 @@ recognise_cumulate(CqWritten *place, FuncExpr *call, bool strict, CqWindow *wind
 	Interval *size;
 	Interval *step;
 
-	if (!is_event_time(place, linitial(call->args)))
+	if (!is_window_time(place, linitial(call->args), window))
 	{
 		if (strict)
 			refuse_other_time(place, linitial(call->args), "cumulate");
@@ -483,7 +494,7 @@ recognise_session(CqWritten *place, FuncExpr *call, bool strict, CqWindow *windo
 {
 	Const *gap;
 
-	if (!is_event_time(place, linitial(call->args)))
+	if (!is_window_time(place, linitial(call->args), window))
 	{
 		if (strict)
 			refuse_other_time(place, linitial(call->args), "session");
@@ -501,7 +512,7 @@ recognise_bin(CqWritten *place, FuncExpr *call, CqWindow *window)
 {
 	List *args = call_arguments(call);
 
-	if (!is_event_time(place, lsecond(args)))
+	if (!is_window_time(place, lsecond(args), window))
 		return false;
 	window->time_type = exprType(lsecond(args));
 	window_fixed(place, window, linitial(args), lthird(args), "date_bin", "stride");
@@ -513,7 +524,7 @@ recognise_trunc(CqWritten *place, FuncExpr *call, CqWindow *window)
 {
 	List *args = call_arguments(call);
 
-	if (!is_event_time(place, lsecond(args)))
+	if (!is_window_time(place, lsecond(args), window))
 		return false;
 	window->kind = CQ_WINDOW_TRUNC;
 	window->time_type = exprType(lsecond(args));
@@ -524,10 +535,15 @@ recognise_trunc(CqWritten *place, FuncExpr *call, CqWindow *window)
 	return true;
 }
 
+/* What windows may be of: the stream's event time, or the time of processing. */
 static bool
-is_event_time(CqWritten *place, Node *arg)
+is_window_time(CqWritten *place, Node *arg, CqWindow *window)
 {
-	return cq_is_event_time(place->path, place->level, arg);
+	CqWritten time = {place->path, place->level, arg};
+
+	place_resolve(&time);
+	window->processing = cq_is_proctime(time.expr);
+	return window->processing || cq_is_event_time(place->path, place->level, arg);
 }
 
 static void
@@ -545,8 +561,8 @@ refuse_other_time(CqWritten *place, Node *arg, const char *function)
 				errmsg("continuous view \"%s\" has a window, but stream \"%s\" has no event time",
 					   place->path->view_name,
 					   stream->name),
-				errdetail("Windows over processing time are not supported yet."),
-				errhint("Name the column to be used in the stream's option \"event_time\"."));
+				errhint("Name the column to be used in the stream's option \"event_time\", or use "
+						"pipeline.proctime(), the time at which an event is taken in."));
 	place_resolve(&time);
 	if (IsA(time.expr, Var) && time.level == place->path->nlevels - 1 &&
 		castNode(Var, time.expr)->varno == place->path->levels[time.level].rti &&

@@ -56,7 +56,7 @@ static void positions_take(CqRun *run);
 static void batch_evaluate(CqRun *run);
 static int batch_limit(const CqRun *run);
 static bool ends_by_chance(void);
-static bool clocks_apply(CqRun *run);
+static bool clocks_apply(CqRun *run, bool idle);
 static bool advances_apply(CqRun *run);
 static void advance_apply(CqRun *run, CqViewRun *view);
 static bool windows_close(CqRun *run);
@@ -78,8 +78,7 @@ cq_checkpoint_run(CqRun *run, bool advance)
 		return why_not;
 	dirty = batches_run(run, &drained);
 	commit_began_us = cq_clock_us();
-	if (drained && cq_watermark_all_idle(run->source))
-		dirty = clocks_apply(run) || dirty;
+	dirty = clocks_apply(run, drained && cq_watermark_all_idle(run->source)) || dirty;
 	if (drained && advance)
 		dirty = advances_apply(run) || dirty;
 	dirty = dirty || cq_checkpoint_due(run);
@@ -332,7 +331,7 @@ ends_by_chance(void)
 
 /* Nothing but time moves the watermark of a stream that has gone quiet. */
 static bool
-clocks_apply(CqRun *run)
+clocks_apply(CqRun *run, bool idle)
 {
 	bool moved = false;
 	ListCell *lc;
@@ -341,7 +340,8 @@ clocks_apply(CqRun *run)
 	{
 		CqViewRun *view = lfirst(lc);
 
-		if (view->shard || view->clock_to <= cq_view_run_watermark(run, view))
+		if (view->shard || (!idle && !view->plan->window.processing) ||
+			view->clock_to <= cq_view_run_watermark(run, view))
 			continue;
 		view->watermark = view->clock_to;
 		moved = true;
@@ -381,7 +381,8 @@ advance_apply(CqRun *run, CqViewRun *view)
 
 	if (!view->task.has_advance)
 		return;
-	to = view->task.advance_to;
+	/* windows of processing time are closed by the clock alone */
+	to = view->plan->window.processing ? DT_NOBEGIN : view->task.advance_to;
 	if (TIMESTAMP_IS_NOEND(to))
 		to = cq_view_run_last_end(view);
 	view->watermark = Max(view->watermark, to);

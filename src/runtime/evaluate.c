@@ -9,6 +9,7 @@
 #include "utils/rel.h"
 
 #include "runtime/run.h"
+#include "window/proctime.h"
 
 typedef struct Consumer
 {
@@ -29,6 +30,7 @@ static int64 not_taken(const CqRun *run, const CqViewRun *view);
 static void failing_remove(CqRun *run, CqViewRun *view);
 static void row_ignore(void *arg, int ordinal, TupleTableSlot *row);
 static void event_failing(void *arg, int ordinal, ErrorData *error);
+static void arrival_set(CqRun *run, CqViewRun *view);
 static void watermarks_set(CqRun *run, const CqViewRun *view);
 static void row_consume(void *arg, int ordinal, TupleTableSlot *row);
 static CqOutcome row_fold(Consumer *consumer, int ordinal, TupleTableSlot *row, CqMissed *missed);
@@ -53,6 +55,7 @@ cq_evaluate(CqRun *run, CqViewRun *view)
 	view->late_events = NULL;
 	view->untimed_events = NULL;
 	view->taken = NULL;
+	arrival_set(run, view);
 	watermarks_set(run, view);
 	saved = cq_run_as_owner(run);
 	run->phase = CQ_PHASE_EVALUATE;
@@ -66,6 +69,9 @@ cq_evaluate(CqRun *run, CqViewRun *view)
 		input_evaluate(run, view, &view->inputs[i]);
 	cq_run_as_system(saved);
 	run->phase = CQ_PHASE_OTHER;
+	cq_proctime_set(DT_NOBEGIN);
+	if (view->plan->window.processing)
+		view->watermark = view->arrival;
 	if (view->taken)
 		view->checkpoint.counters.filtered += not_taken(run, view);
 }
@@ -169,6 +175,19 @@ event_failing(void *arg, int ordinal, ErrorData *error)
 }
 
 /*
+ * When the events at hand were taken in, by a clock that never goes back, not even
+ * behind windows of processing time that were closed: so no event is late for one.
+ */
+static void
+arrival_set(CqRun *run, CqViewRun *view)
+{
+	view->arrival = Max(view->arrival, run->batch.events[0].arrival);
+	if (view->plan->window.processing)
+		view->arrival = Max(view->arrival, view->watermark);
+	cq_proctime_set(view->arrival);
+}
+
+/*
  * Intake gave events the stream's watermark before them, which never falls; for
  * a view that is ahead of the stream its own counts until the stream is there.
  * The views that come after this one are at least as far ahead.
@@ -182,6 +201,8 @@ watermarks_set(CqRun *run, const CqViewRun *view)
 	CqBatch *batch = &run->batch;
 	int i;
 
+	if (view->plan->window.processing)
+		return;
 	if (view->shard)
 	{
 		for (i = 0; i < batch->nevents; i++)
@@ -217,8 +238,19 @@ row_fold(Consumer *consumer, int ordinal, TupleTableSlot *row, CqMissed *missed)
 	CqRun *run = consumer->run;
 	CqOperator *op = consumer->input->op;
 	const CqEvent *event = &run->batch.events[ordinal];
-	CqOutcome outcome = cq_operator_consume(op, row, event, missed);
+	const CqViewRun *view = consumer->view;
+	CqEvent taken_in;
+	CqOutcome outcome;
 
+	if (view->plan->window.processing)
+	{
+		taken_in = *event;
+		taken_in.time = view->arrival;
+		taken_in.has_time = true;
+		taken_in.watermark = view->watermark;
+		event = &taken_in;
+	}
+	outcome = cq_operator_consume(op, row, event, missed);
 	if (outcome != CQ_CLOSE_FIRST)
 		return outcome;
 	run->phase = CQ_PHASE_FINISH;

@@ -112,6 +112,7 @@ typedef struct CqViewRun
 	List *feed_logs; /* ... and of CqFeedLog *, in the same order */
 	CqCheckpoint checkpoint;
 	TimestampTz watermark; /* at the last checkpoint; see cq_view_run_watermark() */
+	TimestampTz arrival;   /* when the events evaluated last were taken in; never less */
 	TimestampTz clock_to;  /* how far the clock may move the watermark with no event left;
 						   * DT_NOBEGIN = not at all */
 	int64 commit_us;	   /* from the last event of the last checkpoint to its commit */
@@ -231,11 +232,15 @@ extern bool cq_view_run_is_stale(const CqViewRun *view);
 
 /*
  * A view's watermark is the larger of its own last value and the stream's: it
- * never moves back when the view comes to a task that is behind.
+ * never moves back when the view comes to a task that is behind.  With windows of
+ * processing time the stream's does not count: its own is the clock, as it was when
+ * events were taken in, or windows closed.
  */
 static inline TimestampTz
 cq_view_run_watermark(const CqRun *run, const CqViewRun *view)
 {
+	if (view->plan && view->plan->window.processing)
+		return view->watermark;
 	return Max(view->watermark, run->watermark.mark);
 }
 

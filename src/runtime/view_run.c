@@ -56,6 +56,7 @@ cq_view_run_load(CqRun *run, int64 id)
 	view->context = context;
 	view->id = id;
 	view->clock_to = DT_NOBEGIN;
+	view->arrival = DT_NOBEGIN;
 	runs = load_catalog(view);
 	view->watermark = view->checkpoint.closed_to;
 	view->begun = view->checkpoint.partitions;

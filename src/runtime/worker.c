@@ -331,7 +331,8 @@ caught_up_note(CqWorker *worker)
  * With everything idle the watermark follows the clock as far as the open
  * windows: each closes when the clock has passed its end and the bound on
  * disorder.  The checkpoint moves it, after it has looked for events: what came
- * while this worker slept, or waited for a lock, is not late.
+ * while this worker slept, or waited for a lock, is not late.  Windows of processing
+ * time close by the clock, whatever else there is.
  */
 static bool
 idle_close_due(CqWorker *worker, long *wait_ms)
@@ -348,7 +349,8 @@ idle_close_due(CqWorker *worker, long *wait_ms)
 		view->clock_to = DT_NOBEGIN;
 		if (view->shard)
 			due = cq_shard_clock_due(run, view, wait_ms) || due;
-		else if (all_idle && view->op && view->plan->window.kind != CQ_WINDOW_NONE)
+		else if ((all_idle || view->plan->window.processing) && view->op &&
+				 view->plan->window.kind != CQ_WINDOW_NONE)
 			due = view_idle_close_due(run, view, wait_ms) || due;
 	}
 	return due;
@@ -358,18 +360,19 @@ static bool
 view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 {
 	TimestampTz deadline = cq_view_run_first_end(view);
+	int64 disorder_us = view->plan->window.processing ? 0 : run->stream->out_of_orderness_us;
 	TimestampTz now;
 
 	if (TIMESTAMP_NOT_FINITE(deadline))
 		return false;
-	deadline += run->stream->out_of_orderness_us;
+	deadline += disorder_us;
 	now = cq_clock_now();
 	if (now < deadline)
 	{
 		*wait_ms = Min(*wait_ms, (deadline - now) / 1000 + 1);
 		return false;
 	}
-	view->clock_to = Min(now - run->stream->out_of_orderness_us, cq_view_run_last_end(view));
+	view->clock_to = Min(now - disorder_us, cq_view_run_last_end(view));
 	return true;
 }
 

@@ -76,8 +76,8 @@ COMMENT ON FUNCTION pipeline.count_window(bigint, bigint) IS
 GRANT EXECUTE ON FUNCTION pipeline.count_window(bigint, bigint) TO PUBLIC;
 
 CREATE FUNCTION pipeline.proctime()
-RETURNS timestamptz LANGUAGE C STABLE PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'cq_only_continuous';
+RETURNS timestamptz LANGUAGE C VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'cq_proctime';
 COMMENT ON FUNCTION pipeline.proctime() IS
   'time at which an event was taken in';
 GRANT EXECUTE ON FUNCTION pipeline.proctime() TO PUBLIC;

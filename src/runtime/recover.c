@@ -74,9 +74,14 @@ cq_worker_recover(CqWorker *worker)
 	blamed = error->sqlerrcode == CQ_ERRCODE_AGAIN || error->sqlerrcode == CQ_ERRCODE_APART ||
 			 memory_short(worker, error) || record_blamed(worker, error);
 	given_way = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	if (!blamed && !given_way)
+	if (!blamed && !given_way && error->sqlerrcode != CQ_ERRCODE_FENCED)
 		EmitErrorReport();
 	FlushErrorState();
+	/* so it ends when somebody alters the number of workers */
+	if (error->sqlerrcode == CQ_ERRCODE_FENCED)
+		ereport(LOG,
+				errmsg("%s", error->message),
+				errdetail("Its worker begins again from there."));
 	if (rows_impossible(worker, error))
 	{
 		error->sqlerrcode = CQ_ERRCODE_STOP;

@@ -625,7 +625,7 @@ take_probe(CqKafkaSource *src, const CqKafkaAnswer *answer)
 
 /*
  * Out of reach, or not known to be within reach: at least one partition's
- * broker gave no answer lately.
+ * broker gave no answer lately.  Without partitions none is asked.
  */
 bool
 cq_kafka_unreachable(CqSource *source)
@@ -633,7 +633,7 @@ cq_kafka_unreachable(CqSource *source)
 	CqKafkaSource *src = (CqKafkaSource *) source;
 
 	return src->answered_us == 0 || src->answered_us <= Max(src->failed_us, src->all_down_us) ||
-		   cq_kafka_clock_us() - src->answered_us > FRESH_US;
+		   (source->npartitions > 0 && cq_kafka_clock_us() - src->answered_us > FRESH_US);
 }
 
 /* New records make a partition busy when they are fetched; the log's end says so earlier. */

@@ -254,6 +254,8 @@ batches_run(CqRun *run, bool *drained)
 		int n;
 
 		CHECK_FOR_INTERRUPTS();
+		if (cq_run_is_ahead(run))
+			return any;
 		n = cq_intake(run, batch_limit(run));
 		if (n == 0)
 		{
@@ -270,6 +272,14 @@ batches_run(CqRun *run, bool *drained)
 			run->set_aside_bytes > SET_ASIDE_LIMIT || memory_is_short(run) || ends_by_chance())
 			return any;
 	}
+}
+
+bool
+cq_run_is_ahead(const CqRun *run)
+{
+	const CqViewRun *view = linitial(run->views);
+
+	return view->shard && run->source->ops->ready(run->source) && cq_shard_is_ahead(run, view);
 }
 
 /* The views of a task have the same. */

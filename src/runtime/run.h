@@ -272,6 +272,12 @@ typedef enum CqProgress
  */
 extern CqProgress cq_checkpoint_run(CqRun *run, bool advance);
 
+/*
+ * Are there events that must wait, because another worker of the view is far
+ * behind?  A checkpoint takes in none then.
+ */
+extern bool cq_run_is_ahead(const CqRun *run);
+
 /* Is there something to make durable even without new events? */
 extern bool cq_checkpoint_due(const CqRun *run);
 

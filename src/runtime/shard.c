@@ -339,6 +339,37 @@ cq_shard_clock_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 	return view->shard->clock_to > view->checkpoint.frozen_to;
 }
 
+/*
+ * One without a worker is where the view was last known to be: it cannot be told
+ * how much it has to read.
+ */
+bool
+cq_shard_is_ahead(const CqRun *run, const CqViewRun *view)
+{
+	const CqShard *shard = view->shard;
+	int64 skew_us = run->stream->max_skew_us;
+	TimestampTz lowest = DT_NOEND;
+	int i;
+
+	if (view->op == NULL || view->plan->window.kind == CQ_WINDOW_NONE || skew_us < 0)
+		return false;
+	for (i = 0; i < shard->nsiblings; i++)
+	{
+		CqShardReport report;
+
+		if (shard->siblings[i].retired)
+			continue;
+		if (!cq_slot_report(MyDatabaseId, shard->siblings[i].id, &report))
+			lowest = Min(lowest, view->checkpoint.frozen_to);
+		else if (!report.idle && !report.caught_up)
+			lowest = Min(lowest, report.mark);
+	}
+	if (TIMESTAMP_IS_NOBEGIN(lowest))
+		return !TIMESTAMP_IS_NOBEGIN(run->watermark.mark);
+	return !TIMESTAMP_NOT_FINITE(lowest) && run->watermark.mark > lowest &&
+		   run->watermark.mark - lowest > skew_us;
+}
+
 /* ------------------------------------------------------------------------
  * In a checkpoint
  * ------------------------------------------------------------------------

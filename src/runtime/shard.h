@@ -46,6 +46,12 @@ extern bool cq_shard_due(const CqRun *run, const CqViewRun *view);
 /* The same, once the clock says so; wait_ms is lowered to when that is. */
 extern bool cq_shard_clock_due(const CqRun *run, CqViewRun *view, long *wait_ms);
 
+/*
+ * Is this worker further ahead than max_skew says of another one that has more to
+ * read?  Then it should not read on, or would keep ever more windows open.
+ */
+extern bool cq_shard_is_ahead(const CqRun *run, const CqViewRun *view);
+
 /* In a checkpoint, after the batches: the next step of closing windows; was there one? */
 extern bool cq_shard_step(CqRun *run, CqViewRun *view);
 

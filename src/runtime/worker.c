@@ -47,6 +47,7 @@
 
 #define BACKOFF_FATAL_MS   5000
 #define LONGEST_WAIT_MS	   1000
+#define AHEAD_RETRY_MS	   20
 #define TRIM_INTERVAL_US   INT64CONST(5000000)
 #define IDLE_STEP_LIMIT_US INT64CONST(2000000)
 #define LOCK_PATIENCE_US   INT64CONST(1000000)
@@ -386,6 +387,11 @@ checkpoint_wanted(CqWorker *worker, long *wait_ms)
 	if (worker->next_idle_us >= 0)
 		*wait_ms = Min(*wait_ms, (worker->next_idle_us - worker->idle_clock_us) / 1000 + 1);
 	wanted = idle_close_due(worker, wait_ms);
+	if (cq_run_is_ahead(run))
+	{
+		*wait_ms = Min(*wait_ms, AHEAD_RETRY_MS);
+		return wanted || cq_checkpoint_due(run);
+	}
 	wanted = wanted || worker->task_changed || cq_checkpoint_due(run);
 	if (wanted || !run->source->ops->ready(run->source))
 		return wanted || anybody_waits(run);

@@ -19,7 +19,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 use KafkaBroker;
-use Oracle qw(check_snapshot difference);
+use Oracle qw(check_snapshot difference holds_for);
 use PipelineNode;
 use QueryGenerator;
 
@@ -410,6 +410,23 @@ like($warning, qr/max_worker_processes is too low/, 'ALTER warns of it');
 run_sql("SELECT pipeline.pause('few_all')");
 $node->until_true("SELECT activity = 'paused' FROM pipeline.stat_views WHERE view = 'few_all'::regclass");
 pass('workers that never ran are paused like the others');
+
+# What cannot be closed without the others is not piled up.
+my $at = q{SELECT next_offset FROM pipeline.stat_partitions WHERE view = 'few_all'::regclass AND "partition" = 0};
+my $before = run_sql($at);
+
+run_sql(q{SELECT pipeline.pause('few_new'), pipeline.resume('few_all')});
+$node->until_true("SELECT count(*) = 2 FROM pipeline.stat_workers WHERE view = 'few_all'::regclass");
+send_events(0, 200 .. 3599);
+$node->until_true("SELECT ($at) > $before");
+ok(holds_for(1, sub { run_sql($at) < $before + 2000 }), 'a worker waits for those that are missing');
+$node->append_conf('postgresql.conf', 'max_worker_processes = 50');
+$node->restart;
+$node->until_true("SELECT ($at) = $before + 3400");
+run_sql(q{SELECT pipeline.resume('few_new')});
+wait_for_views();
+$node->until_true(q{SELECT sum(n) = 3360 AND count(*) = 56 FROM few_all WHERE m >= '2024-01-01 00:04:00Z'});
+pass('when they are there it reads on');
 
 my $log = slurp_file($node->logfile);
 unlike($log, qr/PANIC|TRAP:|terminated by signal (?!9\b)\d+|leak:|refcount leak/, 'the log shows no internal error');

@@ -79,9 +79,7 @@ cq_worker_recover(CqWorker *worker)
 	FlushErrorState();
 	/* so it ends when somebody alters the number of workers */
 	if (error->sqlerrcode == CQ_ERRCODE_FENCED)
-		ereport(LOG,
-				errmsg("%s", error->message),
-				errdetail("Its worker begins again from there."));
+		ereport(LOG, errmsg("%s", error->message), errdetail("Its worker begins again."));
 	if (rows_impossible(worker, error))
 	{
 		error->sqlerrcode = CQ_ERRCODE_STOP;

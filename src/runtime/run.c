@@ -19,6 +19,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "errors.h"
 #include "runtime/publish.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
@@ -31,6 +32,7 @@ static void count_from(CqViewRun *view, int64 next_offset);
 static void views_take_along(CqRun *run);
 static bool run_has(const CqRun *run, int64 id);
 static void views_prepare(CqRun *run);
+static void source_check(const CqSource *source, const CqViewRun *view);
 static void run_load_stream(CqRun *run, const CqViewRun *run_view, MemoryContext source_context);
 static int relation_natts(Oid relid);
 static void settings_apply(List *settings);
@@ -311,11 +313,14 @@ run_load_stream(CqRun *run, const CqViewRun *run_view, MemoryContext source_cont
 
 	if (run->source)
 	{
+		source_check(run->source, run_view);
 		run->stream = run->source->stream;
 		return;
 	}
 	old = MemoryContextSwitchTo(source_context);
 	stream = cq_stream_load(view->stream);
+	stream->view = run_view->id;
+	stream->change = run_view->seen_change;
 	/* a feed has what the option asks for, and nothing else */
 	if (view->options.has_start && stream->feed == NULL)
 	{
@@ -330,6 +335,26 @@ run_load_stream(CqRun *run, const CqViewRun *run_view, MemoryContext source_cont
 	}
 	run->stream = stream;
 	MemoryContextSwitchTo(old);
+}
+
+/*
+ * A source that outlived an error may not be this view's any more: if partitions
+ * were handed round meanwhile it reads some that are another worker's now, from
+ * where they began.  A new process opens another one.
+ */
+static void
+source_check(const CqSource *source, const CqViewRun *view)
+{
+	const CqStream *stream = source->stream;
+	int number = view->shard ? view->shard->number : 0;
+	int workers = view->shard ? view->shard->workers : 0;
+
+	if (stream->shard == number && stream->shards == workers &&
+		(stream->view != view->id || stream->change == view->seen_change))
+		return;
+	ereport(ERROR,
+			errcode(CQ_ERRCODE_FENCED),
+			errmsg("continuous view \"%s\" was changed by somebody else", view->name));
 }
 
 /* The settings that were in force at CREATE and that results depend on. */

@@ -100,6 +100,8 @@ typedef struct CqStream
 	int shard;			 /* of a view with several workers: partitions with id % shards = shard */
 	int shards;			 /* 0 = all */
 	bool begun;			 /* likewise: what is found from now on are new partitions */
+	int64 view;			 /* that it was loaded for, with what its slot counted as changes then */
+	uint64 change;
 	CqStart start;
 	TimestampTz start_time;
 

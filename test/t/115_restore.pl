@@ -198,6 +198,40 @@ $broker->delete_records('gap', 0, 150);
 sql_in('postgres', q{SELECT pipeline.resume('hours')});
 like(stopped('hours'), qr/topic "gap"/, 'accepting one loss does not accept the next');
 
+#
+# Partitions are handed round while the only worker waits after an error: it must
+# not go on with the partitions that it had.
+#
+$broker->create_topic('handed', 2);
+sql_in('postgres', q{
+CREATE TABLE gate (shut boolean);
+INSERT INTO gate VALUES (false);
+CREATE FUNCTION passes(int) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  IF (SELECT shut FROM public.gate) THEN RAISE insufficient_privilege; END IF;
+  RETURN true;
+END $$;
+CREATE FOREIGN TABLE handed_stream (id int, part int OPTIONS (metadata 'partition')) SERVER shop OPTIONS (topic 'handed');
+CREATE VIEW handed WITH (pipeline.continuous) AS SELECT id, part FROM handed_stream WHERE passes(id)});
+
+sub send_ids
+{
+	my ($from, $to) = @_;
+
+	$broker->produce_records('handed', $_, map { qq({"id": $_}) } $from .. $to) for 0, 1;
+	return;
+}
+
+send_ids(1, 10);
+ok($node->safe_psql('postgres', q{SELECT pipeline.wait_for('handed')}) eq 't', 'ten records of each partition are in');
+sql_in('postgres', 'UPDATE gate SET shut = true');
+send_ids(11, 20);
+$node->until_true(q{SELECT activity = 'waiting after an error' FROM pipeline.stat_views WHERE view = 'handed'::regclass});
+sql_in('postgres', 'BEGIN; UPDATE gate SET shut = false; ALTER VIEW handed SET (pipeline.workers = 2); COMMIT');
+ok($node->safe_psql('postgres', q{SELECT pipeline.wait_for('handed')}) eq 't', 'and the others');
+is(sql_in('postgres', q{SELECT count(*), count(DISTINCT (id, part)) FROM handed}), '40|40', 'each of them once');
+is(sql_in('postgres', q{SELECT string_agg("partition" || ':' || next_offset, ' ' ORDER BY "partition") FROM pipeline.stat_partitions WHERE view = 'handed'::regclass}), '0:20 1:20', 'each partition has one worker');
+
 my $log = slurp_file($node->logfile);
 unlike($log, qr/PANIC|TRAP:|terminated by signal|leak:|refcount leak/, 'the log shows no internal error');
 

@@ -1,5 +1,5 @@
 -- The persons who are new and have put something up for auction in the same 10 seconds: one topic, read in two places.
--- floor: 600000
+-- floor: 700000
 CREATE VIEW result WITH (pipeline.continuous) AS
 SELECT p.person_id, w FROM
   (SELECT person_id, pipeline.tumble(date_time, '10 seconds') AS w FROM nexmark WHERE event_type = 0 GROUP BY 1, 2) p

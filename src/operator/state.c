@@ -394,12 +394,16 @@ cq_state_detach(int64 view)
 {
 	Attached **link = &attached_states;
 
-	while (*link && (*link)->view != view)
-		link = &(*link)->next;
-	if (*link)
+	/* one for each of its inputs */
+	while (*link)
 	{
 		Attached *attached = *link;
 
+		if (attached->view != view)
+		{
+			link = &attached->next;
+			continue;
+		}
 		*link = attached->next;
 		let_go(attached);
 		pfree(attached);

@@ -147,6 +147,7 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	run->phase = CQ_PHASE_OTHER;
 	run->batches = 0;
 	run->records = 0;
+	run->batch.nevents = 0;
 	run->locked = false;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();

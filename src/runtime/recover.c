@@ -198,8 +198,10 @@ memory_short(CqWorker *worker, ErrorData *error)
 		return false;
 	if (list_length(run->views) > 1)
 		return true; /* the view finds it alone */
-	/* at the end of a checkpoint there is no batch any more */
-	events = run->phase == CQ_PHASE_FINISH ? Min(run->records, cq_batch_size) : run->batch.nevents;
+	/* at the end of a checkpoint there is no batch any more; but windows may close within one */
+	events = run->batch.nevents;
+	if (run->phase == CQ_PHASE_FINISH)
+		events = Max(events, Min(run->records, cq_batch_size));
 	if (run->phase == CQ_PHASE_FINISH && events == 0)
 	{
 		/* a save to give memory to others: nothing is lost by waiting for them */

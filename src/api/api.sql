@@ -25,6 +25,11 @@ LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_advance_watermark';
 COMMENT ON FUNCTION pipeline.advance_watermark(regclass, timestamptz) IS
   'declare the events of a stream complete up to a time, for all continuous views that read it';
 
+CREATE FUNCTION pipeline.apply_late(view regclass) RETURNS void
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_apply_late';
+COMMENT ON FUNCTION pipeline.apply_late(regclass) IS
+  'when this transaction commits: count the stored late rows of a continuous view in those of their windows that are still kept, and delete them; wait_for() waits until that is done';
+
 CREATE FUNCTION pipeline.explain(view regclass) RETURNS SETOF text
 LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_explain';
 COMMENT ON FUNCTION pipeline.explain(regclass) IS

@@ -1,6 +1,6 @@
 /*
  * control.c
- *	  pause, resume, advance_watermark and adopt.
+ *	  pause, resume, advance_watermark, apply_late and adopt.
  *
  * Each changes rows of our tables and takes effect when that commits: the
  * launcher or the worker hears of it then, and a rollback takes it back.
@@ -33,6 +33,7 @@
 PG_FUNCTION_INFO_V1(cq_pause);
 PG_FUNCTION_INFO_V1(cq_resume);
 PG_FUNCTION_INFO_V1(cq_advance_watermark);
+PG_FUNCTION_INFO_V1(cq_apply_late);
 PG_FUNCTION_INFO_V1(cq_adopt);
 
 static List *readers_of(int64 view);
@@ -161,6 +162,32 @@ advance_view(int64 id, TimestampTz to)
 		return;
 	cq_task_set_advance(id, to);
 	cq_shards_at_commit(CQ_SLOT_CHANGED, id);
+}
+
+/* What the worker does about it is in runtime/apply_late.c. */
+Datum
+cq_apply_late(PG_FUNCTION_ARGS)
+{
+	CqView view;
+	CqTask task;
+
+	PreventCommandIfReadOnly("pipeline.apply_late()");
+	cq_api_own_view(PG_GETARG_OID(0), &view, &task);
+	if (!OidIsValid(view.late) || !view.options.store_late)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("late rows of continuous view \"%s\" are not stored",
+					   get_rel_name(view.view)));
+	if (view.options.keep_closed_us <= view.options.allowed_lateness_us)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("windows of continuous view \"%s\" are not kept for late rows",
+					   get_rel_name(view.view)),
+				errdetail("A row is late when its window is not kept any longer."),
+				errhint("Create the view WITH (pipeline.keep_closed = '1 day'), for instance."));
+	cq_task_set_apply_late(view.id);
+	cq_shards_at_commit(CQ_SLOT_CHANGED, view.id);
+	PG_RETURN_VOID();
 }
 
 /*

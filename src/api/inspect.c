@@ -90,7 +90,7 @@ cq_explain(PG_FUNCTION_ARGS)
 	cq_identity_owner(cq_parts_owner(relid), view.settings, &saved);
 	plan = cq_plan_query(cq_plan_stored_query(view.query),
 						 view.options.emit,
-						 view.options.allowed_lateness_us > 0,
+						 cq_view_options_corrected_by(&view.options),
 						 cq_shards_of_view(view.id) != NIL,
 						 cq_feeds_of_view(view.id),
 						 get_rel_name(relid));

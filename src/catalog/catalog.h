@@ -22,8 +22,9 @@ typedef struct CqViewOptions
 	int workers;
 	int emit; /* CqEmit, or -1: by whether the query has windows */
 	int64 allowed_lateness_us;
+	int64 keep_closed_us; /* no less than allowed_lateness_us */
 	bool store_late;
-	int64 late_retention_us;	/* -1 = for ever; not enforced yet */
+	int64 late_retention_us;	/* -1 = for ever */
 	int checkpoint_interval_ms; /* 0 = pipeline.checkpoint_interval */
 	CqStart start;				/* overrides the stream's when has_start */
 	bool has_start;
@@ -61,6 +62,7 @@ typedef struct CqTask
 	bool has_advance;
 	TimestampTz advance_to;
 	bool accept_loss;
+	int64 apply_late; /* number of a pending apply_late(); 0 = none */
 } CqTask;
 
 /* Counters of a task, cumulative; saved with each checkpoint. */
@@ -118,6 +120,9 @@ extern void cq_view_set_options(int64 id, List *given);
  */
 extern void cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options);
 
+/* Name of the option by which late events change rows of complete windows; NULL if none does. */
+extern const char *cq_view_options_corrected_by(const CqViewOptions *options);
+
 /* tasks */
 extern void cq_task_insert(int64 id); /* running, with this database's identity */
 extern bool cq_task_load(int64 id, CqTask *task);
@@ -128,6 +133,13 @@ extern void cq_task_set_advance(int64 id, TimestampTz advance_to);
 
 /* Forget a pending advance, unless another one has been asked for meanwhile. */
 extern void cq_task_clear_advance(int64 id, TimestampTz applied);
+
+/*
+ * Ask for late rows to be applied; forget that this request was made, unless another one
+ * has been made since.
+ */
+extern void cq_task_set_apply_late(int64 id);
+extern void cq_task_clear_apply_late(int64 id, int64 applied);
 extern void cq_task_set_accept_loss(int64 id, bool accept_loss);
 extern void cq_tasks_adopt(void); /* give all tasks this database's identity */
 extern List *

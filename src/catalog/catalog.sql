@@ -39,7 +39,8 @@ CREATE TABLE pipeline_data.tasks (
   state text NOT NULL CHECK (state IN ('running', 'paused', 'stopped')),
   reason text,
   advance_to timestamptz,                 -- pending advance_watermark()
-  accept_loss boolean NOT NULL DEFAULT false -- resume after a gap: go on at the earliest record there is
+  accept_loss boolean NOT NULL DEFAULT false, -- resume after a gap: go on at the earliest record there is
+  apply_late bigint                       -- pending apply_late(): how many requests, those carried out together left out
 );
 
 -- How far each view is: its position, watermark and counters, changed in the transaction that writes

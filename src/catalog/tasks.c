@@ -27,7 +27,8 @@ enum
 	COL_REASON,
 	COL_ADVANCE_TO,
 	COL_ACCEPT_LOSS,
-	COL_COUNT = COL_ACCEPT_LOSS
+	COL_APPLY_LATE,
+	COL_COUNT = COL_APPLY_LATE
 };
 
 static const char *const state_names[] = {
@@ -72,6 +73,7 @@ cq_task_insert(int64 id)
 	nulls[COL_REASON - 1] = true;
 	nulls[COL_ADVANCE_TO - 1] = true;
 	values[COL_ACCEPT_LOSS - 1] = BoolGetDatum(false);
+	nulls[COL_APPLY_LATE - 1] = true;
 	row = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, row);
 	table_close(rel, NoLock);
@@ -95,6 +97,7 @@ task_from_row(Relation rel, HeapTuple row, CqTask *task)
 	task->advance_to =
 		task->has_advance ? DatumGetTimestampTz(values[COL_ADVANCE_TO - 1]) : DT_NOBEGIN;
 	task->accept_loss = DatumGetBool(values[COL_ACCEPT_LOSS - 1]);
+	task->apply_late = nulls[COL_APPLY_LATE - 1] ? 0 : DatumGetInt64(values[COL_APPLY_LATE - 1]);
 	task->state = CQ_TASK_STOPPED;
 	state = TextDatumGetCString(values[COL_STATE - 1]);
 	for (i = 0; i < lengthof(state_names); i++)
@@ -172,6 +175,33 @@ cq_task_clear_advance(int64 id, TimestampTz applied)
 	task_from_row(rel, row, &task);
 	if (task.has_advance && task.advance_to == applied)
 		cq_table_set(rel, row, COL_ADVANCE_TO, (Datum) 0, true);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+cq_task_set_apply_late(int64 id)
+{
+	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+	HeapTuple row = task_row(rel, id);
+	CqTask task;
+
+	task_from_row(rel, row, &task);
+	cq_table_set(rel, row, COL_APPLY_LATE, Int64GetDatum(task.apply_late + 1), false);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+cq_task_clear_apply_late(int64 id, int64 applied)
+{
+	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+	HeapTuple row = task_row(rel, id);
+	CqTask task;
+
+	task_from_row(rel, row, &task);
+	if (task.apply_late == applied)
+		cq_table_set(rel, row, COL_APPLY_LATE, (Datum) 0, true);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }

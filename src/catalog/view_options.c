@@ -18,6 +18,8 @@
 #include "compat.h"
 #include "plan/plan.h"
 
+#define LATE_RETENTION_US (7 * USECS_PER_DAY)
+
 typedef void (*OptionHandler)(const char *name, const char *value, const char *view_name,
 							  CqViewOptions *options);
 
@@ -39,8 +41,10 @@ static void take_start(const char *name, const char *value, const char *view_nam
 					   CqViewOptions *options);
 static void take_allowed_lateness(const char *name, const char *value, const char *view_name,
 								  CqViewOptions *options);
-static void take_zero_interval(const char *name, const char *value, const char *view_name,
-							   CqViewOptions *options);
+static void take_keep_closed(const char *name, const char *value, const char *view_name,
+							 CqViewOptions *options);
+static void take_late_retention(const char *name, const char *value, const char *view_name,
+								CqViewOptions *options);
 static void take_workers(const char *name, const char *value, const char *view_name,
 						 CqViewOptions *options);
 static void take_delivery(const char *name, const char *value, const char *view_name,
@@ -60,9 +64,9 @@ static const ViewOption view_options[] = {
 	{"continuous", take_continuous},
 	{"delivery", take_delivery},
 	{"emit", take_emit},
-	{"keep_closed", take_zero_interval},
+	{"keep_closed", take_keep_closed},
 	{"late", take_late},
-	{"late_retention", refuse},
+	{"late_retention", take_late_retention},
 	{"late_table", take_late_table},
 	{"retention", refuse},
 	{"sink", refuse},
@@ -97,7 +101,8 @@ cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options
 	options->emit = -1;
 	options->workers = 1;
 	options->store_late = true;
-	options->late_retention_us = -1;
+	options->late_retention_us = LATE_RETENTION_US;
+	options->keep_closed_us = -1;
 	options->given = given;
 	foreach (lc, given)
 	{
@@ -116,6 +121,23 @@ cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options
 			unknown_option(name, view_name);
 		view_options[i].handle(name, value, view_name, options);
 	}
+	if (options->keep_closed_us < 0)
+		options->keep_closed_us = options->allowed_lateness_us;
+	if (options->keep_closed_us < options->allowed_lateness_us)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("option \"keep_closed\" of continuous view \"%s\" is less than "
+					   "\"allowed_lateness\"",
+					   view_name),
+				errhint("A window is kept for as long as it takes late events, or longer."));
+}
+
+const char *
+cq_view_options_corrected_by(const CqViewOptions *options)
+{
+	if (options->allowed_lateness_us > 0)
+		return "allowed_lateness";
+	return options->keep_closed_us > 0 ? "keep_closed" : NULL;
 }
 
 static void
@@ -204,15 +226,23 @@ take_allowed_lateness(const char *name, const char *value, const char *view_name
 }
 
 static void
-take_zero_interval(const char *name, const char *value, const char *view_name,
-				   CqViewOptions *options)
+take_keep_closed(const char *name, const char *value, const char *view_name, CqViewOptions *options)
 {
-	int64 us = interval_us(name, value, view_name);
-
-	if (us < 0)
+	options->keep_closed_us = interval_us(name, value, view_name);
+	if (options->keep_closed_us < 0)
 		bad_value(name, value, view_name, "The interval cannot be negative.");
-	if (us != 0)
-		refuse(name, value, view_name, options);
+}
+
+static void
+take_late_retention(const char *name, const char *value, const char *view_name,
+					CqViewOptions *options)
+{
+	options->late_retention_us = -1;
+	if (pg_strcasecmp(value, "off") == 0)
+		return;
+	options->late_retention_us = interval_us(name, value, view_name);
+	if (options->late_retention_us <= 0)
+		bad_value(name, value, view_name, "The value is an interval above zero, or off.");
 }
 
 static void

@@ -139,11 +139,8 @@ alter_options(const CqView *view, const AlterParts *parts)
 static void
 check_alterable(const CqView *view, List *options)
 {
-	static const char *const fixed[] = {"continuous",
-										"allowed_lateness",
-										"emit",
-										"start",
-										"late_table"};
+	static const char *const fixed[] =
+		{"continuous", "allowed_lateness", "emit", "keep_closed", "start", "late_table"};
 	ListCell *lc;
 	int i;
 

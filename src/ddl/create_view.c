@@ -116,7 +116,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	feeds = cq_feeds_create(query, view.id, name);
 	plan = cq_plan_query(query,
 						 view.options.emit,
-						 view.options.allowed_lateness_us > 0,
+						 cq_view_options_corrected_by(&view.options),
 						 view.options.workers > 1,
 						 feeds,
 						 name);

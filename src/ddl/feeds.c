@@ -132,7 +132,7 @@ plan_of(const CqView *view)
 	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
 	plan = cq_plan_query(cq_plan_stored_query(view->query),
 						 view->options.emit,
-						 view->options.allowed_lateness_us > 0,
+						 cq_view_options_corrected_by(&view->options),
 						 view->options.workers > 1,
 						 cq_feeds_of_view(view->id),
 						 get_rel_name(view->view));
@@ -145,7 +145,7 @@ check_source(const CqView *source, const CqPlan *plan, const char *view_name)
 {
 	const char *name = get_rel_name(source->view);
 
-	if (plan->emit == CQ_EMIT_CHANGES || source->options.allowed_lateness_us > 0)
+	if (plan->emit == CQ_EMIT_CHANGES || cq_view_options_corrected_by(&source->options))
 		cq_refuse(
 			view_name,
 			psprintf("continuous view \"%s\"", name),

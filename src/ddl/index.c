@@ -213,7 +213,7 @@ tell_cost(const CqView *view, int last_column)
 	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
 	plan = cq_plan_query(cq_plan_stored_query(view->query),
 						 view->options.emit,
-						 view->options.allowed_lateness_us > 0,
+						 cq_view_options_corrected_by(&view->options),
 						 view->options.workers > 1,
 						 cq_feeds_of_view(view->id),
 						 get_rel_name(view->view));

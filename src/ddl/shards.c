@@ -137,13 +137,13 @@ check_plan(const CqView *view, int workers)
 	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
 	before = cq_plan_query(copyObject(query),
 						   view->options.emit,
-						   view->options.allowed_lateness_us > 0,
+						   cq_view_options_corrected_by(&view->options),
 						   cq_shards_of_view(view->id) != NIL,
 						   cq_feeds_of_view(view->id),
 						   name);
 	after = cq_plan_query(query,
 						  view->options.emit,
-						  view->options.allowed_lateness_us > 0,
+						  cq_view_options_corrected_by(&view->options),
 						  true,
 						  cq_feeds_of_view(view->id),
 						  name);

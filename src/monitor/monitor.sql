@@ -59,7 +59,7 @@ SELECT v.view,
                     WHERE a.attrelid = v.result AND a.attname = '_gid' AND a.attnum > 0)
       -- rows of windows that take late events in may change, too, but not before they are complete
       AND ('emit=changes' = ANY (v.options)
-           OR NOT EXISTS (SELECT FROM pg_catalog.unnest(v.options) o WHERE o ~ '^allowed_lateness=.*[1-9]'))
+           OR NOT EXISTS (SELECT FROM pg_catalog.unnest(v.options) o WHERE o ~ '^(allowed_lateness|keep_closed)=.*[1-9]'))
     THEN 'changes' ELSE 'window_close' END AS emit,
   CASE WHEN v.is_ours THEN v.state ELSE 'not adopted' END AS state,
   v.reason,

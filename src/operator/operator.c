@@ -81,17 +81,20 @@ static int compare_uses(const void *a, const void *b);
 static Size left_of_limit(const CqRegionRoom *region, int keep, Size soon_free);
 static Size room(CqOperator *operator, const CqRegionRoom * region);
 static void private_memory_check(CqOperator *operator);
+static bool has_window_to(CqOperator *operator, const CqEvent * event, TimestampTz end);
 static TimestampTz first_end_to_show(CqOperator *operator);
 
 CqOperator *
 cq_operator_create(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relation chunks,
-				   int64 allowed_lateness_us, TimestampTz closed_to, MemoryContext context)
+				   int64 allowed_lateness_us, int64 keep_closed_us, TimestampTz closed_to,
+				   MemoryContext context)
 {
 	return cq_operator_load(plan,
 							key,
 							epoch,
 							chunks,
 							allowed_lateness_us,
+							keep_closed_us,
 							closed_to,
 							DT_NOBEGIN,
 							DT_NOEND,
@@ -100,8 +103,8 @@ cq_operator_create(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relat
 
 CqOperator *
 cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relation chunks,
-				 int64 allowed_lateness_us, TimestampTz closed_to, TimestampTz after,
-				 TimestampTz upto, MemoryContext context)
+				 int64 allowed_lateness_us, int64 keep_closed_us, TimestampTz closed_to,
+				 TimestampTz after, TimestampTz upto, MemoryContext context)
 {
 	/* the transaction's until it is complete, so that an error leaves nothing behind */
 	MemoryContext own =
@@ -131,9 +134,11 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	operator->sessions = plan->window.kind == CQ_WINDOW_SESSION;
 	operator->changes = plan->emit == CQ_EMIT_CHANGES;
 	operator->allowed_lateness_us = allowed_lateness_us;
+	operator->keep_closed_us = keep_closed_us;
+	operator->fold_upto = DT_NOEND;
 	operator->shows_open = plan->shows_open;
 	operator->shown_to = closed_to;
-	operator->closed_to = cq_before(closed_to, allowed_lateness_us);
+	operator->closed_to = cq_before(closed_to, keep_closed_us);
 	operator->passing = key == NULL;
 	operator->load_after = after;
 	operator->load_upto = upto;
@@ -425,6 +430,8 @@ consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event
 		CqPane *pane;
 
 		CHECK_FOR_INTERRUPTS();
+		if (end > operator->fold_upto)
+			break;
 		if (place < operator->state->npanes && operator->state->panes[place]->start == start)
 			pane = operator->state->panes[place];
 		else
@@ -432,6 +439,49 @@ consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event
 		fold(operator, pane, row);
 	}
 	return missed->n == windows ? CQ_LATE : CQ_COUNTED;
+}
+
+/* The event is taken for one that came in time, before anything closed. */
+bool
+cq_operator_apply(CqOperator *operator, TupleTableSlot * row, const CqEvent *event,
+				  TimestampTz upto)
+{
+	CqEvent timely = *event;
+	CqOutcome outcome;
+	CqMissed missed;
+
+	Assert(operator->changes && operator->window.kind != CQ_WINDOW_NONE);
+	timely.watermark = DT_NOBEGIN;
+	if (!has_window_to(operator, event, upto))
+		return false;
+	operator->fold_upto = upto;
+	outcome = cq_operator_consume(operator, row, &timely, &missed);
+	operator->fold_upto = DT_NOEND;
+	return outcome == CQ_COUNTED;
+}
+
+/* Does one of the event's windows end then? */
+static bool
+has_window_to(CqOperator *operator, const CqEvent * event, TimestampTz end)
+{
+	CqMissed first;
+	int64 windows = 1;
+
+	if (!event->has_time)
+		return false;
+	first.end_slide_us = 1;
+	if (operator->overlapping
+			? !cq_hop_missed(operator, event->time, DT_NOBEGIN, &first, &windows)
+			: !cq_window_find(&operator->window, event->time, &first.start, &first.end))
+		return false;
+	return end >= first.end && (end - first.end) % first.end_slide_us == 0 &&
+		   (end - first.end) / first.end_slide_us < windows;
+}
+
+TimestampTz
+cq_operator_kept_from(CqOperator *operator)
+{
+	return operator->closed_to;
 }
 
 int
@@ -718,7 +768,7 @@ cq_operator_last_end(CqOperator *operator)
 void
 cq_operator_leave(CqOperator *operator, TimestampTz watermark)
 {
-	TimestampTz to = cq_before(watermark, operator->allowed_lateness_us);
+	TimestampTz to = cq_before(watermark, operator->keep_closed_us);
 	int n = 0;
 
 	while (n < operator->state->npanes && operator->state->panes[n]->end <= to)

@@ -47,13 +47,15 @@ typedef struct CqMissed
  * Create the operator of an AGGREGATE or ROWS plan.  key: whose state it is;
  * epoch: the number of the last committed checkpoint.  If the state in memory
  * is not of that one it is loaded from the view's chunk table, under the
- * active snapshot.  All private memory is in a child of context.  closed_to: no
- * window that was complete, and its time of grace over, at that watermark is ever
- * opened.
+ * active snapshot.  All private memory is in a child of context.  allowed_lateness_us:
+ * how long after its end a window takes late events; keep_closed_us: how long it is
+ * kept, no less.  closed_to: no window that was no longer kept at that watermark is
+ * ever opened.
  */
 extern CqOperator *cq_operator_create(const CqPlan *plan, const CqStoreKey *key, int64 epoch,
 									  Relation chunks, int64 allowed_lateness_us,
-									  TimestampTz closed_to, MemoryContext context);
+									  int64 keep_closed_us, TimestampTz closed_to,
+									  MemoryContext context);
 extern void cq_operator_destroy(CqOperator *operator);
 
 /* A checkpoint begins: what is on disk only is read from chunks, until committed(). */
@@ -66,6 +68,15 @@ extern void cq_operator_begin(CqOperator *operator, Relation chunks);
  */
 extern CqOutcome cq_operator_consume(CqOperator *operator, TupleTableSlot * row,
 									 const CqEvent *event, CqMissed *missed);
+
+/*
+ * CHANGES with windows: fold a row of an event that was late into those of its
+ * windows that end by upto and are still kept.  event->watermark is not looked at.
+ * False if there is none.  kept_from: no window that ends by then is kept.
+ */
+extern bool cq_operator_apply(CqOperator *operator, TupleTableSlot * row, const CqEvent *event,
+							  TimestampTz upto);
+extern TimestampTz cq_operator_kept_from(CqOperator *operator);
 
 /* End of the earliest and the latest open window; DT_NOEND / DT_NOBEGIN if none is open. */
 extern TimestampTz cq_operator_first_end(CqOperator *operator);
@@ -97,7 +108,7 @@ extern void cq_operator_number_from(CqOperator *operator, int64 gid);
 
 /*
  * CHANGES with windows: after changes(), forget the windows that are complete
- * at the watermark, and their time of grace over.
+ * at the watermark and need not be kept any longer.
  */
 extern void cq_operator_leave(CqOperator *operator, TimestampTz watermark);
 

@@ -100,9 +100,11 @@ struct CqOperator
 	CqWindow window;
 	bool changes; /* emit = changes */
 	int64 allowed_lateness_us;
+	int64 keep_closed_us;
 	TimestampTz closed_to;
-	bool shows_open;	  /* changes with windows: of all of them */
-	TimestampTz shown_to; /* likewise: windows that end by then have rows, whatever else has */
+	TimestampTz fold_upto; /* rows are folded into no window that ends later */
+	bool shows_open;	   /* changes with windows: of all of them */
+	TimestampTz shown_to;  /* likewise: windows that end by then have rows, whatever else has */
 	TupleDesc closed_desc;
 	CqChunkLog *log;
 	Relation relation; /* the chunk table, during a checkpoint */
@@ -249,8 +251,8 @@ extern CqPane *cq_pane_at(CqOperator *operator, TimestampTz start, TimestampTz e
  */
 extern CqOperator *cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch,
 									Relation chunks, int64 allowed_lateness_us,
-									TimestampTz closed_to, TimestampTz after, TimestampTz upto,
-									MemoryContext context);
+									int64 keep_closed_us, TimestampTz closed_to, TimestampTz after,
+									TimestampTz upto, MemoryContext context);
 
 /* Fill in the keys of closed rows that depend on the window alone; memory is in context. */
 extern void cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,

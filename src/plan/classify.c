@@ -37,8 +37,9 @@ static void check_session(const CqPath *path, const CqPlan *plan, bool grouped, 
 static void check_counts(const CqPath *path, const CqPlan *plan);
 static void check_single_rows(const CqPath *path);
 static List *raw_clauses(const Query *level);
-static void refuse_lateness(const CqPath *path, bool corrected);
-static void check_changing(const CqPath *path, int emit, const CqPlan *plan);
+static void refuse_lateness(const CqPath *path, const char *corrected_by);
+static void check_changing(const CqPath *path, int emit, const char *corrected_by,
+						   const CqPlan *plan);
 static void classify_emit(const CqPath *path, int emit, bool windowed, CqPlan *plan);
 static void classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan);
 static char *why_not_incremental(const Query *level, bool sliced);
@@ -53,7 +54,7 @@ static void require_window(const CqPath *path, const CqPlan *plan, int level, co
 						   const char *what);
 
 void
-cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **clauses)
+cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan, List **clauses)
 {
 	Query *level;
 	bool distinct;
@@ -62,6 +63,7 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 	bool changing;
 
 	*clauses = NIL;
+	plan->corrected_by = corrected_by;
 	if (path->split < 0)
 	{
 		plan->shape = CQ_SHAPE_APPEND;
@@ -75,7 +77,7 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 						"The query neither groups nor has windows: each row is final as soon as "
 						"its event is processed."),
 					errhint("Leave the option out."));
-		refuse_lateness(path, corrected);
+		refuse_lateness(path, corrected_by);
 		cq_refuse_limit(path, 0);
 		return;
 	}
@@ -88,12 +90,12 @@ cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **c
 	if (!grouped && !windowed)
 		refuse_raw(path);
 	if (!cq_window_has_late(&plan->window))
-		refuse_lateness(path, corrected);
-	changing = windowed && (corrected || emit == CQ_EMIT_CHANGES);
+		refuse_lateness(path, corrected_by);
+	changing = windowed && (corrected_by || emit == CQ_EMIT_CHANGES);
 	plan->disjoint = plan->divided && groups_are_disjoint(path, *clauses);
 	classify_shape(path, grouped, windowed, plan);
 	if (changing)
-		check_changing(path, emit, plan);
+		check_changing(path, emit, corrected_by, plan);
 	if (plan->window.kind == CQ_WINDOW_SESSION)
 		check_session(path, plan, grouped, clauses);
 	if (plan->window.kind == CQ_WINDOW_COUNT)
@@ -276,12 +278,13 @@ raw_clauses(const Query *level)
 
 /* Without a window nothing is late. */
 static void
-refuse_lateness(const CqPath *path, bool corrected)
+refuse_lateness(const CqPath *path, const char *corrected_by)
 {
-	if (corrected)
+	if (corrected_by)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("option \"allowed_lateness\" has no meaning for continuous view \"%s\"",
+				errmsg("option \"%s\" has no meaning for continuous view \"%s\"",
+					   corrected_by,
 					   path->view_name),
 				errdetail("The query has no windows of event time, so no event comes too late."),
 				errhint("Leave the option out."));
@@ -292,9 +295,10 @@ refuse_lateness(const CqPath *path, bool corrected)
  * place, and what stands above them is evaluated on read, as without windows.
  */
 static void
-check_changing(const CqPath *path, int emit, const CqPlan *plan)
+check_changing(const CqPath *path, int emit, const char *corrected_by, const CqPlan *plan)
 {
-	const char *what = emit == CQ_EMIT_CHANGES ? "emit = 'changes'" : "allowed_lateness above 0";
+	const char *what =
+		emit == CQ_EMIT_CHANGES ? "emit = 'changes'" : psprintf("%s above 0", corrected_by);
 
 	if (plan->shape == CQ_SHAPE_ROWS)
 		cq_refuse(path->view_name,

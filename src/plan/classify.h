@@ -12,10 +12,12 @@
 
 /*
  * Set plan->shape, window, emit and rows_why, or refuse the query.  emit: what
- * the user asked for, or -1.  corrected: late events change rows.  *clauses is
- * what the split level's rows are grouped by (of SortGroupClause *).
+ * the user asked for, or -1.  corrected_by: the option by which late events
+ * change rows, or NULL.  *clauses is what the split level's rows are grouped by
+ * (of SortGroupClause *).
  */
-extern void cq_classify(const CqPath *path, int emit, bool corrected, CqPlan *plan, List **clauses);
+extern void cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan,
+						List **clauses);
 
 /* A path without stateful levels, whose rows are kept for the given windows. */
 extern void cq_classify_rows(const CqPath *path, const CqWindow *window, CqPlan *plan);

@@ -133,6 +133,8 @@ explain_operator(StringInfo text, const CqPlan *plan)
 		appendStringInfo(text, "  Reason: %s cannot be kept incrementally\n", plan->rows_why);
 	if (cq_window_overlaps(&plan->window))
 		explain_slices(text, plan);
+	if (plan->emit == CQ_EMIT_CHANGES && plan->window.kind != CQ_WINDOW_NONE)
+		appendStringInfo(text, "  Rows: appear %s\n", cq_plan_when_rows_appear(plan));
 	if (plan->divided)
 		appendStringInfo(text,
 						 "  Workers: each keeps those of its partitions; %s\n",

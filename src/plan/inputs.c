@@ -53,7 +53,7 @@ typedef struct CqWindowSearch
 	CqWindow *window;
 } CqWindowSearch;
 
-static void refuse_options(int emit, bool corrected, bool divided, const char *view_name);
+static void refuse_options(int emit, const char *corrected_by, bool divided, const char *view_name);
 static int count_streams(Node *tree);
 static bool count_streams_walker(Node *node, int *count);
 static bool roots_walker(Node *node, CqInputs *inputs);
@@ -81,12 +81,12 @@ cq_inputs_are_several(Query *tree)
 }
 
 void
-cq_inputs_plan(Query *tree, int emit, bool corrected, bool divided, const char *view_name,
+cq_inputs_plan(Query *tree, int emit, const char *corrected_by, bool divided, const char *view_name,
 			   CqPlan *plan)
 {
 	CqInputs inputs = {.view_name = view_name, .tree = tree};
 
-	refuse_options(emit, corrected, divided, view_name);
+	refuse_options(emit, corrected_by, divided, view_name);
 	roots_walker((Node *) tree, &inputs);
 	check_streams(&inputs);
 	inputs_plan(&inputs);
@@ -102,7 +102,7 @@ cq_inputs_plan(Query *tree, int emit, bool corrected, bool divided, const char *
 }
 
 static void
-refuse_options(int emit, bool corrected, bool divided, const char *view_name)
+refuse_options(int emit, const char *corrected_by, bool divided, const char *view_name)
 {
 	const char *what = "emit = 'changes' where streams are read in several places";
 
@@ -111,9 +111,9 @@ refuse_options(int emit, bool corrected, bool divided, const char *view_name)
 				  "several workers where streams are read in several places",
 				  "The workers would have to meet for each of the inputs.",
 				  "Leave the option \"workers\" out.");
-	if (corrected)
-		what = "allowed_lateness above 0 where streams are read in several places";
-	if (corrected || emit == CQ_EMIT_CHANGES)
+	if (corrected_by)
+		what = psprintf("%s above 0 where streams are read in several places", corrected_by);
+	if (corrected_by || emit == CQ_EMIT_CHANGES)
 		cq_refuse(view_name,
 				  what,
 				  "The rows of such a view are known when a window is complete for all inputs, and "

@@ -36,7 +36,7 @@ extern bool cq_inputs_are_several(Query *tree);
  * Fill in the plan of such a query, or refuse it: one input for each sub-query
  * that reads a stream once, and a close query over all of them.
  */
-extern void cq_inputs_plan(Query *tree, int emit, bool corrected, bool divided,
+extern void cq_inputs_plan(Query *tree, int emit, const char *corrected_by, bool divided,
 						   const char *view_name, CqPlan *plan);
 
 /* Is this range table entry of a level one of the roots?  NULL if not. */

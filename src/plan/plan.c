@@ -39,8 +39,9 @@
 #include "plan/window_key.h"
 
 static void check_whole(Query *tree, const char *view_name, List *views, CqPlan *plan);
-static void plan_one(Query *tree, int emit, bool corrected, const char *view_name, CqPlan *plan);
-static void plan_several(Query *tree, int emit, bool corrected, const char *view_name,
+static void plan_one(Query *tree, int emit, const char *corrected_by, const char *view_name,
+					 CqPlan *plan);
+static void plan_several(Query *tree, int emit, const char *corrected_by, const char *view_name,
 						 CqPlan *plan);
 static bool fill(const CqPath *path, CqPlan *plan, List *clauses);
 static bool split(const CqPath *path, CqPlan *plan, List *clauses);
@@ -48,14 +49,13 @@ static void check_clock(const CqPath *path, const CqPlan *plan);
 static void close_drop_sort(Query *close);
 static bool other_relation_walker(Node *node, const Oid *stream);
 static void views_to_check(CqPlan *plan, List *views);
-static void notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_dropped);
-static const char *when_rows_appear(const CqPlan *plan, bool corrected);
+static void notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped);
 static void notice_sort(const char *view_name, CqPlan *plan, bool sort_dropped);
 static bool placeholder_walker(Node *node, Oid *result_table);
 
 CqPlan *
-cq_plan_query(const Query *query, int emit, bool corrected, bool divided, const List *feeds,
-			  const char *view_name)
+cq_plan_query(const Query *query, int emit, const char *corrected_by, bool divided,
+			  const List *feeds, const char *view_name)
 {
 	CqPlan *plan = palloc0(sizeof(CqPlan));
 	List *views;
@@ -66,21 +66,21 @@ cq_plan_query(const Query *query, int emit, bool corrected, bool divided, const 
 	plan->result_desc = ExecCleanTypeFromTL(tree->targetList);
 	plan->divided = divided;
 	if (cq_inputs_are_several(tree))
-		plan_several(tree, emit, corrected, view_name, plan);
+		plan_several(tree, emit, corrected_by, view_name, plan);
 	else
-		plan_one(tree, emit, corrected, view_name, plan);
+		plan_one(tree, emit, corrected_by, view_name, plan);
 	views_to_check(plan->inputs[0], views);
 	return plan;
 }
 
 static void
-plan_one(Query *tree, int emit, bool corrected, const char *view_name, CqPlan *plan)
+plan_one(Query *tree, int emit, const char *corrected_by, const char *view_name, CqPlan *plan)
 {
 	CqPath *path = cq_path_find(tree, view_name);
 	List *clauses;
 	bool sort_dropped;
 
-	cq_classify(path, emit, corrected, plan, &clauses);
+	cq_classify(path, emit, corrected_by, plan, &clauses);
 	cq_derive_time(path, plan);
 	sort_dropped = fill(path, plan, clauses);
 	if (plan->upper != NULL)
@@ -89,16 +89,16 @@ plan_one(Query *tree, int emit, bool corrected, const char *view_name, CqPlan *p
 	plan->ninputs = 1;
 	plan->inputs = palloc(sizeof(CqPlan *));
 	plan->inputs[0] = plan;
-	notices_build(path, plan, corrected, sort_dropped);
+	notices_build(path, plan, sort_dropped);
 }
 
 static void
-plan_several(Query *tree, int emit, bool corrected, const char *view_name, CqPlan *plan)
+plan_several(Query *tree, int emit, const char *corrected_by, const char *view_name, CqPlan *plan)
 {
 	bool sort_dropped = tree->sortClause != NIL && !tree->hasDistinctOn;
 	int i;
 
-	cq_inputs_plan(tree, emit, corrected, plan->divided, view_name, plan);
+	cq_inputs_plan(tree, emit, corrected_by, plan->divided, view_name, plan);
 	cq_proctime_check_several(plan, view_name);
 	if (sort_dropped && plan->close->setOperations == NULL)
 		close_drop_sort(plan->close);
@@ -126,7 +126,7 @@ cq_part_plan(const CqPath *path, const CqWindow *rows_of)
 	if (rows_of != NULL)
 		cq_classify_rows(path, rows_of, plan);
 	else
-		cq_classify(path, CQ_EMIT_DEFAULT, false, plan, &clauses);
+		cq_classify(path, CQ_EMIT_DEFAULT, NULL, plan, &clauses);
 	if (plan->emit != CQ_EMIT_WINDOW_CLOSE)
 		cq_refuse(path->view_name,
 				  psprintf("stream \"%s\" without a window", path->definition->name),
@@ -280,7 +280,7 @@ views_to_check(CqPlan *plan, List *views)
 }
 
 static void
-notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_dropped)
+notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped)
 {
 	const CqStream *stream = path->definition;
 	char *notice;
@@ -299,13 +299,13 @@ notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_droppe
 						  "appear %s, and a group is kept for ever",
 						  path->view_name,
 						  cq_window_describe(&plan->window),
-						  when_rows_appear(plan, corrected));
+						  cq_plan_when_rows_appear(plan));
 	else if (plan->window.processing)
 		notice = psprintf("continuous view \"%s\" has %s, the time at which events are taken in: "
 						  "rows appear %s, by the clock, and would be others if events came again",
 						  path->view_name,
 						  cq_window_describe(&plan->window),
-						  when_rows_appear(plan, corrected));
+						  cq_plan_when_rows_appear(plan));
 	else
 		notice =
 			psprintf("continuous view \"%s\" has %s over %s \"%s\": rows appear %s, %s",
@@ -314,7 +314,7 @@ notices_build(const CqPath *path, CqPlan *plan, bool corrected, bool sort_droppe
 					 psprintf(stream->feed ? "%s of continuous view" : "column \"%s\" of stream",
 							  cq_event_time_name(stream)),
 					 stream->name,
-					 when_rows_appear(plan, corrected),
+					 cq_plan_when_rows_appear(plan),
 					 plan->shape == CQ_SHAPE_AGGREGATE
 						 ? "and aggregates are kept incrementally until then"
 						 : psprintf("and events are kept until then, because of %s",
@@ -333,17 +333,25 @@ notice_sort(const char *view_name, CqPlan *plan, bool sort_dropped)
 							 view_name));
 }
 
-static const char *
-when_rows_appear(const CqPlan *plan, bool corrected)
+const char *
+cq_plan_when_rows_appear(const CqPlan *plan)
 {
+	const char *corrected_by = plan->corrected_by;
+	bool applied = corrected_by && strcmp(corrected_by, "keep_closed") == 0;
+
 	if (plan->window.kind == CQ_WINDOW_COUNT)
 		return plan->shows_open ? "as events arrive, and change until their window is complete"
 								: "with the last event of their window";
+	if (plan->shows_open && applied)
+		return "as events arrive, and change until their window closes, and when late rows are "
+			   "applied";
 	if (plan->shows_open)
-		return corrected ? "as events arrive, and change for a while after their window closed"
-						 : "as events arrive, and change until their window closes";
-	return corrected ? "when their window closes, and change when late events are admitted"
-					 : "when their window closes";
+		return corrected_by ? "as events arrive, and change for a while after their window closed"
+							: "as events arrive, and change until their window closes";
+	if (applied)
+		return "when their window closes, and change when late rows are applied";
+	return corrected_by ? "when their window closes, and change when late events are admitted"
+						: "when their window closes";
 }
 
 /* Point the placeholder in an upper query at the result table. */

@@ -145,12 +145,13 @@ typedef struct CqTop
 typedef struct CqPlan
 {
 	CqShape shape;
-	CqEmit emit;		/* CHANGES: the result table has a row per group, which may change */
-	bool shows_open;	/* CHANGES with windows: rows of windows that are not complete, too */
-	Oid stream;			/* foreign table */
-	Bitmapset *columns; /* attribute numbers read of the stream, event time included */
-	CqWindow window;	/* kind NONE for unwindowed and append */
-	bool sliced;		/* windows that overlap share slices; otherwise each keeps its own state */
+	CqEmit emit;			  /* CHANGES: the result table has a row per group, which may change */
+	bool shows_open;		  /* CHANGES with windows: rows of windows that are not complete, too */
+	const char *corrected_by; /* option by which complete windows change; NULL = they do not */
+	Oid stream;				  /* foreign table */
+	Bitmapset *columns;		  /* attribute numbers read of the stream, event time included */
+	CqWindow window;		  /* kind NONE for unwindowed and append */
+	bool sliced; /* windows that overlap share slices; otherwise each keeps its own state */
 
 	/*
 	 * The stage query.  Its first output column is the stream row's ctid (the
@@ -226,14 +227,17 @@ typedef struct CqPlan
  * Work out how to carry out a query (parsed and analysed, not rewritten: as
  * stored in a view's rule).  Ordinary views in it are expanded first, streams
  * in views included.  Error with a hint when it cannot be kept continuously.
- * emit: what the user asked for, or -1.  corrected: windows take late events in
- * for a while after they were complete.  divided: several workers keep the view,
- * each what comes from some of the partitions.  feeds (of CqFeed *): through which
- * streams other continuous views are read; others are tables.  The result is
- * allocated in the current memory context; query is not changed.
+ * emit: what the user asked for, or -1.  corrected_by: the option by which windows
+ * take late events in for a while after they were complete, or NULL.  divided:
+ * several workers keep the view, each what comes from some of the partitions.  feeds
+ * (of CqFeed *): through which streams other continuous views are read; others are
+ * tables.  The result is allocated in the current memory context; query is not changed.
  */
-extern CqPlan *cq_plan_query(const Query *query, int emit, bool corrected, bool divided,
+extern CqPlan *cq_plan_query(const Query *query, int emit, const char *corrected_by, bool divided,
 							 const List *feeds, const char *view_name);
+
+/* Of a plan with windows, for a sentence: "when their window closes", for instance. */
+extern const char *cq_plan_when_rows_appear(const CqPlan *plan);
 
 /* The query of a stored (hidden) view relation, as a copy fit for cq_plan_query(). */
 extern Query *cq_plan_stored_query(Oid query_view);

@@ -8,7 +8,8 @@
  *	2. the views' position rows are taken, as they were when this worker wrote
  *	   them last: a worker that lost its task fails here, before it touches
  *	   anything;
- *	3. batches: intake, evaluation by each view, position forward in memory;
+ *	3. batches: intake, evaluation by each view, position forward in memory; then
+ *	   stored late rows that are to be applied;
  *	4. for each view, windows that are complete are closed and their rows go out;
  *	5. changed groups, state chunks, late rows, dead letters;
  *	6. the new position rows.  What is done for one view is in view_checkpoint.c.
@@ -36,6 +37,7 @@
 
 #include "clock.h"
 #include "errors.h"
+#include "runtime/late.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "settings.h"
@@ -56,6 +58,7 @@ static void positions_take(CqRun *run);
 static void batch_evaluate(CqRun *run);
 static int batch_limit(const CqRun *run);
 static bool ends_by_chance(void);
+static bool late_rows_apply(CqRun *run);
 static bool clocks_apply(CqRun *run, bool idle);
 static bool advances_apply(CqRun *run);
 static void advance_apply(CqRun *run, CqViewRun *view);
@@ -78,6 +81,7 @@ cq_checkpoint_run(CqRun *run, bool advance)
 		return why_not;
 	dirty = batches_run(run, &drained);
 	commit_began_us = cq_clock_us();
+	dirty = late_rows_apply(run) || dirty;
 	dirty = clocks_apply(run, drained && cq_watermark_all_idle(run->source)) || dirty;
 	if (drained && advance)
 		dirty = advances_apply(run) || dirty;
@@ -338,6 +342,31 @@ static bool
 ends_by_chance(void)
 {
 	return cq_random_batches && pg_prng_uint64_range(&pg_global_prng_state, 1, 4) == 1;
+}
+
+/* Not beside events of which one may be bad, so that it is clear what fails. */
+static bool
+late_rows_apply(CqRun *run)
+{
+	bool any = false;
+	ListCell *lc;
+
+	if ((run->care->careful && run->batches > 0) || run->gave_up_memory)
+		return false;
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+		long wait_ms = 0;
+
+		if (!cq_apply_late_due(view, &wait_ms))
+			continue;
+		positions_take(run);
+		run->at = view;
+		cq_apply_late_step(run, view);
+		run->at = NULL;
+		any = true;
+	}
+	return any;
 }
 
 /* Nothing but time moves the watermark of a stream that has gone quiet. */

@@ -36,9 +36,6 @@
 
 #define DEAD_LETTER_COLUMNS 10
 
-/* Columns of a late table besides the stream's. */
-#define LATE_COLUMNS 5
-
 static void stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate) CQ_NORETURN;
 static const char *keep_bytes(const char *bytes, Size *len);
 static void keep_row(CqRun *run, const CqRecord *record, CqDeadLetter *letter);
@@ -204,7 +201,7 @@ cq_late_check(CqRun *run, const CqViewRun *view)
 				   run->stream->columns[column - 1].type;
 		n++;
 	}
-	fits = fits && n + LATE_COLUMNS == RelationGetNumberOfAttributes(rel);
+	fits = fits && n + CQ_LATE_COLUMNS == RelationGetNumberOfAttributes(rel);
 	if (!fits)
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_STOP),

@@ -48,6 +48,9 @@ static List *views_to_blame(const CqWorker *worker, const ErrorData *error, Memo
 static void views_release(List *views);
 static void retry_decide(CqWorker *worker, const ErrorData *error, bool quietly);
 static bool rows_impossible(CqWorker *worker, const ErrorData *error);
+static bool late_rows_short(CqWorker *worker, const ErrorData *error);
+static bool late_rows_impossible(const CqWorker *worker, const ErrorData *error);
+static void late_rows_leave(const ErrorData *error);
 static bool memory_short(CqWorker *worker, ErrorData *error);
 static bool record_blamed(CqWorker *worker, const ErrorData *error);
 static void views_stop(List *views, const ErrorData *error);
@@ -61,6 +64,7 @@ cq_worker_recover(CqWorker *worker)
 	List *views;
 	bool blamed;
 	bool given_way;
+	bool withdraw;
 
 	HOLD_INTERRUPTS();
 	cq_publish_restart_after(BACKOFF_FATAL_MS);
@@ -72,8 +76,10 @@ cq_worker_recover(CqWorker *worker)
 	MemoryContextSwitchTo(TopMemoryContext);
 	views = views_to_blame(worker, error, context);
 	blamed = error->sqlerrcode == CQ_ERRCODE_AGAIN || error->sqlerrcode == CQ_ERRCODE_APART ||
-			 memory_short(worker, error) || record_blamed(worker, error);
+			 late_rows_short(worker, error) || memory_short(worker, error) ||
+			 record_blamed(worker, error);
 	given_way = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	withdraw = !blamed && late_rows_impossible(worker, error);
 	if (!blamed && !given_way && error->sqlerrcode != CQ_ERRCODE_FENCED)
 		EmitErrorReport();
 	FlushErrorState();
@@ -106,6 +112,8 @@ cq_worker_recover(CqWorker *worker)
 	}
 	else if (views != NIL)
 		views_release(views);
+	else if (withdraw)
+		late_rows_leave(error);
 	else
 		retry_decide(worker, error, blamed);
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -194,7 +202,7 @@ memory_short(CqWorker *worker, ErrorData *error)
 	CqCare *care = &worker->care;
 	int64 events;
 
-	if (run == NULL || error->sqlerrcode != CQ_ERRCODE_STATE_FULL)
+	if (run == NULL || error->sqlerrcode != CQ_ERRCODE_STATE_FULL || run->phase == CQ_PHASE_APPLY)
 		return false;
 	if (list_length(run->views) > 1)
 		return true; /* the view finds it alone */
@@ -216,6 +224,49 @@ memory_short(CqWorker *worker, ErrorData *error)
 	care->max_events = (int) (care->careful ? events / 2 : events);
 	care->careful = true;
 	return true;
+}
+
+/* The same for late rows that were being applied: fewer at once may do. */
+static bool
+late_rows_short(CqWorker *worker, const ErrorData *error)
+{
+	const CqRun *run = worker->run;
+
+	if (run == NULL || error->sqlerrcode != CQ_ERRCODE_STATE_FULL || run->phase != CQ_PHASE_APPLY ||
+		(run->applying <= 1 && list_length(run->views) == 1))
+		return false;
+	worker->care.late_rows = Max(run->applying / 2, 1);
+	return true;
+}
+
+/* Can they not be applied at all?  With several views in the task, the view finds it alone. */
+static bool
+late_rows_impossible(const CqWorker *worker, const ErrorData *error)
+{
+	return worker->run && worker->run->phase == CQ_PHASE_APPLY &&
+		   list_length(worker->run->views) == 1 &&
+		   (error->sqlerrcode == CQ_ERRCODE_STATE_FULL || cq_error_is_of_record(error->sqlerrcode));
+}
+
+/* Then they stay where they are, the view goes on, and the error is there to be seen. */
+static void
+late_rows_leave(const ErrorData *error)
+{
+	ListCell *lc;
+
+	StartTransactionCommand();
+	foreach (lc, cq_publish_views())
+	{
+		int64 id = cq_shard_view(*(int64 *) lfirst(lc));
+		CqTask task;
+
+		if (cq_task_load(id, &task) && task.apply_late != 0)
+			cq_task_clear_apply_late(id, task.apply_late);
+		(void) cq_publish_error(id,
+								error->sqlerrcode,
+								psprintf("late rows were not applied: %s", error->message));
+	}
+	CommitTransactionCommand();
 }
 
 /*

@@ -30,7 +30,8 @@ typedef enum CqPhase
 {
 	CQ_PHASE_OTHER,
 	CQ_PHASE_EVALUATE, /* stage plan or transition functions over the current batch */
-	CQ_PHASE_FINISH	   /* from state to the view's rows */
+	CQ_PHASE_FINISH,   /* from state to the view's rows */
+	CQ_PHASE_APPLY	   /* late rows, see apply_late.c */
 } CqPhase;
 
 /* A record that failed where it cannot be singled out in flight; known before the next attempt. */
@@ -49,6 +50,7 @@ typedef struct CqCare
 	bool failed;	 /* an event was set aside in evaluation since the last success */
 	int max_events;	 /* of a batch while careful; 1 = the next failure condemns */
 	List *condemned; /* of CqCondemned *, in the worker's own memory */
+	int late_rows;	 /* at most so many are applied at once; 0 = as many as a batch has */
 } CqCare;
 
 typedef struct CqDeadLetter
@@ -89,6 +91,25 @@ typedef struct CqInput
 	Tuplestorestate *closed_rows; /* of windows that have closed; NULL if none has */
 } CqInput;
 
+/* How far the late table was gone through for an apply_late(); see apply_late.c. */
+typedef struct CqLatePass
+{
+	int64 request; /* its number; 0 = no pass is under way */
+	Oid file;	   /* of the table, when it began */
+	BlockNumber end;
+	ItemPointerData next;
+	bool skipped;		 /* a row that another transaction has */
+	int64 not_before_us; /* monotonic: pause until then */
+} CqLatePass;
+
+/* And to find late rows that are too old; see late_retention.c. */
+typedef struct CqLateSweep
+{
+	TimestampTz due; /* the next look at it */
+	BlockNumber next;
+	TimestampTz oldest; /* of the rows that were left */
+} CqLateSweep;
+
 /* One view of a task; one shard of it if the view has several workers. */
 typedef struct CqShard CqShard;
 
@@ -128,6 +149,9 @@ typedef struct CqViewRun
 	CqWishes wishes;
 	uint64 wait_ticket;	 /* wait_for() under way; 0 = none */
 	int64 source_ticket; /* what the source calls it */
+
+	CqLatePass late_pass;
+	CqLateSweep late_sweep;
 
 	/* of the checkpoint under way */
 	CqOutput *output;
@@ -171,6 +195,7 @@ typedef struct CqRun
 	Size set_aside_bytes; /* of dead letters, in memory until written */
 	bool locked;		  /* position rows taken */
 	bool gave_up_memory;  /* the last one took no events, but gave memory up */
+	int applying;		  /* late rows that are being applied */
 } CqRun;
 
 /*
@@ -336,6 +361,10 @@ extern void cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, 
 
 /* Write the dead letters of this checkpoint. */
 extern void cq_dead_letters_write(CqRun *run, CqViewRun *view);
+
+/* Columns of a late table behind the stream's, and which of them, from 0, is arrived_at. */
+#define CQ_LATE_COLUMNS	   5
+#define CQ_LATE_ARRIVED_AT 1
 
 /*
  * Stop unless the late table has the columns that the view reads: an ordinary

@@ -215,7 +215,7 @@ make_plan(CqViewRun *view, MemoryContext context)
 
 	view->plan = cq_plan_query(cq_plan_stored_query(view->view.query),
 							   view->view.options.emit,
-							   view->view.options.allowed_lateness_us > 0,
+							   cq_view_options_corrected_by(&view->view.options),
 							   view->shard != NULL,
 							   cq_feeds_of_view(view->view.id),
 							   get_rel_name(view->view.view));
@@ -349,6 +349,7 @@ create_operator(CqViewRun *view, int number)
 										view->checkpoint.seq,
 										chunks,
 										view->view.options.allowed_lateness_us,
+										view->view.options.keep_closed_us,
 										view->shard ? DT_NOBEGIN : view->checkpoint.closed_to,
 										view->context);
 

@@ -36,6 +36,7 @@
 #include "compat.h"
 #include "errors.h"
 #include "monitor/wait_event.h"
+#include "runtime/late.h"
 #include "runtime/publish.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
@@ -69,6 +70,7 @@ static bool idle_close_due(CqWorker *worker, long *wait_ms);
 static bool view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms);
 static bool checkpoint_wanted(CqWorker *worker, long *wait_ms);
 static bool checkpoint_step(CqWorker *worker, long *wait_ms);
+static bool late_rows_due(const CqRun *run, long *wait_ms);
 static bool accepts_loss(const CqRun *run);
 static void shard_tell(CqWorker *worker);
 static void wait_check(CqWorker *worker);
@@ -76,6 +78,7 @@ static bool anybody_waits(const CqRun *run);
 static void worker_wait(CqWorker *worker, long wait_ms);
 static void care_relax(CqWorker *worker);
 static void trim_when_due(CqWorker *worker);
+static void late_rows_expire(CqWorker *worker);
 static void vacuum_when_due(CqWorker *worker);
 static void input_vacuum(CqInput *input);
 static void lock_refused(CqWorker *worker);
@@ -206,6 +209,7 @@ worker_step(CqWorker *worker)
 	wait_check(worker);
 	cq_verify_when_asked(worker->run);
 	trim_when_due(worker);
+	late_rows_expire(worker);
 	vacuum_when_due(worker);
 	if (wait_ms > 0)
 		worker_wait(worker, wait_ms);
@@ -232,7 +236,7 @@ wait_check(CqWorker *worker)
 	{
 		CqViewRun *view = lfirst(lc);
 
-		if (view->wait_ticket == 0 ||
+		if (view->wait_ticket == 0 || view->task.apply_late != 0 ||
 			!worker->source->ops->reached(worker->source, view->source_ticket) ||
 			(view->shard && !cq_shard_settled(worker->run, view)))
 			continue;
@@ -392,6 +396,7 @@ checkpoint_wanted(CqWorker *worker, long *wait_ms)
 		*wait_ms = Min(*wait_ms, AHEAD_RETRY_MS);
 		return wanted || cq_checkpoint_due(run);
 	}
+	wanted = late_rows_due(run, wait_ms) || wanted;
 	wanted = wanted || worker->task_changed || cq_checkpoint_due(run);
 	if (wanted || !run->source->ops->ready(run->source))
 		return wanted || anybody_waits(run);
@@ -401,6 +406,17 @@ checkpoint_wanted(CqWorker *worker, long *wait_ms)
 		return false;
 	}
 	return true;
+}
+
+static bool
+late_rows_due(const CqRun *run, long *wait_ms)
+{
+	bool due = false;
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		due = cq_apply_late_due(lfirst(lc), wait_ms) || due;
+	return due;
 }
 
 static bool
@@ -534,6 +550,20 @@ worker_wait(CqWorker *worker, long wait_ms)
 	if (WaitEventSetWait(worker->events, wait_ms, &event, 1, cq_wait_event(CQ_WAIT_EVENTS)) > 0 &&
 		(event.events & WL_LATCH_SET))
 		ResetLatch(MyLatch);
+}
+
+static void
+late_rows_expire(CqWorker *worker)
+{
+	CqRun *run = worker->run;
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		run->at = lfirst(lc);
+		cq_late_retention_step(run->at);
+	}
+	run->at = NULL;
 }
 
 static void

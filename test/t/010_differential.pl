@@ -115,6 +115,8 @@ sub changing_options
 	$options{emit} = 'changes' if $random->chance(0.3);
 	# the oracle of hopping windows knows of no grace
 	$options{allowed_lateness} = '1 hour' if $random->chance(0.25) && !($query->{hop} && $round->{late});
+	# and some keep their windows, so that late rows can be applied in the end
+	$options{keep_closed} = '3650 days' if $random->chance($round->{late} ? 0.5 : 0.1);
 	return %options;
 }
 
@@ -362,6 +364,31 @@ sub close_windows
 	return;
 }
 
+# Late rows that are applied to windows that are kept: as if they had come in time.
+sub apply_late
+{
+	my ($round) = @_;
+	my @kept = grep { $_->{keep_closed} && !$_->{wrong} } @{ $round->{views} };
+	my @wrong;
+
+	return if !$round->{late} || $dry_run || !@kept;
+	run_sql("SELECT pipeline.apply_late('$_->{name}')") for @kept;
+	disturb($round) if $round->{random}->chance(0.5);
+	ok(wait_for_views($round), "round $round->{number}: late rows are applied");
+	local $round->{late} = 0;
+	for my $view (@kept)
+	{
+		my $what = eval { judge($round, $view, $round->{count}, 1) } // $@;
+		my $left = run_sql("SELECT count(*) FROM $view->{name}_late");
+
+		$what ||= "$left late rows are left" if $left > 0;
+		$compared++;
+		push @wrong, describe($round, $view, $round->{count}, 1, $what) if $what;
+	}
+	is(scalar @wrong, 0, "round $round->{number}: " . @kept . " views are right after late rows were applied") or diag(join("\n\n", @wrong));
+	return;
+}
+
 sub drop_round
 {
 	my ($round) = @_;
@@ -402,6 +429,7 @@ sub play_round
 	ok(wait_for_views($round), "round $round->{number}: all rows are processed");
 	close_windows($round);
 	judge_all($round, $last, 1);
+	apply_late($round);
 	drop_round($round);
 	return;
 }

@@ -38,7 +38,7 @@
 #define COMPLETED_BYTES_MAX (16 * 1024 * 1024)
 
 /* Windows gone before it is worth the trouble to copy what is left. */
-#define GONE_MINIMUM 1000
+#define GONE_MINIMUM 64
 
 static char *slot_of(const CqOperator *operator, CqGroup * group, int64 window);
 static void open_range(const CqCounts *counts, int64 events, int64 *first, int64 *last);
@@ -284,7 +284,8 @@ forget(CqOperator *operator)
 	counts->first = counts->last = NULL;
 	counts->bytes = 0;
 	counts->n = 0;
-	if (!operator->aggregates->flat && counts->gone_since> GONE_MINIMUM + operator->state->ngroups)
+	if (!operator->aggregates->flat && counts->gone_since> GONE_MINIMUM +
+		 operator->state->ngroups * counts->slots)
 		copy_values(operator, operator->state->panes[0]);
 }
 

@@ -40,6 +40,11 @@ LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_verify_state';
 COMMENT ON FUNCTION pipeline.verify_state(regclass) IS
   'true if the state that a continuous view has in memory is what it has saved; an error if not';
 
+CREATE PROCEDURE pipeline.replay(view regclass, "from" timestamptz DEFAULT NULL, replace_from timestamptz DEFAULT NULL)
+LANGUAGE C AS 'MODULE_PATHNAME', 'cq_replay';
+COMMENT ON PROCEDURE pipeline.replay(regclass, timestamptz, timestamptz) IS
+  'rebuild a continuous view from the history of its stream beside the running one, and exchange the two at the same place';
+
 CREATE FUNCTION pipeline.adopt() RETURNS void
 LANGUAGE C AS 'MODULE_PATHNAME', 'cq_adopt';
 COMMENT ON FUNCTION pipeline.adopt() IS

@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "api/check.h"
+#include "api/wait_for.h"
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "catalog/tables.h"
@@ -44,7 +45,6 @@ typedef struct Asked
 	TimestampTz started_at;
 } Asked;
 
-static bool wait_until(int64 id, Oid relid, TimestampTz deadline);
 static TimestampTz deadline_after(Interval *timeout);
 static void positions_refresh(int64 view, List **positions, Asked **asked);
 static bool all_caught_up(List *positions, Asked *asked);
@@ -62,12 +62,12 @@ cq_wait_for(PG_FUNCTION_ARGS)
 
 	cq_api_readable_view(relid, &view, &task);
 	check_committed(view.id, relid);
-	PG_RETURN_BOOL(wait_until(view.id, relid, deadline));
+	PG_RETURN_BOOL(cq_wait_until(view.id, relid, deadline));
 }
 
 /* What another view gives out is all there when that one has caught up. */
-static bool
-wait_until(int64 id, Oid relid, TimestampTz deadline)
+bool
+cq_wait_until(int64 id, Oid relid, TimestampTz deadline)
 {
 	TimestampTz next_check = DT_NOBEGIN;
 	List *positions = NIL;
@@ -78,7 +78,7 @@ wait_until(int64 id, Oid relid, TimestampTz deadline)
 	{
 		CqFeed *feed = lfirst(lc);
 
-		if (!wait_until(feed->source, feed->source_view, deadline))
+		if (!cq_wait_until(feed->source, feed->source_view, deadline))
 			return false;
 	}
 	for (;;)

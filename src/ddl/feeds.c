@@ -44,7 +44,6 @@
 
 static bool sources_walker(Node *node, List **sources);
 static void source_take(Oid relid, List **sources);
-static CqPlan *plan_of(const CqView *view);
 static void check_source(const CqView *source, const CqPlan *plan, const char *view_name);
 static Oid create_stream(int64 id, const CqView *source, const CqPlan *plan, Oid owner);
 static List *feed_columns(const CqView *source, const CqPlan *plan, char **time_name);
@@ -74,7 +73,7 @@ cq_feeds_create(const Query *query, int64 id, const char *view_name)
 	if (!cq_view_load_by_oid(linitial_oid(sources), &source))
 		elog(ERROR, "continuous view %u is gone", linitial_oid(sources));
 	LockRelationOid(source.result, ShareLock);
-	plan = plan_of(&source);
+	plan = cq_feeds_plan(&source);
 	check_source(&source, plan, view_name);
 
 	feed = palloc0(sizeof(CqFeed));
@@ -123,8 +122,8 @@ source_take(Oid relid, List **sources)
 	relation_close(view, NoLock);
 }
 
-static CqPlan *
-plan_of(const CqView *view)
+CqPlan *
+cq_feeds_plan(const CqView *view)
 {
 	CqIdentity saved;
 	CqPlan *plan;
@@ -274,7 +273,7 @@ fill(const CqFeed *feed, bool history)
 
 	if (!cq_view_load(feed->source, &source) || !cq_checkpoint_load(source.id, &checkpoint))
 		elog(ERROR, "continuous view %lld is gone", (long long) feed->source);
-	log = cq_feed_log_create(feed, plan_of(&source));
+	log = cq_feed_log_create(feed, cq_feeds_plan(&source));
 	if (!cq_feed_log_lock(log))
 		elog(ERROR, "could not lock the feed \"%s\"", get_rel_name(feed->relation));
 	cq_feed_log_begin(log);

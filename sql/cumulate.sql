@@ -138,8 +138,6 @@ CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT pipeline.cumulate(at, '1 minute', '10 seconds') AS w, pipeline.hop(at, '1 minute', '10 seconds') AS v, count(*) FROM c_plain GROUP BY w, v;
 CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT pipeline.cumulate(at, '1 minute', '10 seconds') AS w, generate_series(1, n) AS g, count(*) FROM c_plain GROUP BY w, g;
-CREATE VIEW r WITH (pipeline.continuous, pipeline.workers = 2) AS
-SELECT pipeline.cumulate(at, '1 minute', '10 seconds') AS w, count(*) FROM c_plain GROUP BY w;
 
 -- open windows shown, late events admitted
 CREATE VIEW c_open WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.allowed_lateness = '30 minutes') AS

@@ -37,6 +37,16 @@ CREATE VIEW counts WITH (pipeline.continuous, pipeline.workers = 3) AS
   SELECT page, date_trunc('hour', at) AS h, count(*) AS n, count(DISTINCT site) AS sites FROM hits GROUP BY page, h;
 SELECT line FROM pipeline.explain('counts') AS line WHERE line LIKE '%orker%';
 
+-- slices of windows that overlap, which need an instant for each window
+CREATE VIEW hops WITH (pipeline.continuous, pipeline.workers = 2) AS
+  SELECT page, w, count(*) FROM (SELECT page, pipeline.hop(at, '1 hour', '10 minutes') AS w FROM hits) h GROUP BY page, w;
+SELECT line FROM pipeline.explain('hops') AS line WHERE line ~ 'orker|Windows';
+CREATE VIEW v WITH (pipeline.continuous, pipeline.workers = 2) AS
+  SELECT page, w, count(*) FROM (SELECT page, pipeline.hop(at, '20 seconds', '4 milliseconds') AS w FROM hits) h GROUP BY page, w;
+CREATE VIEW v WITH (pipeline.continuous, pipeline.workers = 2) AS
+  SELECT page, w, count(*) FROM (SELECT page, pipeline.hop(at, '10.000002 seconds', '2 seconds') AS w FROM hits) h GROUP BY page, w;
+DROP VIEW hops;
+
 -- before they have found their partitions the number cannot be altered
 ALTER VIEW counts SET (pipeline.workers = 2);
 ALTER VIEW counts SET (pipeline.workers = 3);

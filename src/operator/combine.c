@@ -3,24 +3,27 @@
  *	  State in parts: several operators of one plan, each with a chunk table of
  *	  its own, keep what together is the state of the view's windows.
  *
- * A part is first frozen: it takes no more rows of the windows that end up to
- * some time, and keeps what it has of them.  When that has been saved by all,
- * one of them takes in what the others' tables hold of these windows and closes
- * them.  Then the others forget theirs.
+ * A part is first frozen: its operator is given no more rows that count in the
+ * windows that end up to some time.  When what it has of them has been saved by
+ * all, one of the operators takes in what the others' tables hold of these
+ * windows and closes them.  Then the others forget theirs.
+ *
+ * What is handed over in this way is a pane, when the first window that it is part
+ * of closes.  A slice that is part of further windows is the first operator's from
+ * then on.  What comes later and counts in some of these goes into a pane of its
+ * own, for those windows alone (slices.c).
  *
  * The tables are read as they are: a chunk table is all that there is to know
- * about a part (O2), so nothing has to be written to hand a window over.
+ * about a part (O2), so nothing has to be written to hand a pane over.
  */
 #include "postgres.h"
 
 #include "operator/shape.h"
 
-void
-cq_operator_freeze(CqOperator *operator, TimestampTz to)
-{
-	operator->closed_to = Max(operator->closed_to, to);
-}
-
+/*
+ * Panes are in order of their slices, which is nearly that of the ends of their
+ * first windows.  One that has to wait for those before it is only in the way.
+ */
 void
 cq_operator_forget(CqOperator *operator, TimestampTz to)
 {
@@ -28,11 +31,11 @@ cq_operator_forget(CqOperator *operator, TimestampTz to)
 
 	if (operator->window.kind == CQ_WINDOW_NONE)
 		return;
-	while (n < operator->state->npanes && operator->state->panes[n]->end <= to)
+	while (n < operator->state->npanes && operator->state->panes[n]->first_end <= to)
 		n++;
 	if (n > 0)
 		cq_panes_close(operator, n);
-	cq_operator_freeze(operator, to);
+	operator->closed_to = Max(operator->closed_to, to);
 }
 
 void
@@ -60,11 +63,8 @@ cq_operator_take_in(CqOperator *operator, const CqPlan * plan, Relation chunks, 
 		{
 			CqPane *part = other->state->panes[i];
 
-			if (part->end > after)
-				operator->ops->take_part(operator,
-										 cq_pane_at(operator, part->start, part->end),
-										 other,
-										 part);
+			if (part->first_end > after)
+				operator->ops->take_part(operator, cq_pane_like(operator, part), other, part);
 		}
 	}
 	PG_FINALLY();

@@ -70,6 +70,7 @@ static CqOutcome consume_in_session(CqOperator *operator, TupleTableSlot * row,
 									const CqEvent *event, CqMissed *missed);
 static inline void fold(CqOperator *operator, CqPane * pane, TupleTableSlot *row);
 static CqPane *pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end);
+static void bounds_copy(CqPane *pane, const CqPane *bounds);
 static bool window_is_late(CqOperator *operator, TimestampTz end, TimestampTz watermark);
 static void save(CqOperator *operator, Relation chunks);
 static void drop_closed(CqOperator *operator);
@@ -130,6 +131,7 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	operator->emitting = AllocSetContextCreate(own, "pipeline closing pane", ALLOCSET_SMALL_SIZES);
 	copy_window(operator, & plan->window);
 	operator->sliced = plan->sliced;
+	operator->divided = plan->divided;
 	operator->overlapping = cq_window_overlaps(&plan->window) && !plan->sliced;
 	operator->sessions = plan->window.kind == CQ_WINDOW_SESSION;
 	operator->changes = plan->emit == CQ_EMIT_CHANGES;
@@ -338,6 +340,8 @@ cq_operator_consume(CqOperator *operator, TupleTableSlot * row, const CqEvent *e
 		}
 	}
 	fold(operator, pane, row);
+	if (missed->n > 0)
+		operator->current = NULL; /* the next event may be late for others */
 	return CQ_COUNTED;
 }
 
@@ -571,11 +575,25 @@ cq_panes_close(CqOperator *operator, int n)
 }
 
 CqPane *
-cq_pane_at(CqOperator *operator, TimestampTz start, TimestampTz end)
+cq_pane_like(CqOperator *operator, const CqPane * other)
 {
-	CqPane *pane = cq_operator_pane(operator, start);
+	CqPane *pane = cq_operator_pane(operator, other->start);
 
-	return pane ? pane : pane_open(operator, cq_pane_search_start(operator, start), start, end);
+	if (pane)
+		return pane;
+	pane =
+		pane_open(operator, cq_pane_search_start(operator, other->start), other->start, other->end);
+	bounds_copy(pane, other);
+	return pane;
+}
+
+static void
+bounds_copy(CqPane *pane, const CqPane *bounds)
+{
+	pane->first_end = bounds->first_end;
+	pane->last_end = bounds->last_end;
+	pane->number = bounds->number;
+	pane->is_late_part = bounds->is_late_part;
 }
 
 CqPane *
@@ -1038,12 +1056,11 @@ static bool
 load_wanted(void *arg, int64 start)
 {
 	CqOperator *operator= arg;
-	TimestampTz window_start;
-	TimestampTz window_end;
+	CqPane bounds = {0};
 
 	/* what is wrong with a window that is not found is said when it is loaded */
-	return !cq_window_find(&operator->window, start, &window_start, &window_end) ||
-		   (window_end > operator->load_after && window_end <= operator->load_upto);
+	return !pane_bounds(operator, start, &bounds) ||
+		   (bounds.first_end > operator->load_after && bounds.first_end <= operator->load_upto);
 }
 
 static void
@@ -1112,9 +1129,7 @@ pane_to_load(CqOperator *operator, int64 start)
 						  start,
 						  operator->closed_to));
 	pane = pane_open(operator, cq_pane_search_start(operator, start), bounds.start, bounds.end);
-	pane->first_end = bounds.first_end;
-	pane->last_end = bounds.last_end;
-	pane->number = bounds.number;
+	bounds_copy(pane, &bounds);
 	return pane;
 }
 

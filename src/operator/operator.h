@@ -92,13 +92,11 @@ extern TimestampTz cq_operator_last_end(CqOperator *operator);
 extern int cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
 
 /*
- * State in parts, see combine.c.  freeze: take no more rows of windows with end
- * <= to.  take_in: add what another part's chunk table holds, under the active
- * snapshot, of windows with after < end <= upto; a retired part has nobody else
- * who would delete it, so that is done, too.  forget: windows with end <= to were
- * taken in by another; like close(), but without rows.
+ * State in parts, see combine.c.  take_in: add what another part's chunk table
+ * holds, under the active snapshot, for the first time of windows with after < end
+ * <= upto; a retired part has nobody else who would delete it, so that is done,
+ * too.  forget: what was for windows with end <= to was taken in by another.
  */
-extern void cq_operator_freeze(CqOperator *operator, TimestampTz to);
 extern void cq_operator_take_in(CqOperator *operator, const CqPlan * plan, Relation chunks,
 								TimestampTz after, TimestampTz upto, bool retired);
 extern void cq_operator_forget(CqOperator *operator, TimestampTz to);

@@ -110,15 +110,16 @@ struct CqOperator
 	Relation relation; /* the chunk table, during a checkpoint */
 	bool loading;
 	bool passing;			/* the state is of this transaction alone */
-	TimestampTz load_after; /* windows that end then or before, or after load_upto, */
-	TimestampTz load_upto;	/* are not loaded */
+	TimestampTz load_after; /* panes whose first window ends then or before, or after */
+	TimestampTz load_upto;	/* load_upto, are not loaded */
 	bool reused;			/* an earlier worker left the state */
 	Size shrunk_to;			/* what was held when everything had been given up last */
 
 	CqPane *current; /* the one used last; NULL if it was closed */
 
 	/* hopping windows */
-	bool sliced;				   /* panes are slices */
+	bool sliced;				   /* panes are slices, or parts of them */
+	bool divided;				   /* others keep parts of the windows */
 	bool overlapping;			   /* panes are windows, several to an event */
 	struct cq_blocks_hash *blocks; /* slices combined */
 	Size window_size;			   /* of the last one that was given out; 0 = not known */
@@ -167,7 +168,7 @@ struct CqOperator
 /* slices.c; find: as consume(), but only makes the event's pane the current one. */
 extern void cq_slices_create(CqOperator *operator);
 extern CqOutcome cq_slices_find(CqOperator *operator, const CqEvent * event, CqMissed *missed);
-extern bool cq_slices_place(CqOperator *operator, TimestampTz time, CqPane *pane);
+extern bool cq_slices_place(CqOperator *operator, TimestampTz start, CqPane *pane);
 extern TimestampTz cq_slices_first_end(CqOperator *operator);
 extern int cq_slices_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
 extern int64 cq_slices_open_windows(CqOperator *operator);
@@ -242,12 +243,12 @@ extern void cq_pane_insert(CqOperator *operator, int place, CqPane *pane);
 extern void cq_pane_free(CqOperator *operator, CqPane * pane);
 extern void cq_panes_close(CqOperator *operator, int n);
 
-/* The pane of the window that begins then; opened if there is none. */
-extern CqPane *cq_pane_at(CqOperator *operator, TimestampTz start, TimestampTz end);
+/* The pane for the same as another operator's; opened if there is none. */
+extern CqPane *cq_pane_like(CqOperator *operator, const CqPane *other);
 
 /*
- * An operator that has of its windows only those with after < end <= upto.  key
- * NULL: for this transaction, with a state that nobody takes over.
+ * An operator that has only those panes whose first window ends at after < end <=
+ * upto.  key NULL: for this transaction, with a state that nobody takes over.
  */
 extern CqOperator *cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch,
 									Relation chunks, int64 allowed_lateness_us,

@@ -19,6 +19,12 @@
  * the slice that it belongs to is part of all of them.  So the windows that were
  * complete when it came must be closed before it is taken in.
  *
+ * Where several operators keep parts of the windows that would take long, as all
+ * of them have to agree first.  There such an event goes into a pane beside the
+ * slice's, a late part of it: those events that are late for its first j windows
+ * and for no others.  To have the place in time, and in chunks, that tells which
+ * slice and which j, its start is the slice's plus j microseconds.
+ *
  * Memory: a window that is given out takes as much as its groups, the blocks that
  * are kept several times that.  When there is not so much room they are made, used
  * and freed one by one, in the same order; and what slices have in memory is put
@@ -26,11 +32,13 @@
  *
  * Invariants
  *	L1. A slice holds the events that count in each of its windows that end
- *		behind closed_to.
+ *		behind closed_to.  Where there are several operators, each pane holds
+ *		those that count in all windows from first_end to last_end and in no others.
  *	L2. A block is made up of its slices as they are now: when one changes, the
  *		blocks that it is in are dropped.  So a window's contents depend on its
  *		slices alone, to the last digit of a floating-point sum, and not on what
- *		happened to be combined before a restart.
+ *		happened to be combined before a restart.  Late parts are in no block, as
+ *		they come to it between two windows.
  *	L3. Blocks are never saved.
  */
 #include "postgres.h"
@@ -72,12 +80,15 @@ typedef struct Block
 
 #define BLOCKS_FIRST 32
 
+static CqPane *slice_reach(CqOperator *operator, TimestampTz time, int64 missed);
+static TimestampTz next_end(CqOperator *operator, const CqPane *pane);
 static void window_emit(CqOperator *operator, TimestampTz start, TimestampTz end,
 						Tuplestorestate *rows);
 static void room_make(CqOperator *operator, TimestampTz end, int64 from, int64 to);
 static Size window_size(CqOperator *operator, TimestampTz end, int64 from, int64 to);
 static Size slice_size(const CqOperator *operator, const CqPane * slice);
 static void range_combine(CqOperator *operator, CqPane * into, int64 from, int64 to);
+static void late_parts_combine(CqOperator *operator, CqPane * into, int64 from, int64 to);
 static int largest_block(int64 number, int64 from, int64 to);
 static void block_combine(CqOperator *operator, CqPane * into, int level, int place, int stop);
 static CqPane *block_make(CqOperator *operator, int level, int place, int stop);
@@ -139,14 +150,13 @@ cq_slices_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
 {
 	TimestampTz watermark = Max(event->watermark, operator->closed_to);
 	int64 windows;
-	int place;
 
 	Assert(operator->allowed_lateness_us == 0);
 	if (!cq_hop_missed(operator, event->time, watermark, missed, &windows))
 		return CQ_NO_TIME;
 	if (missed->n == windows)
 		return CQ_LATE;
-	if (missed->n > 0)
+	if (missed->n > 0 && !operator->divided)
 	{
 		if (cq_slices_first_end(operator) <= watermark)
 			return CQ_CLOSE_FIRST;
@@ -154,32 +164,59 @@ cq_slices_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
 		operator->closed_to = watermark;
 	}
 
-	place = cq_pane_search(operator, event->time);
-	if (place == operator->state->npanes || operator->state->panes[place]->start> event->time)
-	{
-		CqPane *pane = cq_pane_create(operator, event->time, event->time);
-
-		(void) cq_slices_place(operator, event->time, pane);
-		cq_pane_insert(operator, place, pane);
-	}
-	operator->current = operator->state->panes[place];
+	operator->current = slice_reach(operator, event->time, operator->divided ? missed->n : 0);
 	operator->current->last_used = ++ operator->state->uses;
 	if (missed->n > 0)
 		blocks_drop(operator, operator->current->number);
 	return CQ_COUNTED;
 }
 
-/* Fill in where in time a slice lies; false if one of its windows is out of range. */
+/* The slice that a time falls into, or its part for what is late for its first windows. */
+static CqPane *
+slice_reach(CqOperator *operator, TimestampTz time, int64 missed)
+{
+	int place = cq_pane_search(operator, time);
+	TimestampTz start;
+	TimestampTz end;
+	int64 number;
+	CqPane *pane;
+
+	if (missed == 0 && place < operator->state->npanes)
+	{
+		pane = operator->state->panes[place];
+		if (pane->start <= time && !pane->is_late_part)
+			return pane;
+	}
+	cq_hop_slice(&operator->window, time, &start, &end, &number);
+	start += missed;
+	pane = cq_operator_pane(operator, start);
+	if (pane)
+		return pane;
+	pane = cq_pane_create(operator, start, end);
+	(void) cq_slices_place(operator, start, pane);
+	cq_pane_insert(operator, cq_pane_search_start(operator, start), pane);
+	return pane;
+}
+
+/*
+ * Fill in where in time the slice, or the late part of one, lies that begins at
+ * start; false if one of its windows is out of range.
+ */
 bool
-cq_slices_place(CqOperator *operator, TimestampTz time, CqPane *pane)
+cq_slices_place(CqOperator *operator, TimestampTz start, CqPane *pane)
 {
 	const CqWindow *window = &operator->window;
 	TimestampTz first_start;
+	int64 missed;
 
-	if (!cq_window_span(window, time, &first_start, &pane->first_end, &pane->last_end))
+	if (!cq_window_span(window, start, &first_start, &pane->first_end, &pane->last_end))
 		return false;
-	cq_hop_slice(window, time, &pane->start, &pane->end, &pane->number);
-	return true;
+	cq_hop_slice(window, start, &pane->start, &pane->end, &pane->number);
+	missed = start - pane->start;
+	pane->start = start;
+	pane->is_late_part = missed > 0;
+	pane->first_end += missed * window->slide_us;
+	return pane->first_end <= pane->last_end;
 }
 
 /* ------------------------------------------------------------------------
@@ -187,19 +224,34 @@ cq_slices_place(CqOperator *operator, TimestampTz time, CqPane *pane)
  * ------------------------------------------------------------------------
  */
 
-/* Windows end one after the other, so the first one that is open has the first slice in it. */
+/*
+ * Windows end one after the other, so the first one that is open has the first
+ * slice in it, unless that only has parts that are late for it.
+ */
 TimestampTz
 cq_slices_first_end(CqOperator *operator)
 {
-	int64 slide_us = operator->window.slide_us;
-	CqPane *first;
+	TimestampTz end = DT_NOEND;
+	int i;
 
-	if (operator->state->npanes == 0)
-		return DT_NOEND;
-	first = operator->state->panes[0];
-	if (operator->closed_to<first->first_end)
-		return first->first_end;
-	return first->first_end + ((operator->closed_to - first->first_end) / slide_us + 1) * slide_us;
+	for (i = 0; i < operator->state->npanes; i++)
+	{
+		end = Min(end, next_end(operator, operator->state->panes[i]));
+		if (!operator->state->panes[i]->is_late_part)
+			break;
+	}
+	return end;
+}
+
+/* The end of the first window that a pane is part of and that has not closed. */
+static TimestampTz
+next_end(CqOperator *operator, const CqPane *pane)
+{
+	int64 slide_us = operator->window.slide_us;
+
+	if (operator->closed_to<pane->first_end)
+		return pane->first_end;
+	return pane->first_end + ((operator->closed_to - pane->first_end) / slide_us + 1) * slide_us;
 }
 
 int
@@ -240,7 +292,8 @@ window_emit(CqOperator *operator, TimestampTz start, TimestampTz end, Tuplestore
 		for (i = number_search(operator, from);
 			 i < operator->state->npanes && operator->state->panes[i]->number<to;
 			 i++)
-			operator->ops->emit(operator, operator->state->panes[i], start, end, rows);
+			if (operator->state->panes[i]->first_end <= end)
+				operator->ops->emit(operator, operator->state->panes[i], start, end, rows);
 		return;
 	}
 	room_make(operator, end, from, to);
@@ -330,6 +383,23 @@ range_combine(CqOperator *operator, CqPane * into, int64 from, int64 to)
 		block_combine(operator, into, level, place, stop);
 		place = stop;
 	}
+	if (operator->divided)
+		late_parts_combine(operator, into, from, to);
+}
+
+/* Of the slices with numbers from <= n < to; into is the window. */
+static void
+late_parts_combine(CqOperator *operator, CqPane * into, int64 from, int64 to)
+{
+	int place = number_search(operator, from);
+
+	for (; place < operator->state->npanes && operator->state->panes[place]->number<to; place++)
+	{
+		CqPane *pane = operator->state->panes[place];
+
+		if (pane->is_late_part && pane->first_end <= into->end)
+			operator->ops->combine(operator, into, pane);
+	}
 }
 
 /* Level of the largest block that contains a slice and lies in a range of slices. */
@@ -348,7 +418,10 @@ largest_block(int64 number, int64 from, int64 to)
 	}
 }
 
-/* The block of a level whose slices are at place <= i < stop, of which there is at least one. */
+/*
+ * The block of a level whose slices are at place <= i < stop, where there is at
+ * least one pane; without late parts.
+ */
 static void
 block_combine(CqOperator *operator, CqPane * into, int level, int place, int stop)
 {
@@ -357,9 +430,10 @@ block_combine(CqOperator *operator, CqPane * into, int level, int place, int sto
 	CqPane *pane;
 	bool found;
 
-	if (stop - place == 1)
+	if (stop - place == 1 || level == 0)
 	{
-		operator->ops->combine(operator, into, operator->state->panes[place]);
+		if (!operator->state->panes[place]->is_late_part)
+			operator->ops->combine(operator, into, operator->state->panes[place]);
 		return;
 	}
 	block = cq_blocks_lookup(operator->blocks, key);
@@ -444,26 +518,28 @@ cq_slices_forget(CqOperator *operator)
 	cq_blocks_reset(operator->blocks);
 }
 
-/* How many windows have a slice and have not closed. */
+/*
+ * How many windows have a slice and have not closed.  From the last slice
+ * backwards: of the windows up to a slice's last one, those from lowest on are
+ * counted already.
+ */
 int64
 cq_slices_open_windows(CqOperator *operator)
 {
 	int64 slide_us = operator->window.slide_us;
-	TimestampTz counted = operator->closed_to;
+	TimestampTz lowest = DT_NOEND;
 	int64 n = 0;
 	int i;
 
-	for (i = 0; i < operator->state->npanes; i++)
+	for (i = operator->state->npanes - 1; i >= 0; i--)
 	{
 		CqPane *pane = operator->state->panes[i];
-		TimestampTz end = pane->first_end;
+		TimestampTz end = next_end(operator, pane);
 
-		if (counted >= end)
-			end += ((counted - end) / slide_us + 1) * slide_us;
-		if (end > pane->last_end)
+		if (end > pane->last_end || end >= lowest)
 			continue;
-		n += (pane->last_end - end) / slide_us + 1;
-		counted = pane->last_end;
+		n += (Min(pane->last_end, lowest - slide_us) - end) / slide_us + 1;
+		lowest = end;
 	}
 	return n;
 }

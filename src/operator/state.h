@@ -42,7 +42,8 @@ typedef struct CqPane
 	TimestampTz end;
 	TimestampTz first_end; /* ends of the first and the last window that it is part of */
 	TimestampTz last_end;
-	int64 number; /* of the slice */
+	int64 number;	   /* of the slice */
+	bool is_late_part; /* of the slice, see slices.c */
 	CqChunkList chunks;
 	CqArena arena;
 	bool is_new;			 /* opened since the last commit */

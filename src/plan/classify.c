@@ -36,6 +36,7 @@ static bool window_find(const CqPath *path, CqPlan *plan, const List *clauses);
 static void check_session(const CqPath *path, const CqPlan *plan, bool grouped, List **clauses);
 static void check_counts(const CqPath *path, const CqPlan *plan);
 static void check_single_rows(const CqPath *path);
+static void check_late_parts(const CqPath *path, const CqWindow *window);
 static List *raw_clauses(const Query *level);
 static void refuse_lateness(const CqPath *path, const char *corrected_by);
 static void check_changing(const CqPath *path, int emit, const char *corrected_by,
@@ -105,17 +106,13 @@ cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan
 				  "several workers with windows of processing time",
 				  "Each worker has a time of its own.",
 				  "Leave the option \"workers\" out.");
-	if (cq_window_overlaps(&plan->window) && plan->divided)
-		cq_refuse(path->view_name,
-				  plan->window.kind == CQ_WINDOW_HOP ? "several workers with hopping windows"
-													 : "several workers with cumulating windows",
-				  "Slices of windows are not put together from several workers yet.",
-				  "Leave the option \"workers\" out.");
 	if (cq_window_overlaps(&plan->window))
 	{
 		cq_hop_check_step(path);
 		/* rows that change belong to groups of one window */
 		plan->sliced = !changing && (plan->shape == CQ_SHAPE_ROWS || can_be_sliced(level));
+		if (plan->sliced && plan->divided)
+			check_late_parts(path, &plan->window);
 	}
 	classify_emit(path, emit, windowed, plan);
 	if (changing)
@@ -152,6 +149,22 @@ cq_classify_rows(const CqPath *path, const CqWindow *window, CqPlan *plan)
 	if (plan->sliced)
 		cq_hop_check_step(path);
 	cq_refuse_limit(path, 0);
+}
+
+/* A slice must have an instant for each of its windows, see operator/slices.c. */
+static void
+check_late_parts(const CqPath *path, const CqWindow *window)
+{
+	int64 rest = window->size_us % window->slide_us;
+	int64 slice = rest == 0 ? window->slide_us : Min(rest, window->slide_us - rest);
+
+	if (slice <= window->size_us / window->slide_us)
+		cq_refuse(path->view_name,
+				  "several workers with so many windows in so little time",
+				  psprintf("Bounds of windows are only " INT64_FORMAT " microseconds apart.",
+						   slice),
+				  "Make the slide longer, the size a multiple of it, or leave the option "
+				  "\"workers\" out.");
 }
 
 static void

@@ -19,6 +19,9 @@
  * The others see that and delete their parts of the windows with what they commit
  * next.  Nothing is copied to be handed over.
  *
+ * A slice of a hopping window is handed over once, when the first window that it is
+ * part of closes.  The first shard keeps it for the others.
+ *
  * Who may go on is told through shared memory: what all have committed, and
  * whether their partitions are idle.  It is a hint, as a process may be gone by
  * the time it is read; what must be so for a step to be right is read from the
@@ -31,9 +34,9 @@
  *		is in its part of a window if and only if it came before that was frozen.
  *		So all events that a committed position is behind are in the view, in a
  *		chunk table, or late.
- *	H3. A part of a window with end > the first shard's closed_to is in its
- *		shard's chunk table.  What is there of others has been emitted, and is
- *		ignored by all who read it.
+ *	H3. A shard's part of a pane is in its own chunk table until the first window
+ *		that it is part of closes, and in the first shard's afterwards.  What is
+ *		still in its own then is ignored by all who read it.
  *	H4. All shards' rows are rewritten when their number changes (ddl/shards.c), so
  *		a step that was decided on before fails on the row of who takes it.
  */
@@ -80,7 +83,6 @@ static void emit(CqRun *run, CqViewRun *view);
 static void parts_take_in(CqViewRun *view, TimestampTz after, TimestampTz upto);
 static bool follow(CqViewRun *view);
 static bool news_from_first(const CqViewRun *view);
-static void freeze(CqViewRun *view, TimestampTz to);
 
 CqShard *
 cq_shard_load(const CqViewRun *view)
@@ -126,20 +128,22 @@ sibling_add(CqShard *shard, int64 id, Oid chunks, bool retired)
 	sibling->retired = retired;
 }
 
-/* What the first shard has emitted is of no use any more (H3). */
+/* What the first shard has taken in is of no use any more to others (H3). */
 void
 cq_shard_prepare_operator(CqViewRun *view)
 {
 	CqCheckpoint first;
 	TimestampTz closed_to = view->checkpoint.closed_to;
 
-	if (view->shard->number > 0 && cq_checkpoint_load(view->view.id, &first))
-		closed_to = Max(closed_to, first.closed_to);
 	view->checkpoint.frozen_to = Max(view->checkpoint.frozen_to, view->checkpoint.closed_to);
 	if (view->op == NULL)
 		return;
-	cq_operator_forget(view->op, closed_to);
-	cq_operator_freeze(view->op, view->checkpoint.frozen_to);
+	if (view->shard->number > 0)
+	{
+		if (cq_checkpoint_load(view->view.id, &first))
+			closed_to = Max(closed_to, first.closed_to);
+		cq_operator_forget(view->op, closed_to);
+	}
 	cq_operator_number_from(view->op, ((int64) view->shard->number << GID_BITS) + 1);
 }
 
@@ -415,17 +419,8 @@ announce(CqRun *run, CqViewRun *view)
 		view->task.has_advance = false;
 	}
 	view->shard->announced_us = cq_clock_us();
-	if (to > view->checkpoint.frozen_to)
-		freeze(view, to);
+	view->checkpoint.frozen_to = Max(view->checkpoint.frozen_to, to);
 	return true;
-}
-
-static void
-freeze(CqViewRun *view, TimestampTz to)
-{
-	view->checkpoint.frozen_to = to;
-	if (view->op)
-		cq_operator_freeze(view->op, to);
 }
 
 static bool
@@ -493,7 +488,7 @@ follow(CqViewRun *view)
 		return false;
 	if (first.frozen_to > cp->frozen_to)
 	{
-		freeze(view, first.frozen_to);
+		cp->frozen_to = first.frozen_to;
 		stepped = true;
 	}
 	if (first.closed_to > cp->closed_to)

@@ -91,6 +91,10 @@ my %queries = (
 	uncombined => ["SELECT $minute AS m, longest(country) AS l, count(*) AS n FROM {rows} GROUP BY m", 1],
 	most => ["SELECT m, country, n FROM (SELECT m, country, n, rank() OVER (PARTITION BY m ORDER BY n DESC) AS r FROM (SELECT $minute AS m, country, count(*) AS n FROM {rows} GROUP BY m, country HAVING count(*) > 3) g) r WHERE r <= 3", 1],
 	first_rows => ["SELECT m, country, seq FROM (SELECT $minute AS m, country, seq, row_number() OVER (PARTITION BY $minute, country ORDER BY amount DESC, seq) AS r FROM {rows}) r WHERE r <= 2", 1],
+	hops => ["SELECT country, upper(w) - interval '1 minute' AS m, count(*) AS n, sum(key) AS s, avg(amount) AS a, max(seq) AS high FROM (SELECT *, pipeline.hop(ordered_at, '1 minute', '25 seconds') AS w FROM {rows}) h GROUP BY country, w", 2],
+	hop_rows => ["SELECT upper(w) - interval '1 minute' AS m, array_agg(seq ORDER BY seq) AS list, count(DISTINCT country) AS lands FROM (SELECT *, pipeline.hop(ordered_at, '1 minute', '20 seconds') AS w FROM {rows}) h WHERE key % 50 = 7 GROUP BY w", 1],
+	hop_parts => ["SELECT part, upper(w) - interval '1 minute' AS m, longest(country) AS l, count(*) AS n FROM (SELECT *, pipeline.hop(ordered_at, '1 minute', '20 seconds') AS w FROM {rows}) h GROUP BY part, w", 2],
+	cumulated => ["SELECT key % 5 AS k, upper(w) - interval '1 minute' AS m, lower(w) AS l, count(*) AS n, stddev(amount) AS d FROM (SELECT *, pipeline.cumulate(ordered_at, '1 minute', '15 seconds') AS w FROM {rows}) h GROUP BY key % 5, w", 2],
 	plain => ['SELECT seq, country, amount FROM {rows} WHERE amount > 800'],
 	by_part => ['SELECT part, key, count(*) AS n, sum(amount) AS s, count(DISTINCT country) AS lands FROM {rows} GROUP BY part, key'],
 	by_part_minute => ["SELECT part, $minute AS m, longest(country) AS l, count(DISTINCT key) AS n FROM {rows} GROUP BY part, m", 2]);
@@ -159,28 +163,33 @@ my %load = (
 	late_by => '10min', bad_share => 0.0005, bad_kind => 'mixed');
 my $ahead = 4000;
 my $snapshots = 0;
-my @views = qw(windowed totals large);
+my @views = qw(windowed totals large hopped);
 
 my $total = $ahead + $kills * 4 * int($events / $kills / 4);
 make_stream('trades', ", idle_timeout 'off'", %load, count => $total);
 $broker->produce(topic => 'trades', %load, count => $ahead);
 run_sql(q{
+CREATE TABLE watermarks AS
+  SELECT "partition", "offset", ordered_at, bad, max(ordered_at) OVER (PARTITION BY "partition" ORDER BY "offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) - interval '5 seconds' AS watermark FROM trades_archive;
 CREATE TABLE may_be_late AS
-  SELECT "partition", "offset" FROM (SELECT *, max(ordered_at) OVER (PARTITION BY "partition" ORDER BY "offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS seen FROM trades_archive) a
-  WHERE seen - interval '5 seconds' >= date_trunc('minute', ordered_at) + interval '1 minute' AND NOT bad;
+  SELECT "partition", "offset" FROM watermarks WHERE watermark >= date_trunc('minute', ordered_at) + interval '1 minute' AND NOT bad;
 CREATE INDEX ON trades_archive ("partition", "offset") WHERE bad;
 ANALYZE;
 CREATE SCHEMA snap;
-CREATE TABLE snap.moments (n int, watermark timestamptz);
+CREATE TABLE snap.moments (n int, watermark timestamptz, hopped timestamptz);
 CREATE TABLE snap.positions (n int, view text, "partition" int, start_offset bigint, next_offset bigint);
 CREATE TABLE snap.counters (n int, view text, events_in bigint, late bigint, dead_letters bigint);
 CREATE TABLE snap.windowed (n int, c1 text, c2 timestamptz, c3 bigint, c4 numeric, c5 bigint);
 CREATE TABLE snap.totals (n int, c1 int, c2 bigint, c3 bigint, c4 numeric);
 CREATE TABLE snap.large (n int, c1 bigint, c2 bigint, c3 numeric);
+CREATE TABLE snap.hopped (n int, c1 text, c2 tstzrange, c3 bigint, c4 numeric);
 CREATE TABLE snap.late (n int, "partition" int, "offset" bigint);
+CREATE TABLE snap.hopped_late (n int, "partition" int, "offset" bigint, late_windows tstzrange[]);
 CREATE TABLE snap.dead (n int, view text, "partition" int, "offset" bigint)});
 run_sql(q{CREATE VIEW windowed WITH (pipeline.continuous, pipeline.workers = 2) AS
   SELECT country, date_trunc('minute', ordered_at) AS m, count(*) AS n, sum(amount) AS s, count(DISTINCT key) AS keys FROM trades GROUP BY country, m});
+run_sql(q{CREATE VIEW hopped WITH (pipeline.continuous, pipeline.workers = 3) AS
+  SELECT country, w, count(*) AS n, sum(amount) AS s FROM (SELECT *, pipeline.hop(ordered_at, '11 minutes', '90 seconds') AS w FROM trades) h GROUP BY country, w});
 run_sql(q{CREATE VIEW totals WITH (pipeline.continuous, pipeline.workers = 4) AS SELECT part, key, count(*) AS n, sum(amount) AS s FROM trades GROUP BY part, key});
 run_sql(q{CREATE VIEW large WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT seq, key, amount FROM trades WHERE amount > 990 AND ordered_at > '2000-01-01'});
 
@@ -190,13 +199,15 @@ sub take_snapshot
 	my ($stdout, $stderr);
 	my $status = $node->psql('postgres', qq{
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-INSERT INTO snap.moments VALUES ($n, pipeline.watermark('windowed'));
+INSERT INTO snap.moments VALUES ($n, pipeline.watermark('windowed'), pipeline.watermark('hopped'));
 INSERT INTO snap.positions SELECT $n, view::text, "partition", start_offset, next_offset FROM pipeline.stat_partitions;
 INSERT INTO snap.counters SELECT $n, view::text, events_in, late, dead_letters FROM pipeline.stat_views;
 INSERT INTO snap.windowed SELECT $n, * FROM windowed;
 INSERT INTO snap.totals SELECT $n, * FROM totals;
 INSERT INTO snap.large SELECT $n, * FROM large;
+INSERT INTO snap.hopped SELECT $n, * FROM hopped;
 INSERT INTO snap.late SELECT $n, "partition", "offset" FROM windowed_late;
+INSERT INTO snap.hopped_late SELECT $n, "partition", "offset", late_windows FROM hopped_late;
 INSERT INTO snap.dead SELECT $n, view::text, "partition", "offset" FROM pipeline.dead_letters;
 COMMIT}, stdout => \$stdout, stderr => \$stderr);
 
@@ -261,6 +272,7 @@ for my $n (1 .. $kills)
 		$done = progress();
 	}
 	alter_workers('windowed', $numbers[ $n % @numbers ]);
+	alter_workers('hopped', $numbers[ ($n + 2) % @numbers ]);
 	alter_workers('large', $numbers[ ($n + 1) % @numbers ]) if $n % 2;
 	progress() for 1 .. $random->below(12);
 	$under_way++ if (progress() // 0) < @views * $produced;
@@ -279,6 +291,9 @@ take_snapshot();
 my %expected = (
 	windowed => q{SELECT country AS c1, date_trunc('minute', ordered_at) AS c2, count(*) AS c3, sum(amount) AS c4, count(DISTINCT key) AS c5
 		FROM {rows} WHERE date_trunc('minute', ordered_at) + interval '1 minute' <= (SELECT watermark FROM snap.moments WHERE n = {n}) GROUP BY 1, 2},
+	hopped => q{SELECT country AS c1, w AS c2, count(*) AS c3, sum(amount) AS c4 FROM (SELECT *, pipeline.hop(ordered_at, '11 minutes', '90 seconds') AS w FROM {rows}) h
+		WHERE upper(w) <= (SELECT hopped FROM snap.moments WHERE n = {n})
+		AND NOT EXISTS (SELECT FROM snap.hopped_late l WHERE l.n = {n} AND l."partition" = h."partition" AND l."offset" = h."offset" AND w = ANY (l.late_windows)) GROUP BY country, w},
 	totals => 'SELECT "partition" AS c1, key AS c2, count(*) AS c3, sum(amount) AS c4 FROM {rows} GROUP BY "partition", key',
 	large => 'SELECT seq AS c1, key AS c2, amount AS c3 FROM {rows} WHERE amount > 990');
 
@@ -289,18 +304,28 @@ sub problems_of
 		positions => qq{SELECT "partition", start_offset, next_offset FROM snap.positions WHERE n = $n AND view = '$view'},
 		archive => 'trades_archive',
 		view => "SELECT * FROM snap.$view WHERE n = $n",
-		columns => { windowed => 5, totals => 4, large => 3 }->{$view},
+		columns => { windowed => 5, totals => 4, large => 3, hopped => 4 }->{$view},
 		bad => 'bad',
 		dead => qq{SELECT "partition", "offset" FROM snap.dead WHERE n = $n AND view = '$view'},
 		counters => "SELECT events_in, late, dead_letters FROM snap.counters WHERE n = $n AND view = '$view'");
 
-	($what{expected} = $expected{$view}) =~ s/\{n\}/$n/;
+	($what{expected} = $expected{$view}) =~ s/\{n\}/$n/g;
 	if ($view eq 'windowed')
 	{
 		$what{late} = qq{SELECT "partition", "offset" FROM snap.late WHERE n = $n};
 		$what{may_be_late} = 'SELECT "partition", "offset" FROM may_be_late';
 	}
-	return check_snapshot($run, %what);
+	return check_snapshot($run, %what) unless $view eq 'hopped';
+
+	# an event may be late for some of its windows and count in the others
+	delete $what{counters};
+	my @problems = check_snapshot($run, %what);
+	push @problems, split /\n/, $run->(qq{
+SELECT 'late is ' || late || ', but late rows have ' || windows || ' windows' FROM snap.counters c, (SELECT coalesce(sum(cardinality(late_windows)), 0) AS windows FROM snap.hopped_late WHERE n = $n) l WHERE n = $n AND view = 'hopped' AND late <> windows
+UNION ALL SELECT 'late more than once: ' || "partition" || ':' || "offset" FROM snap.hopped_late WHERE n = $n GROUP BY "partition", "offset" HAVING count(*) > 1
+UNION ALL SELECT 'late, but could not be: ' || "partition" || ':' || "offset" || ' ' || w FROM snap.hopped_late JOIN watermarks USING ("partition", "offset"), unnest(late_windows) AS w WHERE n = $n AND NOT watermark >= upper(w)
+UNION ALL SELECT 'late for a window that it is not in: ' || "partition" || ':' || "offset" || ' ' || w FROM snap.hopped_late JOIN watermarks USING ("partition", "offset"), unnest(late_windows) AS w WHERE n = $n AND NOT w @> ordered_at});
+	return @problems;
 }
 
 for my $n (1 .. $snapshots)
@@ -311,14 +336,17 @@ for my $n (1 .. $snapshots)
 	is(scalar @problems, 0, "snapshot $n of $snapshots is exact (" . ($where // '') . ')') or diag(join("\n", @problems));
 }
 is(run_sql("SELECT string_agg(view || ' ' || sum, ', ' ORDER BY view) FROM (SELECT view, sum(next_offset) FROM snap.positions WHERE n = $snapshots GROUP BY view) p"),
-	"large $total, totals $total, windowed $total", 'at the end all events were read');
+	"hopped $total, large $total, totals $total, windowed $total", 'at the end all events were read');
 cmp_ok(run_sql("SELECT count(*) FROM snap.late WHERE n = $snapshots"), '>', 0, 'there were late rows');
+cmp_ok(run_sql("SELECT count(*) FROM snap.hopped_late WHERE n = $snapshots AND cardinality(late_windows) BETWEEN 1 AND 6"), '>', 0, 'some count in other windows');
 is(run_sql("SELECT c.n = w.n FROM (SELECT sum(c3) AS n FROM snap.windowed WHERE n = $snapshots) w, (SELECT count(*) - (SELECT count(*) FROM snap.late WHERE n = $snapshots) AS n FROM trades_archive WHERE NOT bad) c"), 't', 'and all others are in a window');
-is(run_sql(q{SELECT string_agg(state, ',') FROM pipeline.views}), 'running,running,running', 'all views still run');
+is(run_sql(q{SELECT string_agg(state, ',') FROM pipeline.views}), 'running,running,running,running', 'all views still run');
 
 # The checks above can fail.
 for my $anomaly (
 	[ 'windowed', "UPDATE snap.windowed SET c3 = c3 - 1 WHERE ctid = (SELECT max(ctid) FROM snap.windowed WHERE n = $snapshots)" ],
+	[ 'hopped', "UPDATE snap.hopped SET c3 = c3 + 1 WHERE ctid = (SELECT min(ctid) FROM snap.hopped WHERE n = $snapshots)" ],
+	[ 'hopped', "UPDATE snap.hopped_late SET late_windows = late_windows || tstzrange('2020-01-01', '2020-01-01 00:11') WHERE n = $snapshots" ],
 	[ 'totals', "DELETE FROM snap.totals WHERE ctid = (SELECT max(ctid) FROM snap.totals WHERE n = $snapshots)" ],
 	[ 'large', "INSERT INTO snap.large SELECT * FROM snap.large WHERE n = $snapshots LIMIT 1" ])
 {

@@ -53,7 +53,12 @@ INSERT INTO h_queries VALUES
 (18, $$SELECT k, num, lower(w) AS s, upper(w) AS e FROM (SELECT k, w, num, rank() OVER (PARTITION BY w ORDER BY num DESC) AS r
       FROM (SELECT k, {H}(at, '10 seconds', '2 seconds') AS w, count(*) AS num FROM {S} GROUP BY k, w) c) t WHERE r = 1$$),
 (19, $$SELECT w, max(c) AS m, count(*) AS g FROM (SELECT k, {H}(at, '10 seconds', '100 ms') AS w, count(pos) AS c FROM {S} GROUP BY k, w) t GROUP BY w$$),
-(20, $$SELECT w, sum(x) AS s, avg(x) AS a, min(num) AS m, stddev(n) FILTER (WHERE n < 3) AS d, avg(num) FILTER (WHERE n < 3) AS f FROM {S}, {H}(at, '10 seconds', '150 ms') AS w GROUP BY w$$);
+(20, $$SELECT w, sum(x) AS s, avg(x) AS a, min(num) AS m, stddev(n) FILTER (WHERE n < 3) AS d, avg(num) FILTER (WHERE n < 3) AS f FROM {S}, {H}(at, '10 seconds', '150 ms') AS w GROUP BY w$$),
+-- what can be taken back: each window is made from the one before it
+(21, $$SELECT k, {H}(at, '10 seconds', '3 seconds') AS w, count(*) AS c, count(n) AS cn, sum(small) AS ss, avg(small) AS sa, sum(n) AS s, avg(n) AS a, sum(big) AS bs, avg(big) AS ba,
+      sum(n) FILTER (WHERE n > 50) AS f FROM {S} GROUP BY k, w$$),
+(22, $$SELECT pos % 50 AS g, w, sum(n) AS s FROM {S}, {H}(at, '5 seconds', '700 ms') AS w GROUP BY pos % 50, w$$),
+(23, $$SELECT w, avg(big * 9000000000) AS a, sum(n) AS s FROM {S}, {H}(at, '4 seconds', '50 ms') AS w WHERE n IS NULL OR n > 90 GROUP BY w$$);
 
 -- The same over the rows: hop() with the windows only that a row is in time for, by the watermark before it.
 CREATE VIEW h_judged AS SELECT *, max(at) OVER (ORDER BY pos ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) - interval '2 seconds' AS watermark

@@ -251,7 +251,7 @@ cq_aggregates_create(const CqPlan *plan, MemoryContext context)
 
 	all->n = plan->naggregates;
 	all->aggregates = palloc0(n * sizeof(CqRunningAggregate));
-	all->all_fast = all->flat = true;
+	all->all_fast = all->flat = all->reversible = true;
 	initStringInfo(&all->copy);
 
 	all->node = makeNode(AggState);
@@ -298,6 +298,7 @@ setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned
 	running->set = planned->set;
 	running->set_bit = planned->set >= 0 ? UINT64CONST(1) << planned->set_bit : 0;
 	running->kind = cq_fast_kind(planned->aggref->aggfnoid, &running->width);
+	all->reversible &= cq_fast_is_reversible(running->kind);
 	running->offset = all->states_size;
 	running->size = running->kind != CQ_FAST_NONE ? cq_fast_size(running->kind) : sizeof(SlowState);
 	all->states_size = MAXALIGN(running->offset + running->size);
@@ -685,6 +686,17 @@ cq_aggregates_combine(CqAggregates *all, char *states, ExprContext *memory, char
 						   (SlowState *) from,
 						   others_memory);
 	}
+}
+
+void
+cq_aggregates_take_back(CqAggregates *all, char *states, const char *others)
+{
+	int i;
+
+	for (i = 0; i < all->n; i++)
+		cq_fast_take_back(all->aggregates[i].kind,
+						  states + all->aggregates[i].offset,
+						  others + all->aggregates[i].offset);
 }
 
 static void

@@ -47,6 +47,7 @@ typedef struct CqAggregates
 	CqRunningAggregate *aggregates;
 	Size states_size; /* of all states of a group, a multiple of 8 */
 	bool all_fast;
+	bool reversible;	   /* states that were combined can be taken back */
 	bool flat;			   /* states are all there is: nothing is in memory of its own */
 	AggState *node;		   /* what aggregate functions believe to run under */
 	MemoryContext scratch; /* results and garbage of aggregate functions; reset by the caller */
@@ -90,6 +91,9 @@ extern void cq_aggregates_advance_set(CqAggregates *aggregates, int set, uint64 
  */
 extern void cq_aggregates_combine(CqAggregates *aggregates, char *states, ExprContext *memory,
 								  char *others, ExprContext *others_memory);
+
+/* If they are reversible: undo that, with the same states. */
+extern void cq_aggregates_take_back(CqAggregates *aggregates, char *states, const char *others);
 
 /*
  * The aggregates' results; what is not by value points into the states or into

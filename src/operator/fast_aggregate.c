@@ -127,6 +127,44 @@ cq_fast_combine(CqFastKind kind, void *into, const void *from)
 	((CqFastState *) into)->n = n;
 }
 
+bool
+cq_fast_is_reversible(CqFastKind kind)
+{
+	switch (kind)
+	{
+		case CQ_FAST_COUNT_ROWS:
+		case CQ_FAST_COUNT:
+		case CQ_FAST_SUM_INT2:
+		case CQ_FAST_AVG_INT2:
+		case CQ_FAST_SUM_INT4:
+		case CQ_FAST_AVG_INT4:
+		case CQ_FAST_SUM_INT8:
+		case CQ_FAST_AVG_INT8:
+			return true;
+		default:
+			return false;
+	}
+}
+
+void
+cq_fast_take_back(CqFastKind kind, void *into, const void *from)
+{
+	CqFastState *state = into;
+	const CqFastState *other = from;
+
+	Assert(cq_fast_is_reversible(kind));
+	state->n -= other->n;
+	if (kind == CQ_FAST_SUM_INT8 || kind == CQ_FAST_AVG_INT8)
+	{
+#ifdef HAVE_INT128
+		((CqFastWide *) into)->sum -= ((const CqFastWide *) from)->sum;
+#endif
+	}
+	else if (kind != CQ_FAST_COUNT_ROWS && kind != CQ_FAST_COUNT)
+		state->value.integer =
+			(int64) ((uint64) state->value.integer - (uint64) other->value.integer);
+}
+
 Datum
 cq_fast_finish(CqFastKind kind, int width, const void *memory, bool *isnull)
 {

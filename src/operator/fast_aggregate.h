@@ -62,6 +62,10 @@ extern Size cq_fast_size(CqFastKind kind);
 /* Take a state over other rows into one. */
 extern void cq_fast_combine(CqFastKind kind, void *into, const void *from);
 
+/* Can that be undone to the last bit?  Then take_back() does. */
+extern bool cq_fast_is_reversible(CqFastKind kind);
+extern void cq_fast_take_back(CqFastKind kind, void *into, const void *from);
+
 /* The aggregate's result; allocates in the current memory context. */
 extern Datum cq_fast_finish(CqFastKind kind, int width, const void *state, bool *isnull);
 

@@ -57,6 +57,9 @@ typedef struct CqShapeOps
 	 */
 	void (*combine)(CqOperator *operator, CqPane * into, CqPane *from);
 
+	/* The opposite, if operator->reversible. */
+	void (*take_back)(CqOperator *operator, CqPane * into, CqPane *from);
+
 	/* Append what changed to the chunk log. */
 	void (*save)(CqOperator *operator, CqPane * pane);
 
@@ -124,6 +127,9 @@ struct CqOperator
 	struct cq_blocks_hash *blocks; /* slices combined */
 	Size window_size;			   /* of the last one that was given out; 0 = not known */
 	bool gives_way;				   /* the save under way is to give up everything */
+	bool reversible;			   /* what was combined can be taken back, and that pays */
+	CqPane *running;			   /* the window that closed last; NULL = forgotten */
+	int nrunning;				   /* slices in it */
 
 	/* sessions */
 	bool sessions;						/* there is one pane, and groups are sessions */
@@ -173,6 +179,17 @@ extern TimestampTz cq_slices_first_end(CqOperator *operator);
 extern int cq_slices_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
 extern int64 cq_slices_open_windows(CqOperator *operator);
 extern void cq_slices_forget(CqOperator *operator);
+
+/*
+ * running.c; window: the one that closes at end, made of the panes from first on
+ * with numbers < to, which belongs to the operator.  change: a slice is about to.
+ * leave: the operator's first n panes are about to.
+ */
+extern bool cq_running_pays(const CqWindow *window);
+extern CqPane *cq_running_window(CqOperator *operator, int first, int64 to, TimestampTz end);
+extern void cq_running_change(CqOperator *operator, CqPane * slice);
+extern void cq_running_leave(CqOperator *operator, int n);
+extern void cq_running_forget(CqOperator *operator);
 
 /*
  * session.c; begin: the state is complete.  find: as consume(), but only makes the
@@ -244,7 +261,7 @@ extern void cq_pane_free(CqOperator *operator, CqPane * pane);
 extern void cq_panes_close(CqOperator *operator, int n);
 
 /* The pane for the same as another operator's; opened if there is none. */
-extern CqPane *cq_pane_like(CqOperator *operator, const CqPane *other);
+extern CqPane *cq_pane_like(CqOperator *operator, const CqPane * other);
 
 /*
  * An operator that has only those panes whose first window ends at after < end <=

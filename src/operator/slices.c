@@ -13,7 +13,8 @@
  * is made when a window first needs it and serves all windows that it lies in.
  * A window of n slices then takes at most 6 log4(n) blocks and slices, and a slice
  * is combined into log4(n) blocks in its life.  Time in which there is no slice
- * costs nothing, and a block in which there is only one is that slice.
+ * costs nothing, and a block in which there is only one is that slice.  Where a
+ * slice can be taken back from a window, running.c does better.
  *
  * An event that is late for some of its windows still counts in the others, but
  * the slice that it belongs to is part of all of them.  So the windows that were
@@ -81,7 +82,7 @@ typedef struct Block
 #define BLOCKS_FIRST 32
 
 static CqPane *slice_reach(CqOperator *operator, TimestampTz time, int64 missed);
-static TimestampTz next_end(CqOperator *operator, const CqPane *pane);
+static TimestampTz next_end(CqOperator *operator, const CqPane * pane);
 static void window_emit(CqOperator *operator, TimestampTz start, TimestampTz end,
 						Tuplestorestate *rows);
 static void room_make(CqOperator *operator, TimestampTz end, int64 from, int64 to);
@@ -166,8 +167,11 @@ cq_slices_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
 
 	operator->current = slice_reach(operator, event->time, operator->divided ? missed->n : 0);
 	operator->current->last_used = ++ operator->state->uses;
-	if (missed->n > 0)
+	if (missed->n > 0 && !operator->divided)
+	{
 		blocks_drop(operator, operator->current->number);
+		cq_running_change(operator, operator->current);
+	}
 	return CQ_COUNTED;
 }
 
@@ -245,7 +249,7 @@ cq_slices_first_end(CqOperator *operator)
 
 /* The end of the first window that a pane is part of and that has not closed. */
 static TimestampTz
-next_end(CqOperator *operator, const CqPane *pane)
+next_end(CqOperator *operator, const CqPane * pane)
 {
 	int64 slide_us = operator->window.slide_us;
 
@@ -297,6 +301,15 @@ window_emit(CqOperator *operator, TimestampTz start, TimestampTz end, Tuplestore
 		return;
 	}
 	room_make(operator, end, from, to);
+	if (operator->reversible)
+	{
+		window = cq_running_window(operator, number_search(operator, from), to, end);
+		operator->ops->emit(operator, window, start, end, rows);
+		operator->window_size = window->arena.bytes;
+		if (!cq_operator_has_room(operator))
+			cq_running_forget(operator);
+		return;
+	}
 	window = cq_pane_create(operator, start, end);
 	range_combine(operator, window, from, to);
 	operator->ops->emit(operator, window, start, end, rows);
@@ -503,6 +516,7 @@ slices_leave(CqOperator *operator)
 		 n < operator->state->npanes && operator->state->panes[n]->last_end <= operator->closed_to;
 		 n++)
 		blocks_drop(operator, operator->state->panes[n]->number);
+	cq_running_leave(operator, n);
 	cq_panes_close(operator, n);
 }
 
@@ -516,6 +530,7 @@ cq_slices_forget(CqOperator *operator)
 	while ((block = cq_blocks_iterate(operator->blocks, &iterator)) != NULL)
 		cq_pane_free(operator, block->pane);
 	cq_blocks_reset(operator->blocks);
+	cq_running_forget(operator);
 }
 
 /*

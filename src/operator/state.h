@@ -44,6 +44,7 @@ typedef struct CqPane
 	TimestampTz last_end;
 	int64 number;	   /* of the slice */
 	bool is_late_part; /* of the slice, see slices.c */
+	uint64 counted_by; /* the operator with this number has it in its running window */
 	CqChunkList chunks;
 	CqArena arena;
 	bool is_new;			 /* opened since the last commit */

@@ -30,6 +30,9 @@ static void agg_emit(CqOperator *operator, CqPane * pane, TimestampTz start, Tim
 					 Tuplestorestate *rows);
 static void agg_combine(CqOperator *operator, CqPane * into, CqPane *from);
 static void combine_group(CqOperator *operator, CqPane * from, CqGroup *group, void *into);
+static void agg_take_back(CqOperator *operator, CqPane * into, CqPane *from);
+static void take_back_group(CqOperator *operator, CqPane * from, CqGroup *group, void *into);
+static void visit_groups(CqOperator *operator, CqPane * pane, CqGroupCallback visit, void *arg);
 static void agg_save(CqOperator *operator, CqPane * pane);
 static void agg_rewrite(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
 static void agg_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
@@ -57,6 +60,7 @@ const CqShapeOps cq_shape_aggregate = {
 	.fold = agg_fold,
 	.emit = agg_emit,
 	.combine = agg_combine,
+	.take_back = agg_take_back,
 	.save = agg_save,
 	.rewrite = agg_rewrite,
 	.load = agg_load,
@@ -123,6 +127,10 @@ agg_create(CqOperator *operator, const CqPlan * plan)
 		operator->kinds[i + 1].codec = set_codec_create(operator, plan, &plan->sets[i]);
 		operator->kinds[i + 1].layout = layout_of(sizeof(CqGroup), sizeof(uint64));
 	}
+	/* of keys that are equal but differ, the one to show would depend on the past */
+	operator->reversible = operator->sliced && operator->aggregates->reversible &&
+	operator->kinds[0]
+		.codec->all_by_image && cq_running_pays(&operator->window);
 	if (operator->aggregates->flat)
 		operator->flat_memory = cq_aggregates_memory(operator->aggregates);
 
@@ -418,15 +426,27 @@ group_emit(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg)
 static void
 agg_combine(CqOperator *operator, CqPane * into, CqPane *from)
 {
+	visit_groups(operator, from, combine_group, into);
+}
+
+static void
+agg_take_back(CqOperator *operator, CqPane * into, CqPane *from)
+{
+	visit_groups(operator, from, take_back_group, into);
+}
+
+static void
+visit_groups(CqOperator *operator, CqPane * pane, CqGroupCallback visit, void *arg)
+{
 	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
 	CqGroupScan scan;
 	CqGroup *group;
 
-	cq_group_scan_begin(&scan, &from->groups, 0, 0);
+	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
 	while ((group = cq_group_scan_next(&scan)) != NULL)
-		combine_group(operator, from, group, into);
-	if (from->buckets)
-		cq_bucket_visit(operator, from, combine_group, into);
+		visit(operator, pane, group, arg);
+	if (pane->buckets)
+		cq_bucket_visit(operator, pane, visit, arg);
 	MemoryContextSwitchTo(old);
 }
 
@@ -445,6 +465,7 @@ combine_group(CqOperator *operator, CqPane * from, CqGroup *group, void *arg)
 	if (target == NULL)
 	{
 		target = cq_group_create(operator, into, 0);
+		target->chunk = 1;
 		if (aggregates->all_fast)
 		{
 			memcpy(cq_group_states(operator, target),
@@ -456,6 +477,8 @@ combine_group(CqOperator *operator, CqPane * from, CqGroup *group, void *arg)
 						   cq_group_states(operator, target),
 						   cq_pane_memory(operator, into));
 	}
+	else
+		target->chunk++;
 	cq_aggregates_combine(aggregates,
 						  cq_group_states(operator, target),
 						  cq_pane_memory(operator, into),
@@ -464,6 +487,29 @@ combine_group(CqOperator *operator, CqPane * from, CqGroup *group, void *arg)
 	/* without functions to call and values to compare there is no garbage */
 	if (!aggregates->all_fast || !codec->all_by_image)
 		MemoryContextReset(operator->scratch);
+}
+
+static void
+take_back_group(CqOperator *operator, CqPane * from, CqGroup *group, void *arg)
+{
+	CqKeyCodec *codec = operator->kinds[0].codec;
+	CqPane *into = arg;
+	CqGroup *target;
+
+	CHECK_FOR_INTERRUPTS();
+	cq_key_take(codec, cq_group_key(operator, group), group->key_size, group->hash);
+	target = cq_group_find(operator, into, 0);
+	if (target == NULL)
+		elog(ERROR, "a group to be taken back is not there");
+	if (--target->chunk > 0)
+	{
+		cq_aggregates_take_back(operator->aggregates,
+								cq_group_states(operator, target),
+								cq_group_states(operator, group));
+		return;
+	}
+	cq_group_table_remove(&into->groups, target);
+	cq_arena_free(&into->arena, target, cq_group_size(&operator->kinds[0].layout, target));
 }
 
 /* The other columns of a group's closed row. */

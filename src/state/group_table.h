@@ -27,7 +27,7 @@ typedef struct CqGroup
 {
 	struct CqGroup *next; /* in its slot */
 	uint32 hash;
-	uint32 chunk;	 /* that has the version saved last; 0 = none */
+	uint32 chunk;	 /* that has the version saved last; 0 = none; see also running.c */
 	uint32 key_size; /* see CqKeyCodec.size */
 	uint8 flags;
 	uint8 kind; /* of entry; 0 = a group */

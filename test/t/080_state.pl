@@ -56,6 +56,7 @@ my %batch = (
 my %windows = (
 	windowed => 'SELECT k, pipeline.tumble(at, \'5 seconds\') AS w, count(*) AS n, sum(v) AS total FROM archive GROUP BY k, w',
 	hopping => 'SELECT k % 100 AS k, w, count(*) AS n, max(v) AS most FROM archive, pipeline.hop(at, \'10 seconds\', \'2 seconds\') AS w GROUP BY k % 100, w',
+	running => 'SELECT k % 500 AS k, w, count(*) AS n, sum(v) AS total, avg(v) AS mean FROM archive, pipeline.hop(at, \'10 seconds\', \'1.5 seconds\') AS w GROUP BY k % 500, w',
 	sessions => 'WITH a AS (SELECT k % 100 AS k, at, v FROM archive WHERE id % 1000 < 400 + k % 10),
 		b AS (SELECT *, sum(new) OVER (PARTITION BY k ORDER BY at) AS s FROM (SELECT *, (at - lag(at) OVER (PARTITION BY k ORDER BY at) > interval \'3 seconds\' IS NOT FALSE)::int AS new FROM a) c)
 		SELECT k, tstzrange(min(at), max(at) + interval \'3 seconds\') AS w, count(*) AS n, sum(v) AS total FROM b GROUP BY k, s',

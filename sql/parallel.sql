@@ -30,6 +30,7 @@ CREATE VIEW by_hour WITH (pipeline.continuous, pipeline.workers = 3) AS
   SELECT page, date_trunc('hour', at) AS h, longest(page) FROM hits GROUP BY page, h;
 CREATE VIEW by_site WITH (pipeline.continuous, pipeline.workers = 3) AS
   SELECT site, date_trunc('hour', at) AS h, longest(page) FROM hits GROUP BY site, h;
+ALTER VIEW by_site SET (pipeline.workers = 2);
 CREATE VIEW one WITH (pipeline.continuous) AS
   SELECT page, date_trunc('hour', at) AS h, longest(page) FROM hits GROUP BY page, h;
 ALTER VIEW one SET (pipeline.workers = 2);

@@ -156,6 +156,13 @@ check_plan(const CqView *view, int workers)
 				errdetail(
 					"Its groups are kept for ever, each by the worker that reads its events."),
 				errhint("Drop the view and create it again, or create another one beside it."));
+	if (after->disjoint && after->shape == CQ_SHAPE_AGGREGATE)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("number of workers of continuous view \"%s\" cannot be altered", name),
+				errdetail("A group would be in two workers' states then, which cannot be put "
+						  "together, as an aggregate has no combine function."),
+				errhint("Drop the view and create it again, or create another one beside it."));
 	if (before->shape != after->shape)
 		ereport(
 			ERROR,

@@ -93,7 +93,9 @@ cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan
 	if (!cq_window_has_late(&plan->window))
 		refuse_lateness(path, corrected_by);
 	changing = windowed && (corrected_by || emit == CQ_EMIT_CHANGES);
-	plan->disjoint = plan->divided && groups_are_disjoint(path, *clauses);
+	/* what can be put together may be in several parts when the number of workers was altered */
+	plan->disjoint = plan->divided && groups_are_disjoint(path, *clauses) &&
+					 (!windowed || why_not_combined(level) != NULL);
 	classify_shape(path, grouped, windowed, plan);
 	if (changing)
 		check_changing(path, emit, corrected_by, plan);

@@ -163,7 +163,7 @@ my %load = (
 	late_by => '10min', bad_share => 0.0005, bad_kind => 'mixed');
 my $ahead = 4000;
 my $snapshots = 0;
-my @views = qw(windowed totals large hopped);
+my @views = qw(windowed totals large hopped parted);
 
 my $total = $ahead + $kills * 4 * int($events / $kills / 4);
 make_stream('trades', ", idle_timeout 'off'", %load, count => $total);
@@ -176,10 +176,11 @@ CREATE TABLE may_be_late AS
 CREATE INDEX ON trades_archive ("partition", "offset") WHERE bad;
 ANALYZE;
 CREATE SCHEMA snap;
-CREATE TABLE snap.moments (n int, watermark timestamptz, hopped timestamptz);
+CREATE TABLE snap.moments (n int, watermark timestamptz, hopped timestamptz, parted timestamptz);
 CREATE TABLE snap.positions (n int, view text, "partition" int, start_offset bigint, next_offset bigint);
 CREATE TABLE snap.counters (n int, view text, events_in bigint, late bigint, dead_letters bigint);
 CREATE TABLE snap.windowed (n int, c1 text, c2 timestamptz, c3 bigint, c4 numeric, c5 bigint);
+CREATE TABLE snap.parted (n int, c1 int, c2 tstzrange, c3 bigint, c4 bigint);
 CREATE TABLE snap.totals (n int, c1 int, c2 bigint, c3 bigint, c4 numeric);
 CREATE TABLE snap.large (n int, c1 bigint, c2 bigint, c3 numeric);
 CREATE TABLE snap.hopped (n int, c1 text, c2 tstzrange, c3 bigint, c4 numeric);
@@ -190,6 +191,8 @@ run_sql(q{CREATE VIEW windowed WITH (pipeline.continuous, pipeline.workers = 2) 
   SELECT country, date_trunc('minute', ordered_at) AS m, count(*) AS n, sum(amount) AS s, count(DISTINCT key) AS keys FROM trades GROUP BY country, m});
 run_sql(q{CREATE VIEW hopped WITH (pipeline.continuous, pipeline.workers = 3) AS
   SELECT country, w, count(*) AS n, sum(amount) AS s FROM (SELECT *, pipeline.hop(ordered_at, '11 minutes', '90 seconds') AS w FROM trades) h GROUP BY country, w});
+run_sql(q{CREATE VIEW parted WITH (pipeline.continuous, pipeline.workers = 4, pipeline.late = 'drop') AS
+  SELECT part, pipeline.tumble(ordered_at, '1000 days', '2023-06-01 00:00+00') AS w, count(*) AS n, count(DISTINCT key) AS keys FROM trades GROUP BY part, w});
 run_sql(q{CREATE VIEW totals WITH (pipeline.continuous, pipeline.workers = 4) AS SELECT part, key, count(*) AS n, sum(amount) AS s FROM trades GROUP BY part, key});
 run_sql(q{CREATE VIEW large WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT seq, key, amount FROM trades WHERE amount > 990 AND ordered_at > '2000-01-01'});
 
@@ -199,10 +202,11 @@ sub take_snapshot
 	my ($stdout, $stderr);
 	my $status = $node->psql('postgres', qq{
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-INSERT INTO snap.moments VALUES ($n, pipeline.watermark('windowed'), pipeline.watermark('hopped'));
+INSERT INTO snap.moments VALUES ($n, pipeline.watermark('windowed'), pipeline.watermark('hopped'), pipeline.watermark('parted'));
 INSERT INTO snap.positions SELECT $n, view::text, "partition", start_offset, next_offset FROM pipeline.stat_partitions;
 INSERT INTO snap.counters SELECT $n, view::text, events_in, late, dead_letters FROM pipeline.stat_views;
 INSERT INTO snap.windowed SELECT $n, * FROM windowed;
+INSERT INTO snap.parted SELECT $n, * FROM parted;
 INSERT INTO snap.totals SELECT $n, * FROM totals;
 INSERT INTO snap.large SELECT $n, * FROM large;
 INSERT INTO snap.hopped SELECT $n, * FROM hopped;
@@ -272,6 +276,7 @@ for my $n (1 .. $kills)
 		$done = progress();
 	}
 	alter_workers('windowed', $numbers[ $n % @numbers ]);
+	alter_workers('parted', $numbers[ ($n + 3) % @numbers ]);
 	alter_workers('hopped', $numbers[ ($n + 2) % @numbers ]);
 	alter_workers('large', $numbers[ ($n + 1) % @numbers ]) if $n % 2;
 	progress() for 1 .. $random->below(12);
@@ -294,6 +299,9 @@ my %expected = (
 	hopped => q{SELECT country AS c1, w AS c2, count(*) AS c3, sum(amount) AS c4 FROM (SELECT *, pipeline.hop(ordered_at, '11 minutes', '90 seconds') AS w FROM {rows}) h
 		WHERE upper(w) <= (SELECT hopped FROM snap.moments WHERE n = {n})
 		AND NOT EXISTS (SELECT FROM snap.hopped_late l WHERE l.n = {n} AND l."partition" = h."partition" AND l."offset" = h."offset" AND w = ANY (l.late_windows)) GROUP BY country, w},
+	# one window, which closes at the end: nothing is late for it
+	parted => q{SELECT "partition" AS c1, w AS c2, count(*) AS c3, count(DISTINCT key) AS c4 FROM {rows}, pipeline.tumble(ordered_at, '1000 days', '2023-06-01 00:00+00') AS w
+		WHERE upper(w) <= (SELECT parted FROM snap.moments WHERE n = {n}) GROUP BY 1, 2},
 	totals => 'SELECT "partition" AS c1, key AS c2, count(*) AS c3, sum(amount) AS c4 FROM {rows} GROUP BY "partition", key',
 	large => 'SELECT seq AS c1, key AS c2, amount AS c3 FROM {rows} WHERE amount > 990');
 
@@ -304,7 +312,7 @@ sub problems_of
 		positions => qq{SELECT "partition", start_offset, next_offset FROM snap.positions WHERE n = $n AND view = '$view'},
 		archive => 'trades_archive',
 		view => "SELECT * FROM snap.$view WHERE n = $n",
-		columns => { windowed => 5, totals => 4, large => 3, hopped => 4 }->{$view},
+		columns => { windowed => 5, totals => 4, large => 3, hopped => 4, parted => 4 }->{$view},
 		bad => 'bad',
 		dead => qq{SELECT "partition", "offset" FROM snap.dead WHERE n = $n AND view = '$view'},
 		counters => "SELECT events_in, late, dead_letters FROM snap.counters WHERE n = $n AND view = '$view'");
@@ -336,11 +344,11 @@ for my $n (1 .. $snapshots)
 	is(scalar @problems, 0, "snapshot $n of $snapshots is exact (" . ($where // '') . ')') or diag(join("\n", @problems));
 }
 is(run_sql("SELECT string_agg(view || ' ' || sum, ', ' ORDER BY view) FROM (SELECT view, sum(next_offset) FROM snap.positions WHERE n = $snapshots GROUP BY view) p"),
-	"hopped $total, large $total, totals $total, windowed $total", 'at the end all events were read');
+	"hopped $total, large $total, parted $total, totals $total, windowed $total", 'at the end all events were read');
 cmp_ok(run_sql("SELECT count(*) FROM snap.late WHERE n = $snapshots"), '>', 0, 'there were late rows');
 cmp_ok(run_sql("SELECT count(*) FROM snap.hopped_late WHERE n = $snapshots AND cardinality(late_windows) BETWEEN 1 AND 6"), '>', 0, 'some count in other windows');
 is(run_sql("SELECT c.n = w.n FROM (SELECT sum(c3) AS n FROM snap.windowed WHERE n = $snapshots) w, (SELECT count(*) - (SELECT count(*) FROM snap.late WHERE n = $snapshots) AS n FROM trades_archive WHERE NOT bad) c"), 't', 'and all others are in a window');
-is(run_sql(q{SELECT string_agg(state, ',') FROM pipeline.views}), 'running,running,running,running', 'all views still run');
+is(run_sql(q{SELECT string_agg(state, ',') FROM pipeline.views}), 'running,running,running,running,running', 'all views still run');
 
 # The checks above can fail.
 for my $anomaly (

@@ -89,7 +89,8 @@ typedef struct CqCheckpoint
 	int64 seq;
 	TimestampTz closed_to; /* DT_NOBEGIN = none yet */
 	int64 next_gid;
-	int64 out_of_orderness_us; /* of the stream, when written; for display */
+	TimestampTz stream_mark;   /* the stream's watermark, with these positions and ... */
+	int64 out_of_orderness_us; /* ... this bound of the stream's */
 	CqCounters counters;
 	TimestampTz
 		frozen_to; /* of a view with several workers: see runtime/shard.c; else DT_NOBEGIN */

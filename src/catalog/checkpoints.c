@@ -35,7 +35,7 @@
 #include "catalog/tables.h"
 #include "errors.h"
 
-#define PACK_VERSION 1
+#define PACK_VERSION 2
 
 enum
 {
@@ -68,8 +68,8 @@ static bool checkpoint_lock(CqCheckpoint *checkpoint);
 static bool row_is_ours(Relation rel, const CqCheckpoint *checkpoint);
 static HeapTuple checkpoint_form(Relation rel, const CqCheckpoint *checkpoint);
 static void checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint);
-static bytea *partitions_pack(const CqPartition *partitions, int npartitions);
-static CqPartition *partitions_unpack(bytea *packed, int *npartitions);
+static bytea *partitions_pack(const CqPartition *partitions, int npartitions, TimestampTz mark);
+static CqPartition *partitions_unpack(bytea *packed, int *npartitions, TimestampTz *mark);
 
 void
 cq_checkpoint_insert(int64 task)
@@ -80,6 +80,7 @@ cq_checkpoint_insert(int64 task)
 	first.task = task;
 	first.closed_to = DT_NOBEGIN;
 	first.frozen_to = DT_NOBEGIN;
+	first.stream_mark = DT_NOBEGIN;
 	first.next_gid = 1;
 	CatalogTupleInsert(rel, checkpoint_form(rel, &first));
 	table_close(rel, NoLock);
@@ -218,8 +219,8 @@ checkpoint_form(Relation rel, const CqCheckpoint *checkpoint)
 	values[COL_CHECKPOINT_US - 1] = Int64GetDatum(counters->checkpoint_us);
 	values[COL_COMMITTED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[COL_OUT_OF_ORDERNESS - 1] = Int64GetDatum(checkpoint->out_of_orderness_us);
-	values[COL_PARTITIONS - 1] =
-		PointerGetDatum(partitions_pack(checkpoint->partitions, checkpoint->npartitions));
+	values[COL_PARTITIONS - 1] = PointerGetDatum(
+		partitions_pack(checkpoint->partitions, checkpoint->npartitions, checkpoint->stream_mark));
 	values[COL_FROZEN_TO - 1] = TimestampTzGetDatum(checkpoint->frozen_to);
 	nulls[COL_FROZEN_TO - 1] = TIMESTAMP_IS_NOBEGIN(checkpoint->frozen_to);
 	return heap_form_tuple(RelationGetDescr(rel), values, nulls);
@@ -251,21 +252,23 @@ checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint)
 	counters->bytes_in = DatumGetInt64(values[COL_BYTES_IN - 1]);
 	counters->windows_closed = DatumGetInt64(values[COL_WINDOWS_CLOSED - 1]);
 	counters->checkpoint_us = DatumGetInt64(values[COL_CHECKPOINT_US - 1]);
-	checkpoint->partitions =
-		partitions_unpack(DatumGetByteaPP(values[COL_PARTITIONS - 1]), &checkpoint->npartitions);
+	checkpoint->partitions = partitions_unpack(DatumGetByteaPP(values[COL_PARTITIONS - 1]),
+											   &checkpoint->npartitions,
+											   &checkpoint->stream_mark);
 	checkpoint->frozen_to =
 		nulls[COL_FROZEN_TO - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[COL_FROZEN_TO - 1]);
 	checkpoint->tid = row->t_self;
 }
 
 static bytea *
-partitions_pack(const CqPartition *partitions, int npartitions)
+partitions_pack(const CqPartition *partitions, int npartitions, TimestampTz mark)
 {
 	StringInfoData buf;
 	int i;
 
 	pq_begintypsend(&buf);
 	pq_sendint8(&buf, PACK_VERSION);
+	pq_sendint64(&buf, mark);
 	pq_sendint32(&buf, npartitions);
 	for (i = 0; i < npartitions; i++)
 	{
@@ -288,7 +291,7 @@ partitions_pack(const CqPartition *partitions, int npartitions)
 }
 
 static CqPartition *
-partitions_unpack(bytea *packed, int *npartitions)
+partitions_unpack(bytea *packed, int *npartitions, TimestampTz *mark)
 {
 	StringInfoData buf;
 	CqPartition *partitions;
@@ -303,6 +306,7 @@ partitions_unpack(bytea *packed, int *npartitions)
 				errcode(CQ_ERRCODE_STOP),
 				errmsg("position has format %d, which this version of pipeline_ext does not know",
 					   version));
+	*mark = pq_getmsgint64(&buf);
 	*npartitions = (int) pq_getmsgint(&buf, 4);
 	partitions = palloc0(sizeof(CqPartition) * Max(*npartitions, 1));
 	for (i = 0; i < *npartitions; i++)
@@ -333,11 +337,12 @@ cq_partitions(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	CqPartition *partitions;
+	TimestampTz mark;
 	int npartitions;
 	int i;
 
 	InitMaterializedSRF(fcinfo, 0);
-	partitions = partitions_unpack(PG_GETARG_BYTEA_PP(0), &npartitions);
+	partitions = partitions_unpack(PG_GETARG_BYTEA_PP(0), &npartitions, &mark);
 	for (i = 0; i < npartitions; i++)
 	{
 		CqPartition *p = &partitions[i];

@@ -48,6 +48,7 @@ typedef struct CqShardReport
 	bool begun;			   /* knows its partitions */
 	bool idle;			   /* has none, or all of them are */
 	bool caught_up;		   /* no partition has a known backlog */
+	int64 known_us;		   /* idle: monotonic time that this tells of */
 	TimestampTz mark;	   /* watermark of its partitions */
 	TimestampTz first_end; /* of its windows; DT_NOEND */
 	TimestampTz last_end;  /* DT_NOBEGIN */

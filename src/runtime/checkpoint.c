@@ -61,7 +61,7 @@ static bool ends_by_chance(void);
 static bool late_rows_apply(CqRun *run);
 static bool clocks_apply(CqRun *run, bool idle);
 static bool advances_apply(CqRun *run);
-static void advance_apply(CqRun *run, CqViewRun *view);
+static void advance_apply(CqViewRun *view);
 static bool windows_close(CqRun *run);
 static void views_save(CqRun *run, int64 began_us);
 static void views_committed(CqRun *run, int64 took_us);
@@ -70,7 +70,7 @@ static int64 loss_take(CqRun *run);
 static void views_close(CqRun *run);
 
 CqProgress
-cq_checkpoint_run(CqRun *run, bool advance)
+cq_checkpoint_run(CqRun *run)
 {
 	CqProgress why_not;
 	bool drained = false;
@@ -83,7 +83,7 @@ cq_checkpoint_run(CqRun *run, bool advance)
 	commit_began_us = cq_clock_us();
 	dirty = late_rows_apply(run) || dirty;
 	dirty = clocks_apply(run, drained && cq_watermark_all_idle(run->source)) || dirty;
-	if (drained && advance)
+	if (drained)
 		dirty = advances_apply(run) || dirty;
 	dirty = dirty || cq_checkpoint_due(run);
 	dirty = windows_close(run) || dirty;
@@ -204,7 +204,7 @@ plans_are_stale(const CqRun *run)
 	return false;
 }
 
-/* What the views are to do first, then the snapshot: see advance_apply(). */
+/* What the views are to do first, then the snapshot: see cq_view_run_advance_due(). */
 static void
 views_open(CqRun *run)
 {
@@ -400,33 +400,62 @@ advances_apply(CqRun *run)
 		CqViewRun *view = lfirst(lc);
 
 		/* workers of one view must agree first */
-		if (view->shard)
+		if (view->shard || !cq_view_run_advance_due(run, view))
 			continue;
-		any = any || view->task.has_advance;
-		advance_apply(run, view);
+		advance_apply(view);
+		any = true;
 	}
 	return any;
 }
 
 /*
- * A pending advance_watermark().  Called when the source is drained: events
- * that were there when the function was called are in, because the task's row
- * was read before this transaction's snapshot was taken.  "infinity" means the
- * end of the last open window.
+ * "infinity" means the end of the last open window.  Called when the source is
+ * drained: see cq_view_run_advance_due().
  */
 static void
-advance_apply(CqRun *run, CqViewRun *view)
+advance_apply(CqViewRun *view)
 {
-	TimestampTz to;
+	TimestampTz to = view->task.advance_to;
 
-	if (!view->task.has_advance)
-		return;
 	/* windows of processing time are closed by the clock alone */
-	to = view->plan->window.processing ? DT_NOBEGIN : view->task.advance_to;
+	if (view->plan->window.processing)
+		to = DT_NOBEGIN;
 	if (TIMESTAMP_IS_NOEND(to))
 		to = cq_view_run_last_end(view);
 	view->watermark = Max(view->watermark, to);
 	cq_task_clear_advance(view->id, view->task.advance_to);
+	view->task.has_advance = false;
+}
+
+void
+cq_view_run_advance_mark(CqRun *run, CqViewRun *view)
+{
+	CqSource *source = run->source;
+
+	if (!view->task.has_advance)
+		view->advance_ticket = 0;
+	else if (view->advance_ticket == 0 || view->advance_marked != view->task.advance_to)
+	{
+		view->advance_ticket = source->ops->mark_end(source);
+		view->advance_marked = view->task.advance_to;
+	}
+}
+
+/*
+ * A local stream that is drained has given all that was there when the function
+ * was called: the task's row was read before this transaction's snapshot was
+ * taken.  That a Kafka client has nothing says little: it may not have fetched
+ * it yet.
+ */
+bool
+cq_view_run_advance_due(const CqRun *run, const CqViewRun *view)
+{
+	if (!view->task.has_advance)
+		return false;
+	if (run->stream->kind == CQ_STREAM_LOCAL)
+		return true;
+	return view->advance_ticket != 0 && view->advance_marked == view->task.advance_to &&
+		   run->source->ops->reached(run->source, view->advance_ticket);
 }
 
 /* From here on errors are no record's. */

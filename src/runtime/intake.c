@@ -86,9 +86,12 @@ records_count(CqRun *run, int n)
 
 	for (i = 0; i < n; i++)
 	{
+		CqPartition *p = &source->partitions[source->records[i].partition];
+
 		bytes += source->records[i].payload_len;
-		/* a partition that has records, good or bad, is not on its way to being idle */
-		source->partitions[source->records[i].partition].caught_up_since_us = 0;
+		/* a partition that has records, good or bad, is neither idle nor on its way to it */
+		p->idle = false;
+		p->caught_up_since_us = p->idle_due_us = 0;
 	}
 	foreach (lc, run->views)
 	{

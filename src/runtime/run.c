@@ -37,6 +37,7 @@ static void run_load_stream(CqRun *run, const CqViewRun *run_view, MemoryContext
 static int relation_natts(Oid relid);
 static void settings_apply(List *settings);
 static void run_open_source(CqRun *run, const CqViewRun *view, MemoryContext source_context);
+static TimestampTz saved_mark(const CqRun *run, const CqViewRun *view);
 static void run_restore_positions(CqRun *run, const CqCheckpoint *checkpoint);
 
 CqRun *
@@ -81,7 +82,7 @@ cq_run_build(CqRun *run, bool take_along, MemoryContext source_context)
 	cq_run_gather_columns(run);
 	cq_run_as_system(saved);
 	run_open_source(run, first, source_context);
-	cq_watermark_init(&run->watermark, run->stream);
+	cq_watermark_init(&run->watermark, run->stream, saved_mark(run, first));
 	/* which partition is the lowest decides when it is looked for again */
 	cq_watermark_refresh(&run->watermark, run->source);
 	PopActiveSnapshot();
@@ -453,6 +454,16 @@ run_open_source(CqRun *run, const CqViewRun *view, MemoryContext source_context)
 		(void) cq_kafka_source_accept_loss(run->source);
 }
 
+/* With another bound on disorder than before all partitions would seem to be behind. */
+static TimestampTz
+saved_mark(const CqRun *run, const CqViewRun *view)
+{
+	const CqCheckpoint *cp = &view->checkpoint;
+
+	return cp->out_of_orderness_us == run->stream->out_of_orderness_us ? cp->stream_mark
+																	   : DT_NOBEGIN;
+}
+
 /*
  * Send a source that outlived an abort back to what is committed.  It may know
  * more partitions than that: those found since are read from where they began.
@@ -478,6 +489,8 @@ run_restore_positions(CqRun *run, const CqCheckpoint *checkpoint)
 		p->anchor_hash = saved ? saved->anchor_hash : 0;
 		p->max_event_time = saved ? saved->max_event_time : DT_NOBEGIN;
 		p->max_disorder_us = saved ? saved->max_disorder_us : 0;
+		p->idle = false;
+		p->caught_up_since_us = p->idle_due_us = 0;
 		if (saved && saved->cursor)
 		{
 			if (p->cursor)

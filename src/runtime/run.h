@@ -136,6 +136,7 @@ typedef struct CqViewRun
 	TimestampTz arrival;   /* when the events evaluated last were taken in; never less */
 	TimestampTz clock_to;  /* how far the clock may move the watermark with no event left;
 						   * DT_NOBEGIN = not at all */
+	int64 clock_due_us;	   /* monotonic: when a window was first seen to be over; 0 = none is */
 	int64 commit_us;	   /* from the last event of the last checkpoint to its commit */
 	int64 saved_groups;	   /* by it */
 
@@ -147,8 +148,10 @@ typedef struct CqViewRun
 	int64 offset_shift;	   /* local: how many more rows it has read than the run's source */
 	int64 locked_since_us; /* monotonic: another session stands in its way; 0 = none does */
 	CqWishes wishes;
-	uint64 wait_ticket;	 /* wait_for() under way; 0 = none */
-	int64 source_ticket; /* what the source calls it */
+	uint64 wait_ticket;			/* wait_for() under way; 0 = none */
+	int64 source_ticket;		/* what the source calls it */
+	int64 advance_ticket;		/* likewise of a pending advance_watermark(); 0 = none */
+	TimestampTz advance_marked; /* ... to this time */
 
 	CqLatePass late_pass;
 	CqLateSweep late_sweep;
@@ -292,10 +295,17 @@ typedef enum CqProgress
 
 /*
  * One checkpoint: take in what there is, for at most the checkpoint interval,
- * and make it durable.  advance: the views' rows may hold a pending
- * advance_watermark().
+ * and make it durable.
  */
-extern CqProgress cq_checkpoint_run(CqRun *run, bool advance);
+extern CqProgress cq_checkpoint_run(CqRun *run);
+
+/*
+ * A pending advance_watermark() waits until what the source held then is in.
+ * mark: find out how much that is, outside of transactions.  due: is it in, as
+ * far as the source knows?
+ */
+extern void cq_view_run_advance_mark(CqRun *run, CqViewRun *view);
+extern bool cq_view_run_advance_due(const CqRun *run, const CqViewRun *view);
 
 /*
  * Are there events that must wait, because another worker of the view is far

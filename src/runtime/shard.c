@@ -64,8 +64,9 @@ typedef struct Consensus
 	TimestampTz mark; /* that windows may be closed up to */
 	TimestampTz first_end;
 	TimestampTz last_end;
-	bool advanced; /* all have what there was when advance_watermark() was called */
-	bool past_gap; /* all have read on behind what resume(accept_loss) has given up */
+	int64 known_us; /* all_idle: monotonic time that this tells of */
+	bool advanced;	/* all have what there was when advance_watermark() was called */
+	bool past_gap;	/* all have read on behind what resume(accept_loss) has given up */
 } Consensus;
 
 static void sibling_add(CqShard *shard, int64 id, Oid chunks, bool retired);
@@ -256,6 +257,7 @@ consensus_find(const CqRun *run, const CqViewRun *view, Consensus *consensus)
 	consensus->mark = DT_NOEND;
 	consensus->first_end = DT_NOEND;
 	consensus->last_end = DT_NOBEGIN;
+	consensus->known_us = PG_INT64_MAX;
 	consensus->advanced = true;
 	consensus->past_gap = true;
 	report_make(run, view, &report);
@@ -293,6 +295,7 @@ consensus_take(Consensus *consensus, const CqViewRun *view, const CqShardReport 
 	}
 	consensus->first_end = Min(consensus->first_end, report->first_end);
 	consensus->last_end = Max(consensus->last_end, report->last_end);
+	consensus->known_us = Min(consensus->known_us, report->known_us);
 	if (!view->task.has_advance || report->advanced_to != view->task.advance_to)
 		consensus->advanced = false;
 	consensus->past_gap = consensus->past_gap && report->past_gap;
@@ -308,6 +311,10 @@ report_make(const CqRun *run, const CqViewRun *view, CqShardReport *report)
 	report->change = view->seen_change;
 	report->begun = cq_kafka_source_begun(run->source) && cq_shard_has_begun(view);
 	report->idle = source->npartitions == 0 || cq_watermark_all_idle(source);
+	if (source->npartitions == 0)
+		report->known_us = PG_INT64_MAX;
+	else if (report->idle)
+		report->known_us = cq_kafka_source_known_us(run->source);
 	report->caught_up = true;
 	for (i = 0; i < source->npartitions; i++)
 		report->caught_up = report->caught_up && source->partitions[i].caught_up;
@@ -336,7 +343,16 @@ cq_shard_clock_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 	now = cq_clock_now();
 	if (now < consensus.first_end + disorder_us)
 	{
+		view->clock_due_us = 0;
 		*wait_ms = Min(*wait_ms, (consensus.first_end + disorder_us - now) / 1000 + 1);
+		return false;
+	}
+	if (view->clock_due_us == 0)
+		view->clock_due_us = cq_clock_us();
+	/* the others ask now and then */
+	if (consensus.known_us < view->clock_due_us)
+	{
+		(void) run->source->ops->known_since(run->source, view->clock_due_us);
 		return false;
 	}
 	view->shard->clock_to = Min(now - disorder_us, consensus.last_end);
@@ -514,13 +530,8 @@ cq_shard_tell(CqRun *run, CqViewRun *view)
 	bool news;
 	int i;
 
-	/* what was there at the call is what the logs held after this run had begun */
-	if (view->task.has_advance)
-	{
-		report_make(run, view, &report);
-		if (report.begun && report.caught_up)
-			shard->advanced_to = view->task.advance_to;
-	}
+	if (cq_view_run_advance_due(run, view))
+		shard->advanced_to = view->task.advance_to;
 	report_make(run, view, &report);
 	if (memcmp(&report, &shard->told, sizeof(report)) == 0)
 		return;

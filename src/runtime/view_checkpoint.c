@@ -313,6 +313,7 @@ cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us)
 		view->watermark = cq_view_run_watermark(run, view);
 		cp->closed_to = view->watermark;
 	}
+	cp->stream_mark = run->watermark.mark;
 	cp->out_of_orderness_us = run->stream->out_of_orderness_us;
 	cp->npartitions = run->source->npartitions;
 	cp->partitions = positions_of(run, view);

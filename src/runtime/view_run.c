@@ -10,9 +10,10 @@
  * Which views may share a task: those that would read the same records in the
  * same way - same stream and owner, hence server and user mapping, same settings,
  * start and checkpoint interval - and that are at the same place.  That includes
- * the highest event time seen in each partition: a view that began later may not
- * have seen the one that the others' watermark comes from, and whether its
- * events are late must not depend on when it joined them (P3).
+ * the highest event time seen in each partition, and the watermark: a view that
+ * began later may not have seen the event, or the partition being idle, that the
+ * others' watermark comes from, and whether its events are late must not depend
+ * on when it joined them (P3).
  */
 #include "postgres.h"
 
@@ -139,7 +140,8 @@ cq_view_run_fits(const CqRun *run, const CqViewRun *view)
 	const CqCheckpoint *b = &view->checkpoint;
 	int i;
 
-	if (!same_company(first, view) || a->npartitions != b->npartitions)
+	if (!same_company(first, view) || a->npartitions != b->npartitions ||
+		a->stream_mark != b->stream_mark)
 		return false;
 	for (i = 0; i < a->npartitions; i++)
 	{
@@ -176,10 +178,11 @@ cq_run_place(CqRun *run, const CqCheckpoint *checkpoint)
 	CqSource *source = run->source;
 	CqPlace place = source->ops->place(source, checkpoint->partitions, checkpoint->npartitions);
 
-	if (place == CQ_PLACE_SAME && !same_times(source->partitions,
-											  source->npartitions,
-											  checkpoint->partitions,
-											  checkpoint->npartitions))
+	if (place == CQ_PLACE_SAME &&
+		(checkpoint->stream_mark != run->watermark.mark || !same_times(source->partitions,
+																	   source->npartitions,
+																	   checkpoint->partitions,
+																	   checkpoint->npartitions)))
 		return CQ_PLACE_APART;
 	return place;
 }

@@ -65,12 +65,15 @@ static void source_maintain(CqWorker *worker);
 static void feed_idle(CqRun *run);
 static void readers_wake(const CqRun *run);
 static void idle_clock_advance(CqWorker *worker, bool stopped);
+static void publish_when_changed(CqWorker *worker, bool unreachable);
 static void caught_up_note(CqWorker *worker);
 static bool idle_close_due(CqWorker *worker, long *wait_ms);
 static bool view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms);
 static bool checkpoint_wanted(CqWorker *worker, long *wait_ms);
+static bool advance_due(const CqRun *run);
 static bool checkpoint_step(CqWorker *worker, long *wait_ms);
 static bool late_rows_due(const CqRun *run, long *wait_ms);
+static void advances_mark(CqRun *run);
 static bool accepts_loss(const CqRun *run);
 static void shard_tell(CqWorker *worker);
 static void wait_check(CqWorker *worker);
@@ -180,6 +183,8 @@ run_prepare(CqWorker *worker)
 	worker->drained = false;
 	worker->idle_clock_read_us = cq_clock_us();
 	worker->idle_clock_shift_us = cq_clock_shift_us();
+	worker->told_idle = 0;
+	worker->told_unreachable = false;
 	worker->next_idle_us = -1;
 	worker->was_idle = false;
 	cq_publish_progress(worker->run, 0);
@@ -205,6 +210,7 @@ worker_step(CqWorker *worker)
 	if (cq_worker_meet(worker, &wait_ms) && checkpoint_wanted(worker, &wait_ms) &&
 		!checkpoint_step(worker, &wait_ms))
 		return false;
+	advances_mark(worker->run);
 	shard_tell(worker);
 	wait_check(worker);
 	cq_verify_when_asked(worker->run);
@@ -214,6 +220,15 @@ worker_step(CqWorker *worker)
 	if (wait_ms > 0)
 		worker_wait(worker, wait_ms);
 	return true;
+}
+
+static void
+advances_mark(CqRun *run)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		cq_view_run_advance_mark(run, lfirst(lc));
 }
 
 /* A view with several workers has no company. */
@@ -226,17 +241,23 @@ shard_tell(CqWorker *worker)
 		cq_shard_tell(worker->run, view);
 }
 
-/* Called with everything that was taken in committed. */
+/*
+ * Called with everything that was taken in committed.  What advance_watermark()
+ * was called for before comes before.
+ */
 static void
 wait_check(CqWorker *worker)
 {
 	ListCell *lc;
 
+	if (worker->task_changed)
+		return;
 	foreach (lc, worker->run->views)
 	{
 		CqViewRun *view = lfirst(lc);
 
 		if (view->wait_ticket == 0 || view->task.apply_late != 0 ||
+			(view->task.has_advance && !view->shard) ||
 			!worker->source->ops->reached(worker->source, view->source_ticket) ||
 			(view->shard && !cq_shard_settled(worker->run, view)))
 			continue;
@@ -277,6 +298,7 @@ source_maintain(CqWorker *worker)
 		cq_publish_idle(run);
 		readers_wake(run);
 	}
+	publish_when_changed(worker, unreachable);
 }
 
 /*
@@ -300,6 +322,23 @@ readers_wake(const CqRun *run)
 	foreach (view, run->views)
 		foreach (lc, ((CqViewRun *) lfirst(view))->feeds)
 			cq_local_wake_readers(((CqFeed *) lfirst(lc))->relation);
+}
+
+/* What a view waits for is to be seen though it has no checkpoints meanwhile. */
+static void
+publish_when_changed(CqWorker *worker, bool unreachable)
+{
+	const CqSource *source = worker->source;
+	int idle = 0;
+	int i;
+
+	for (i = 0; i < source->npartitions; i++)
+		idle += source->partitions[i].idle;
+	if (idle == worker->told_idle && unreachable == worker->told_unreachable)
+		return;
+	worker->told_idle = idle;
+	worker->told_unreachable = unreachable;
+	cq_publish_progress(worker->run, 0);
 }
 
 /*
@@ -335,9 +374,10 @@ caught_up_note(CqWorker *worker)
 /*
  * With everything idle the watermark follows the clock as far as the open
  * windows: each closes when the clock has passed its end and the bound on
- * disorder.  The checkpoint moves it, after it has looked for events: what came
- * while this worker slept, or waited for a lock, is not late.  Windows of processing
- * time close by the clock, whatever else there is.
+ * disorder, and the source has said since then that nothing is there.  The
+ * checkpoint moves it, after it has looked for events: what came while this
+ * worker slept, or waited for a lock, is not late.  Windows of processing time
+ * close by the clock, whatever else there is.
  */
 static bool
 idle_close_due(CqWorker *worker, long *wait_ms)
@@ -357,6 +397,8 @@ idle_close_due(CqWorker *worker, long *wait_ms)
 		else if ((all_idle || view->plan->window.processing) && view->op &&
 				 view->plan->window.kind != CQ_WINDOW_NONE)
 			due = view_idle_close_due(run, view, wait_ms) || due;
+		else
+			view->clock_due_us = 0;
 	}
 	return due;
 }
@@ -374,9 +416,15 @@ view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 	now = cq_clock_now();
 	if (now < deadline)
 	{
+		view->clock_due_us = 0;
 		*wait_ms = Min(*wait_ms, (deadline - now) / 1000 + 1);
 		return false;
 	}
+	if (view->clock_due_us == 0)
+		view->clock_due_us = cq_clock_us();
+	if (!view->plan->window.processing &&
+		!run->source->ops->known_since(run->source, view->clock_due_us))
+		return false;
 	view->clock_to = Min(now - disorder_us, cq_view_run_last_end(view));
 	return true;
 }
@@ -397,7 +445,7 @@ checkpoint_wanted(CqWorker *worker, long *wait_ms)
 		return wanted || cq_checkpoint_due(run);
 	}
 	wanted = late_rows_due(run, wait_ms) || wanted;
-	wanted = wanted || worker->task_changed || cq_checkpoint_due(run);
+	wanted = wanted || worker->task_changed || cq_checkpoint_due(run) || advance_due(run);
 	if (wanted || !run->source->ops->ready(run->source))
 		return wanted || anybody_waits(run);
 	if (now < worker->paced_until_us)
@@ -406,6 +454,22 @@ checkpoint_wanted(CqWorker *worker, long *wait_ms)
 		return false;
 	}
 	return true;
+}
+
+/* Workers of one view tell each other. */
+static bool
+advance_due(const CqRun *run)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+	{
+		const CqViewRun *view = lfirst(lc);
+
+		if (view->shard == NULL && cq_view_run_advance_due(run, view))
+			return true;
+	}
+	return false;
 }
 
 static bool
@@ -428,7 +492,7 @@ checkpoint_step(CqWorker *worker, long *wait_ms)
 
 	if (!worker->waiting_for_lock)
 		cq_publish_activity(worker->view_name, CQ_ACTIVITY_PROCESSING);
-	progress = cq_checkpoint_run(run, worker->task_changed);
+	progress = cq_checkpoint_run(run);
 	worker->waiting_for_lock = progress == CQ_PROGRESS_LOCKED;
 	worker->drained = progress == CQ_PROGRESS_NONE || progress == CQ_PROGRESS_DRAINED;
 	switch (progress)

@@ -46,6 +46,8 @@ typedef struct CqWorker
 	int64 next_idle_us;		   /* by idle_clock, when a partition may become idle; -1 = none */
 	int64 paced_until_us;	   /* do not begin another small checkpoint before */
 	bool was_idle;			   /* everything that is read was, when we looked last */
+	int told_idle;			   /* of what stat_partitions shows: how many are idle */
+	bool told_unreachable;
 	int64 trimmed_at_us;
 	int64 last_checkpoint_us;
 	WaitEventSet *events;

@@ -40,7 +40,8 @@ typedef struct CqPartition
 	int64 end_offset;		  /* log's end (high watermark) or CQ_OFFSET_UNKNOWN */
 	bool caught_up;			  /* the last answer put the log's end at our position */
 	bool idle;				  /* caught up for idle_timeout */
-	int64 caught_up_since_us; /* monotonic; when the present spell of being caught up began */
+	int64 caught_up_since_us; /* clock of idleness; when the present spell began; 0 = none */
+	int64 idle_due_us;		  /* monotonic; when idle_timeout was seen to be over; 0 = not yet */
 	void *source_private;
 } CqPartition;
 
@@ -127,6 +128,12 @@ typedef struct CqSourceOps
 
 	/* Is the source out of reach now (time that must not count as idle)? */
 	bool (*unreachable)(struct CqSource *source);
+
+	/*
+	 * Do caught_up and end_offset tell of monotonic time at_us or later?  If
+	 * not, the source asks, and wakeup_fd says when there is an answer.
+	 */
+	bool (*known_since)(struct CqSource *source, int64 at_us);
 
 	/* Give up everything; safe on a half-opened source and inside proc_exit. */
 	void (*close)(struct CqSource *source);

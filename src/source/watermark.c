@@ -12,9 +12,16 @@
  * watermark only while it has a known backlog: then it will soon catch up, and
  * waiting for it keeps its coming events from being late.
  *
+ * Idle
+ *	A partition is idle when nothing was there to be read for idle_timeout, as
+ *	every answer of that time says, and one that was asked for after it.  Time in
+ *	which there could be no answers does not count and ends the spell: when the
+ *	source is within reach again, what it has held back must be read first.
+ *
  * Invariants
- *	W1. wm->mark never moves back.  After a restart it begins anew, and may be
- *		lower for a while; a view's does not, because that is saved.
+ *	W1. wm->mark never moves back, not even over a restart: it is saved with the
+ *		positions, so that a partition that was left behind, and has no backlog,
+ *		holds nothing up again.
  *	W2. With one partition that never went idle, wm->mark after an event is a
  *		function of the records up to it alone.
  *
@@ -24,16 +31,17 @@
 
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "source/watermark.h"
 
 static TimestampTz partition_mark(const CqWatermark *wm, const CqPartition *partition);
 static bool partition_holds(const CqWatermark *wm, const CqPartition *partition);
 
 void
-cq_watermark_init(CqWatermark *wm, const CqStream *stream)
+cq_watermark_init(CqWatermark *wm, const CqStream *stream, TimestampTz mark)
 {
 	wm->stream = stream;
-	wm->mark = DT_NOBEGIN;
+	wm->mark = mark;
 }
 
 /* Event times are finite; what would fall below the range of timestamps counts as none. */
@@ -105,8 +113,10 @@ cq_watermark_note(CqSource *source, int64 now_us, bool unreachable)
 	{
 		CqPartition *p = &source->partitions[i];
 
+		if (unreachable)
+			p->idle = false;
 		if (!p->caught_up || unreachable)
-			p->caught_up_since_us = 0;
+			p->caught_up_since_us = p->idle_due_us = 0;
 		else if (p->caught_up_since_us == 0)
 			p->caught_up_since_us = Max(now_us, 1);
 	}
@@ -116,6 +126,7 @@ int64
 cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreachable)
 {
 	int64 timeout_us = wm->stream->idle_timeout_us;
+	int64 clock_us = cq_clock_us();
 	int64 next_us = -1;
 	bool changed = false;
 	int i;
@@ -124,16 +135,22 @@ cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreacha
 	for (i = 0; i < source->npartitions && timeout_us >= 0; i++)
 	{
 		CqPartition *p = &source->partitions[i];
+		int64 due_us = p->caught_up_since_us + timeout_us;
 
 		if (p->idle || p->caught_up_since_us == 0)
 			continue;
-		if (now_us - p->caught_up_since_us >= timeout_us)
+		if (now_us < due_us)
 		{
-			p->idle = true;
-			changed = true;
+			if (next_us < 0 || due_us < next_us)
+				next_us = due_us;
+			continue;
 		}
-		else if (next_us < 0 || p->caught_up_since_us + timeout_us < next_us)
-			next_us = p->caught_up_since_us + timeout_us;
+		if (p->idle_due_us == 0)
+			p->idle_due_us = clock_us;
+		if (!source->ops->known_since(source, p->idle_due_us))
+			continue;
+		p->idle = true;
+		changed = true;
 	}
 	/* one that was behind may have caught up meanwhile, and holds the others no longer */
 	if (changed || source->npartitions > 1)
@@ -147,7 +164,7 @@ cq_watermark_all_idle(const CqSource *source)
 	int i;
 
 	for (i = 0; i < source->npartitions; i++)
-		if (!source->partitions[i].idle)
+		if (!source->partitions[i].idle || !source->partitions[i].caught_up)
 			return false;
 	return source->npartitions > 0;
 }

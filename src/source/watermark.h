@@ -14,7 +14,8 @@ typedef struct CqWatermark
 	TimestampTz mark; /* lowest over the live partitions; DT_NOBEGIN if none yet; monotone */
 } CqWatermark;
 
-extern void cq_watermark_init(CqWatermark *wm, const CqStream *stream);
+/* mark: as saved; DT_NOBEGIN = none yet. */
+extern void cq_watermark_init(CqWatermark *wm, const CqStream *stream, TimestampTz mark);
 
 /* Take in one event's time; afterwards wm->mark is the watermark after it. */
 extern void cq_watermark_see(CqWatermark *wm, CqSource *source, int partition, TimestampTz time);
@@ -31,5 +32,5 @@ extern void cq_watermark_note(CqSource *source, int64 now_us, bool unreachable);
  */
 extern int64 cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreachable);
 
-/* Is every partition idle, so that the views' watermarks follow the clock? */
+/* Is every partition idle, and none known to have something new, so that the views' watermarks follow the clock? */
 extern bool cq_watermark_all_idle(const CqSource *source);

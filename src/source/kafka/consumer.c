@@ -4,8 +4,7 @@
  *
  * Every partition has its own queue, so that the reader decides whose records
  * come next.  poll() takes from the partition with the lowest event time
- * first, and not at all from one that is more than max_skew ahead of another
- * with a backlog.
+ * first, and not at all from one that is too far ahead (skew.c).
  *
  * Records stay librdkafka's; a fetcher holds the pointers until the poll after
  * their advance().
@@ -33,17 +32,14 @@
 #include "errors.h"
 #include "source/kafka/consumer.h"
 
-#define MIN_SHARE	   256 /* records taken from one partition before the next has its turn */
-#define FIRST_FETCH_US (5 * INT64CONST(1000000))
-#define MAX_NUDGES	   16
-#define FAR_ANCHOR	   10000 /* offsets; a seek is cheaper than fetching that much again */
+#define MIN_SHARE  256 /* records taken from one partition before the next has its turn */
+#define MAX_NUDGES 16
+#define FAR_ANCHOR 10000 /* offsets; a seek is cheaper than fetching that much again */
 
 static const int64 unix_epoch_shift_us =
 	(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY * USECS_PER_SEC;
 
-static int readable_in_order(CqKafkaSource *src);
-static bool has_backlog(const CqKafkaSource *src, int partition);
-static TimestampTz skew_limit(const CqKafkaSource *src, bool *wait);
+static int readable_in_order(CqKafkaSource *src, const CqKafkaSkew *skew);
 static int compare_turns(const void *a, const void *b, void *arg);
 static void nudge_fetchers(CqKafkaSource *src, int norder);
 static void release_taken(CqKafkaFetcher *f);
@@ -52,7 +48,7 @@ static int hand_out(CqKafkaSource *src, int partition, int want, int at);
 static void stretch_add(CqKafkaSource *src, int partition, int count);
 static void record_fill(CqRecord *record, int partition, rd_kafka_message_t *message);
 static TimestampTz message_timestamp(rd_kafka_message_t *message);
-static void fetch(CqKafkaSource *src, int partition, int want);
+static bool fetch(CqKafkaSource *src, int partition, int want);
 static bool accept_message(CqKafkaSource *src, int partition, rd_kafka_message_t *message);
 static bool accept_record(CqKafkaSource *src, int partition, rd_kafka_message_t *message);
 static void accept_eof(CqKafkaSource *src, int partition, int64 offset);
@@ -66,6 +62,7 @@ int
 cq_kafka_poll(CqSource *source, int max)
 {
 	CqKafkaSource *src = (CqKafkaSource *) source;
+	CqKafkaSkew skew;
 	int n = 0;
 	int before;
 	int share;
@@ -77,9 +74,13 @@ cq_kafka_poll(CqSource *source, int max)
 	src->nstretches = 0;
 	for (i = 0; i < source->npartitions; i++)
 		release_taken(cq_kafka_fetcher(src, i));
-	norder = readable_in_order(src);
+	cq_kafka_skew_find(src, &skew);
+	norder = readable_in_order(src, &skew);
 	if (norder == 0)
 		return 0;
+	for (i = 0; i < norder; i++)
+		cq_kafka_fetcher(src, src->order[i])->left =
+			cq_kafka_skew_quota(src, &skew, src->order[i], max);
 	share = Max(max / norder, MIN_SHARE);
 	do
 	{
@@ -105,10 +106,8 @@ cq_kafka_drain_wakeups(CqKafkaSource *src)
 
 /* Partitions that may be polled now, into src->order. */
 static int
-readable_in_order(CqKafkaSource *src)
+readable_in_order(CqKafkaSource *src, const CqKafkaSkew *skew)
 {
-	bool wait;
-	TimestampTz limit = skew_limit(src, &wait);
 	int n = 0;
 	int i;
 
@@ -120,9 +119,8 @@ readable_in_order(CqKafkaSource *src)
 	for (i = 0; i < src->base.npartitions; i++)
 	{
 		CqKafkaFetcher *f = cq_kafka_fetcher(src, i);
-		TimestampTz time = src->base.partitions[i].max_event_time;
 
-		if (f->phase != CQ_KAFKA_READING || time > limit || (wait && time != DT_NOBEGIN))
+		if (f->phase != CQ_KAFKA_READING || !cq_kafka_skew_allows(src, skew, i))
 			continue;
 		if (f->limit >= 0 && src->base.partitions[i].next_offset >= f->limit)
 			continue;
@@ -132,50 +130,6 @@ readable_in_order(CqKafkaSource *src)
 	if (n > 1)
 		qsort_arg(src->order, n, sizeof(int), compare_turns, src);
 	return n;
-}
-
-/*
- * The event time up to which a partition may have got.  *wait: one whose
- * records have not begun to arrive may turn out to be far behind all others;
- * that is given a few seconds.
- */
-static TimestampTz
-skew_limit(const CqKafkaSource *src, bool *wait)
-{
-	const CqStream *stream = src->base.stream;
-	TimestampTz lowest = DT_NOEND;
-	int i;
-
-	*wait = false;
-	if (stream->event_time == 0 || stream->max_skew_us < 0 || src->base.npartitions < 2)
-		return DT_NOEND;
-	for (i = 0; i < src->base.npartitions; i++)
-	{
-		const CqPartition *p = &src->base.partitions[i];
-		CqKafkaFetcher *f = cq_kafka_fetcher(src, i);
-
-		if (f->phase != CQ_KAFKA_READING || !has_backlog(src, i))
-			continue;
-		if (p->max_event_time != DT_NOBEGIN)
-			lowest = Min(lowest, p->max_event_time);
-		else if (!f->begun && cq_kafka_clock_us() - f->assigned_us < FIRST_FETCH_US)
-			*wait = true;
-	}
-	if (lowest == DT_NOEND || lowest > DT_NOEND - stream->max_skew_us - 1)
-		return DT_NOEND;
-	return lowest + stream->max_skew_us;
-}
-
-/* An open producer transaction in front of us is no backlog: nobody knows when it ends. */
-static bool
-has_backlog(const CqKafkaSource *src, int partition)
-{
-	const CqPartition *p = &src->base.partitions[partition];
-	const CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
-
-	if (f->count > f->taken || rd_kafka_queue_length(f->queue) > 0)
-		return true;
-	return f->eof < 0 && p->end_offset > p->next_offset;
 }
 
 static int
@@ -268,8 +222,10 @@ hand_out(CqKafkaSource *src, int partition, int want, int at)
 	int n;
 	int i;
 
-	if (f->count - f->handed < want && f->phase == CQ_KAFKA_READING)
-		fetch(src, partition, want - (f->count - f->handed));
+	want = Min(want, f->left);
+	while (f->count - f->handed < want && f->phase == CQ_KAFKA_READING &&
+		   fetch(src, partition, want - (f->count - f->handed)))
+		continue;
 	f->turn = ++src->turn;
 	n = Min(want, f->count - f->handed);
 	while (f->limit >= 0 && n > 0 && f->messages[f->handed + n - 1]->offset >= f->limit)
@@ -279,6 +235,8 @@ hand_out(CqKafkaSource *src, int partition, int want, int at)
 	for (i = 0; i < n; i++)
 		record_fill(&src->base.records[at + i], partition, f->messages[f->handed + i]);
 	f->handed += n;
+	f->left -= n;
+	f->gave += n;
 	stretch_add(src, partition, n);
 	return n;
 }
@@ -329,8 +287,11 @@ message_timestamp(rd_kafka_message_t *message)
 	return IS_VALID_TIMESTAMP(result) ? result : DT_NOBEGIN;
 }
 
-/* Take up to want messages out of a partition's queue. */
-static void
+/*
+ * Take up to want messages out of a partition's queue.  True if there were some
+ * and all of them were dropped: then it is worth looking for more.
+ */
+static bool
 fetch(CqKafkaSource *src, int partition, int want)
 {
 	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
@@ -339,6 +300,8 @@ fetch(CqKafkaSource *src, int partition, int want)
 	ssize_t i;
 	int before = f->count;
 
+	if (f->rereading || f->checking)
+		want = Max(want, MIN_SHARE);
 	if (f->count + want > f->capacity)
 	{
 		int capacity = f->count + Max(want, MIN_SHARE);
@@ -365,6 +328,7 @@ fetch(CqKafkaSource *src, int partition, int want)
 	}
 	if (f->count > before)
 		cq_kafka_refresh_end(src, partition);
+	return n > 0 && f->count == before;
 }
 
 static inline bool
@@ -592,7 +556,9 @@ bool
 cq_kafka_ready(CqSource *source)
 {
 	CqKafkaSource *src = (CqKafkaSource *) source;
+	CqKafkaSkew skew;
 
 	cq_kafka_drain_wakeups(src);
-	return readable_in_order(src) > 0;
+	cq_kafka_skew_find(src, &skew);
+	return readable_in_order(src, &skew) > 0;
 }

@@ -67,6 +67,14 @@ typedef struct CqKafkaFetcher
 	int queue_left; /* in the queue after the last poll */
 	int queue_peak; /* most that were found there since new ones last arrived */
 	uint64 turn;	/* when it was last polled */
+
+	/* skew.c: how far records take it */
+	int quota;				 /* most that it may give in a poll by what it gave before */
+	int left;				 /* of what it may give in this poll */
+	int gave;				 /* in the last poll */
+	TimestampTz time_before; /* its max_event_time then */
+	int64 pace_us;			 /* event time per record, as of the last poll that had any */
+
 	bool rereading; /* what lies between a checked record and our position */
 	int64 dropped;	/* records in front of our position that came again */
 } CqKafkaFetcher;
@@ -133,6 +141,9 @@ typedef struct CqKafkaSource
 	bool probe_slow; /* it is a routine one */
 	bool hurry;		 /* ask without delay */
 
+	int64 probe_asked_us; /* monotonic, as the following */
+	int64 known_us;		  /* when the last probe was asked that was answered for all partitions */
+
 	int64 metadata_us; /* monotonic; when the last good answers were asked for */
 	int64 answered_us;
 	int64 failed_us; /* likewise of the last bad one */
@@ -154,6 +165,16 @@ typedef struct CqKafkaSource
 	uint64 turn;
 } CqKafkaSource;
 
+/* How far partitions are from each other; see skew.c. */
+typedef struct CqKafkaSkew
+{
+	bool matters;		  /* there are several, and they have event times */
+	bool wait;			  /* one whose records have not begun to arrive may be far behind */
+	int lowest_partition; /* of those with a backlog; -1 = none */
+	TimestampTz lowest;	  /* its highest event time; DT_NOEND */
+	TimestampTz second;	  /* that of the next; DT_NOEND */
+} CqKafkaSkew;
+
 static inline CqKafkaFetcher *
 cq_kafka_fetcher(const CqKafkaSource *src, int partition)
 {
@@ -170,6 +191,15 @@ extern void cq_kafka_drain_wakeups(CqKafkaSource *src);
 
 /* Compare a partition's position with its log's end as last told by a fetch. */
 extern void cq_kafka_refresh_end(CqKafkaSource *src, int partition);
+
+/*
+ * skew.c.  find: how do partitions stand to each other now?  allows: may this one
+ * be read?  quota: at most how many of its records, in the poll that begins; at
+ * least one.
+ */
+extern void cq_kafka_skew_find(const CqKafkaSource *src, CqKafkaSkew *skew);
+extern bool cq_kafka_skew_allows(const CqKafkaSource *src, const CqKafkaSkew *skew, int partition);
+extern int cq_kafka_skew_quota(CqKafkaSource *src, const CqKafkaSkew *skew, int partition, int max);
 
 /*
  * assignment.c
@@ -198,6 +228,7 @@ extern void cq_kafka_check_reference(CqKafkaSource *src, int partition);
 /* maintain.c: everything that is known by asking */
 extern bool cq_kafka_maintain(CqSource *source);
 extern bool cq_kafka_unreachable(CqSource *source);
+extern bool cq_kafka_known_since(CqSource *source, int64 at_us);
 
 /* Are all partitions known that there are to read? */
 extern bool cq_kafka_knows_partitions(const CqKafkaSource *src);

@@ -22,6 +22,9 @@ extern int64 cq_kafka_source_accept_loss(CqSource *source);
  */
 extern bool cq_kafka_source_begun(CqSource *source);
 
+/* Monotonic time that its partitions' caught_up and end_offset tell of; 0 = nothing is known. */
+extern int64 cq_kafka_source_known_us(CqSource *source);
+
 /* How many offsets were given up since the source was opened. */
 extern int64 cq_kafka_source_lost(CqSource *source);
 

@@ -27,6 +27,7 @@
 
 #include "utils/memutils.h"
 
+#include "clock.h"
 #include "errors.h"
 #include "source/kafka/consumer.h"
 #include "source/kafka/kafka.h"
@@ -599,7 +600,32 @@ ask_probe(CqKafkaSource *src, const int32 *ids, int n)
 	if (n == 0 || (src->probe_ticket != 0 && !(suspicious && src->probe_slow)))
 		return;
 	src->probe_slow = !suspicious;
+	src->probe_asked_us = cq_clock_us();
 	src->probe_ticket = ask_logs(src, ids, n, CQ_KAFKA_NO_TIME, suspicious ? RETRY_MS : PROBE_MS);
+}
+
+/* A question that is under way may have been answered in part before. */
+bool
+cq_kafka_known_since(CqSource *source, int64 at_us)
+{
+	CqKafkaSource *src = (CqKafkaSource *) source;
+	int32 *ids;
+	int n;
+
+	if (src->known_us >= at_us)
+		return true;
+	if (src->client == NULL || (src->probe_ticket != 0 && src->probe_asked_us >= at_us))
+		return false;
+	ids = palloc(sizeof(int32) * (source->npartitions + 1));
+	n = cq_kafka_collect_ids(src, CQ_KAFKA_READING, ids);
+	if (n > 0)
+	{
+		src->probe_slow = false;
+		src->probe_asked_us = cq_clock_us();
+		src->probe_ticket = ask_logs(src, ids, n, CQ_KAFKA_NO_TIME, 0);
+	}
+	pfree(ids);
+	return false;
 }
 
 static void
@@ -609,6 +635,7 @@ take_probe(CqKafkaSource *src, const CqKafkaAnswer *answer)
 
 	if (!cq_kafka_answer_complete(answer))
 		return;
+	src->known_us = src->probe_asked_us;
 	for (i = 0; i < answer->nlogs; i++)
 	{
 		int partition = cq_kafka_find_partition(src, answer->logs[i].id);

@@ -51,6 +51,7 @@ static const CqSourceOps kafka_ops = {
 	.place = cq_kafka_place,
 	.limit = cq_kafka_limit,
 	.unreachable = cq_kafka_unreachable,
+	.known_since = cq_kafka_known_since,
 	.close = source_close,
 };
 
@@ -169,6 +170,7 @@ cq_kafka_add_partition(CqKafkaSource *src, const CqPartition *partition)
 	fetcher->reference_offset = CQ_OFFSET_UNKNOWN;
 	fetcher->floor = partition->next_offset;
 	fetcher->limit = CQ_OFFSET_UNKNOWN;
+	fetcher->time_before = DT_NOBEGIN;
 	if (base->partitions == NULL)
 		base->partitions = palloc(sizeof(CqPartition));
 	else
@@ -180,7 +182,7 @@ cq_kafka_add_partition(CqKafkaSource *src, const CqPartition *partition)
 	p->end_offset = CQ_OFFSET_UNKNOWN;
 	p->caught_up = fetcher->phase == CQ_KAFKA_EXCLUDED;
 	p->idle = false;
-	p->caught_up_since_us = 0;
+	p->caught_up_since_us = p->idle_due_us = 0;
 	p->source_private = fetcher;
 	base->npartitions++;
 	MemoryContextSwitchTo(old);
@@ -299,6 +301,12 @@ bool
 cq_kafka_source_begun(CqSource *source)
 {
 	return cq_kafka_knows_partitions((CqKafkaSource *) source);
+}
+
+int64
+cq_kafka_source_known_us(CqSource *source)
+{
+	return ((CqKafkaSource *) source)->known_us;
 }
 
 int64

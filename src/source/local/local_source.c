@@ -114,6 +114,7 @@ static bool local_reached(CqSource *base, int64 ticket);
 static CqPlace local_place(CqSource *base, const CqPartition *partitions, int npartitions);
 static void local_limit(CqSource *base, const CqPartition *partitions, int npartitions);
 static bool local_unreachable(CqSource *base);
+static bool local_known_since(CqSource *base, int64 at_us);
 static void local_close(CqSource *base);
 
 static void partition_open(LocalSource *source, const CqPartition *saved);
@@ -146,6 +147,7 @@ static const CqSourceOps local_ops = {
 	.place = local_place,
 	.limit = local_limit,
 	.unreachable = local_unreachable,
+	.known_since = local_known_since,
 	.close = local_close,
 };
 
@@ -663,6 +665,13 @@ static bool
 local_unreachable(CqSource *base)
 {
 	return false;
+}
+
+/* Whoever goes by it polls before. */
+static bool
+local_known_since(CqSource *base, int64 at_us)
+{
+	return true;
 }
 
 /* Everything is memory of the caller's context. */

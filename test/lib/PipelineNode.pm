@@ -140,10 +140,17 @@ The process that runs the view; waits until there is one.
 sub worker_pid
 {
 	my ($self, $view) = @_;
-	my $from = "FROM pipeline.stat_views WHERE view = '$view'::regclass AND pid IS NOT NULL";
+	my $deadline = time + $TIMEOUT;
 
-	$self->until_true("SELECT count(*) = 1 $from");
-	return $self->safe_psql('postgres', "SELECT pid $from");
+	# one query at a time: between two the worker may have gone
+	while (1)
+	{
+		my ($status, $out, $err) = eval { $self->psql('postgres', "SELECT pid FROM pipeline.stat_views WHERE view = '$view'::regclass") };
+
+		return $out if defined $status && $status == 0 && $out =~ /^\d+$/;
+		die "view $view has no worker\n" if time > $deadline;
+		sleep 0.02;
+	}
 }
 
 =pod

@@ -180,7 +180,7 @@ CREATE TABLE snap.moments (n int, watermark timestamptz, hopped timestamptz, par
 CREATE TABLE snap.positions (n int, view text, "partition" int, start_offset bigint, next_offset bigint);
 CREATE TABLE snap.counters (n int, view text, events_in bigint, late bigint, dead_letters bigint);
 CREATE TABLE snap.windowed (n int, c1 text, c2 timestamptz, c3 bigint, c4 numeric, c5 bigint);
-CREATE TABLE snap.parted (n int, c1 int, c2 tstzrange, c3 bigint, c4 bigint);
+CREATE TABLE snap.parted (n int, c1 int, c2 tstzrange, c3 bigint, c4 numeric, c5 bigint);
 CREATE TABLE snap.totals (n int, c1 int, c2 bigint, c3 bigint, c4 numeric);
 CREATE TABLE snap.large (n int, c1 bigint, c2 bigint, c3 numeric);
 CREATE TABLE snap.hopped (n int, c1 text, c2 tstzrange, c3 bigint, c4 numeric);
@@ -192,7 +192,7 @@ run_sql(q{CREATE VIEW windowed WITH (pipeline.continuous, pipeline.workers = 2) 
 run_sql(q{CREATE VIEW hopped WITH (pipeline.continuous, pipeline.workers = 3) AS
   SELECT country, w, count(*) AS n, sum(amount) AS s FROM (SELECT *, pipeline.hop(ordered_at, '11 minutes', '90 seconds') AS w FROM trades) h GROUP BY country, w});
 run_sql(q{CREATE VIEW parted WITH (pipeline.continuous, pipeline.workers = 4, pipeline.late = 'drop') AS
-  SELECT part, pipeline.tumble(ordered_at, '1000 days', '2023-06-01 00:00+00') AS w, count(*) AS n, count(DISTINCT key) AS keys FROM trades GROUP BY part, w});
+  SELECT part, pipeline.tumble(ordered_at, '1000 days', '2023-06-01 00:00+00') AS w, count(*) AS n, sum(amount) AS s, count(DISTINCT key) AS keys FROM trades GROUP BY part, w});
 run_sql(q{CREATE VIEW totals WITH (pipeline.continuous, pipeline.workers = 4) AS SELECT part, key, count(*) AS n, sum(amount) AS s FROM trades GROUP BY part, key});
 run_sql(q{CREATE VIEW large WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT seq, key, amount FROM trades WHERE amount > 990 AND ordered_at > '2000-01-01'});
 
@@ -300,7 +300,7 @@ my %expected = (
 		WHERE upper(w) <= (SELECT hopped FROM snap.moments WHERE n = {n})
 		AND NOT EXISTS (SELECT FROM snap.hopped_late l WHERE l.n = {n} AND l."partition" = h."partition" AND l."offset" = h."offset" AND w = ANY (l.late_windows)) GROUP BY country, w},
 	# one window, which closes at the end: nothing is late for it
-	parted => q{SELECT "partition" AS c1, w AS c2, count(*) AS c3, count(DISTINCT key) AS c4 FROM {rows}, pipeline.tumble(ordered_at, '1000 days', '2023-06-01 00:00+00') AS w
+	parted => q{SELECT "partition" AS c1, w AS c2, count(*) AS c3, sum(amount) AS c4, count(DISTINCT key) AS c5 FROM {rows}, pipeline.tumble(ordered_at, '1000 days', '2023-06-01 00:00+00') AS w
 		WHERE upper(w) <= (SELECT parted FROM snap.moments WHERE n = {n}) GROUP BY 1, 2},
 	totals => 'SELECT "partition" AS c1, key AS c2, count(*) AS c3, sum(amount) AS c4 FROM {rows} GROUP BY "partition", key',
 	large => 'SELECT seq AS c1, key AS c2, amount AS c3 FROM {rows} WHERE amount > 990');
@@ -312,7 +312,7 @@ sub problems_of
 		positions => qq{SELECT "partition", start_offset, next_offset FROM snap.positions WHERE n = $n AND view = '$view'},
 		archive => 'trades_archive',
 		view => "SELECT * FROM snap.$view WHERE n = $n",
-		columns => { windowed => 5, totals => 4, large => 3, hopped => 4, parted => 4 }->{$view},
+		columns => { windowed => 5, totals => 4, large => 3, hopped => 4, parted => 5 }->{$view},
 		bad => 'bad',
 		dead => qq{SELECT "partition", "offset" FROM snap.dead WHERE n = $n AND view = '$view'},
 		counters => "SELECT events_in, late, dead_letters FROM snap.counters WHERE n = $n AND view = '$view'");

@@ -104,9 +104,12 @@ private_forget(CqState *state)
 
 	while (state->derived)
 		cq_state_free_pane(state, state->derived);
-	/* a later process may have the number of the one that this is a pointer of */
+	/* a later process may have the number of the one that left these marks */
 	for (i = 0; i < state->npanes; i++)
+	{
 		state->panes[i]->top_instance = 0;
+		state->panes[i]->counted_by = 0;
+	}
 }
 
 /* What attached_note() needs, so that nothing fails between attaching and its being known. */

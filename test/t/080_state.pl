@@ -238,7 +238,7 @@ my %large = (
 # 200,000 keys in order, then in no order, again and again
 insert_rows(200000, k => 'g');
 insert_rows(100000, k => 'g::bigint * 7919 % 300000');
-$node->wait_for($_, 60) for sort keys %large;
+$node->wait_for($_, 120) for sort keys %large;
 for my $view (sort keys %large)
 {
 	is(value("SELECT pipeline.verify_state('$view')"), 't', "$view, larger than memory: memory is what the chunks say");
@@ -262,18 +262,18 @@ unlike(slurp_file($node->logfile), qr/state is damaged|could not read block/, 'c
 # read again, by each way
 value("SELECT pg_terminate_backend(pid) FROM pipeline.stat_views WHERE pid IS NOT NULL");
 insert_rows(5000, k => 'g::bigint * 104729 % 400000');
-$node->wait_for($_, 60) for sort keys %large;
+$node->wait_for($_, 120) for sort keys %large;
 is(value("SELECT pipeline.verify_state('$_')"), 't', "$_: verified after workers were terminated") for sort keys %large;
 $node->stop('immediate');
 $node->start;
 insert_rows(5000, k => 'g::bigint * 104729 % 400000');
-$node->wait_for($_, 60) for sort keys %large;
+$node->wait_for($_, 120) for sort keys %large;
 is(value("SELECT pipeline.verify_state('$_')"), 't', "$_: verified after a crash") for sort keys %large;
 is($node->rows_differ($large{$_}, "SELECT * FROM $_"), '', "$_: same rows after a crash") for qw(many sets);
 
 # windows close from disk
 value("SELECT pipeline.advance_watermark('events', 'infinity')");
-$node->wait_for($_, 60) for sort keys %large;
+$node->wait_for($_, 120) for sort keys %large;
 $node->until_true("SELECT count(*) > 0 FROM closing");
 $node->until_true("SELECT count(*) > 0 FROM rows");
 is($node->rows_differ($large{$_}, "SELECT * FROM $_"), '', "$_: same rows when the window has closed") for qw(closing rows);

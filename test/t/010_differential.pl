@@ -4,7 +4,7 @@
 # some aggregate, join, expression, window or restart would change results.
 #
 # Each round makes a stream and PIPELINE_VIEWS (30) views and inserts rows in
-# transactions of random size; PIPELINE_ROUNDS (10) rounds.  PIPELINE_SEED repeats
+# transactions of random size; PIPELINE_ROUNDS (6) rounds.  PIPELINE_SEED repeats
 # a run, PIPELINE_ONLY one round of it.  PIPELINE_DRY_RUN tests the test: ordinary
 # views over a copy of the rows take the place of continuous ones.
 
@@ -23,7 +23,7 @@ use PipelineNode;
 use QueryGenerator;
 
 my $seed = $ENV{PIPELINE_SEED} || time % 100000;
-my $rounds = $ENV{PIPELINE_ROUNDS} || 10;
+my $rounds = $ENV{PIPELINE_ROUNDS} || 6;
 my $views_per_round = $ENV{PIPELINE_VIEWS} || 30;
 my $dry_run = $ENV{PIPELINE_DRY_RUN} || 0;
 

@@ -142,7 +142,7 @@ typedef struct CqKafkaSource
 	bool hurry;		 /* ask without delay */
 
 	int64 probe_asked_us; /* monotonic, as the following */
-	int64 known_us;		  /* when the last probe was asked that was answered for all partitions */
+	int64 known_us;		  /* when the last probe was asked that all partitions answered */
 
 	int64 metadata_us; /* monotonic; when the last good answers were asked for */
 	int64 answered_us;

@@ -32,5 +32,5 @@ extern void cq_watermark_note(CqSource *source, int64 now_us, bool unreachable);
  */
 extern int64 cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreachable);
 
-/* Is every partition idle, none known to have something new, so that watermarks follow the clock? */
+/* Is every partition idle, and none known to have something new? */
 extern bool cq_watermark_all_idle(const CqSource *source);

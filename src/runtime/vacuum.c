@@ -30,7 +30,7 @@ cq_vacuum_due(BlockNumber blocks, BlockNumber vacuumed, int64 stored, int64 dele
 {
 	if (blocks <= SMALL_BLOCKS)
 		return false;
-	return deleted > Max(stored / 8, SMALL_BLOCKS / 8 * BLCKSZ) ||
+	return deleted > Max(stored / 8, SMALL_BLOCKS / 2 * BLCKSZ) ||
 		   (blocks > vacuumed && (int64) blocks * BLCKSZ > 2 * stored);
 }
 

@@ -112,6 +112,6 @@ pss_sample() { # FILE
   done
 }
 
-calc() { awk "BEGIN { printf \"$1\", $2 }"; }
+calc() { awk "BEGIN { printf \"$1\", ($2) }"; } # FORMAT EXPRESSION, in parentheses: a > outside of them is a redirection
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }

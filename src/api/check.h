@@ -6,7 +6,7 @@
 
 #include "postgres.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 
 /*
  * Load a continuous view and its task, for who may read it; error with a hint if

@@ -20,13 +20,12 @@
 #include "utils/timestamp.h"
 
 #include "api/check.h"
-#include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "catalog/tables.h"
 #include "compat.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
-#include "plan/plan.h"
+#include "plan/view_plan.h"
 
 #define CQ_VERSION "1.0"
 
@@ -88,12 +87,7 @@ cq_explain(PG_FUNCTION_ARGS)
 
 	cq_api_own_view(relid, &view, &task);
 	cq_identity_owner(cq_parts_owner(relid), view.settings, &saved);
-	plan = cq_plan_query(cq_plan_stored_query(view.query),
-						 view.options.emit,
-						 cq_view_options_corrected_by(&view.options),
-						 cq_shards_of_view(view.id) != NIL,
-						 cq_feeds_of_view(view.id),
-						 get_rel_name(relid));
+	plan = cq_view_plan(&view, cq_shards_of_view(view.id) != NIL);
 	text = cq_plan_explain(plan);
 	cq_identity_restore(&saved);
 	return_lines(fcinfo, text);

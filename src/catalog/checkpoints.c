@@ -31,7 +31,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "catalog/tables.h"
 #include "errors.h"
 

@@ -12,8 +12,8 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
-#include "catalog/catalog.h"
 #include "catalog/feeds.h"
+#include "catalog/rows.h"
 #include "catalog/tables.h"
 
 enum

@@ -14,7 +14,7 @@
 #include "catalog/indexing.h"
 #include "utils/rel.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "catalog/tables.h"
 
 enum

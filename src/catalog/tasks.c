@@ -14,7 +14,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "catalog/shards.h"
 #include "catalog/tables.h"
 

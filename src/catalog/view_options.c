@@ -13,7 +13,7 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "catalog/shards.h"
 #include "compat.h"
 #include "plan/plan.h"

@@ -17,7 +17,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "catalog/shards.h"
 #include "catalog/tables.h"
 
@@ -223,4 +223,14 @@ array_to_strings(Datum array)
 	for (i = 0; i < n; i++)
 		strings = lappend(strings, TextDatumGetCString(elements[i]));
 	return strings;
+}
+
+void
+cq_view_gone(const char *name)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_UNDEFINED_OBJECT),
+			name ? errmsg("continuous view \"%s\" was dropped at the same time", name)
+				 : errmsg("a continuous view was dropped at the same time"),
+			errhint("Nothing was changed. If the view is there again, try again."));
 }

@@ -13,7 +13,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/lsyscache.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "ddl/handlers.h"
 #include "ddl/parts.h"
 #include "ddl/view_options.h"

@@ -17,7 +17,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "compat.h"
 #include "ddl/handlers.h"
 #include "ddl/identity.h"
@@ -53,9 +53,7 @@ cq_alter_view(CqUtility *utility, Oid relid)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, get_rel_name(relid));
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
 	if (!cq_parts_find(relid, &view))
-		ereport(ERROR,
-				errcode(ERRCODE_UNDEFINED_TABLE),
-				errmsg("view \"%s\" was dropped at the same time", stmt->relation->relname));
+		cq_view_gone(stmt->relation->relname);
 	sort_commands(&view, stmt->cmds, &parts);
 	if (parts.set != NIL || parts.reset != NIL)
 		alter_options(&view, &parts);

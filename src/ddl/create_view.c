@@ -24,7 +24,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "compat.h"
 #include "ddl/feeds.h"
 #include "ddl/handlers.h"

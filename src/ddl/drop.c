@@ -19,7 +19,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/lsyscache.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "ddl/drop.h"
 #include "ddl/handlers.h"
 #include "ddl/shards.h"

@@ -71,9 +71,9 @@ cq_feeds_create(const Query *query, int64 id, const char *view_name)
 				  psprintf("The query reads %d of them.", list_length(sources)),
 				  "Make a continuous view over each and join or unite them in ordinary SQL.");
 	if (!cq_view_load_by_oid(linitial_oid(sources), &source))
-		elog(ERROR, "continuous view %u is gone", linitial_oid(sources));
+		cq_view_gone(get_rel_name(linitial_oid(sources)));
 	LockRelationOid(source.result, ShareLock);
-	plan = cq_feeds_plan(&source);
+	plan = cq_identity_plan(&source);
 	check_source(&source, plan, view_name);
 
 	feed = palloc0(sizeof(CqFeed));
@@ -120,23 +120,6 @@ source_take(Oid relid, List **sources)
 	view = relation_open(relid, AccessShareLock);
 	sources_walker((Node *) cq_view_definition(view), sources);
 	relation_close(view, NoLock);
-}
-
-CqPlan *
-cq_feeds_plan(const CqView *view)
-{
-	CqIdentity saved;
-	CqPlan *plan;
-
-	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
-	plan = cq_plan_query(cq_plan_stored_query(view->query),
-						 view->options.emit,
-						 cq_view_options_corrected_by(&view->options),
-						 view->options.workers > 1,
-						 cq_feeds_of_view(view->id),
-						 get_rel_name(view->view));
-	cq_identity_restore(&saved);
-	return plan;
 }
 
 static void
@@ -272,10 +255,13 @@ fill(const CqFeed *feed, bool history)
 	CqView source;
 
 	if (!cq_view_load(feed->source, &source) || !cq_checkpoint_load(source.id, &checkpoint))
-		elog(ERROR, "continuous view %lld is gone", (long long) feed->source);
-	log = cq_feed_log_create(feed, cq_feeds_plan(&source));
+		cq_view_gone(NULL);
+	log = cq_feed_log_create(feed, cq_identity_plan(&source));
 	if (!cq_feed_log_lock(log))
-		elog(ERROR, "could not lock the feed \"%s\"", get_rel_name(feed->relation));
+		ereport(ERROR,
+				errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				errmsg("another session has locked relation \"%s\"", get_rel_name(feed->relation)),
+				errhint("Try again."));
 	cq_feed_log_begin(log);
 	if (history)
 		copy_rows(log, source.result);

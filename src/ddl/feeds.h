@@ -8,7 +8,7 @@
 
 #include "nodes/parsenodes.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "plan/plan.h"
 
 /*
@@ -23,6 +23,3 @@ extern void cq_feeds_fill(const List *feeds, bool history);
 
 /* Does the view, which may have no more than one worker then, have readers?  Error if it has. */
 extern void cq_feeds_refuse_workers(const CqView *view, int workers);
-
-/* How a view is kept, worked out as its owner. */
-extern CqPlan *cq_feeds_plan(const CqView *view);

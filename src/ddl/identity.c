@@ -17,7 +17,9 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "catalog/shards.h"
 #include "ddl/identity.h"
+#include "ddl/parts.h"
 
 static char *schemas_searched(void);
 static void apply_setting(const char *setting);
@@ -50,6 +52,18 @@ cq_identity_restore(const CqIdentity *saved)
 {
 	AtEOXact_GUC(false, saved->guc_level);
 	SetUserIdAndSecContext(saved->user, saved->security_context);
+}
+
+CqPlan *
+cq_identity_plan(const CqView *view)
+{
+	CqIdentity saved;
+	CqPlan *plan;
+
+	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
+	plan = cq_view_plan(view, cq_shards_of_view(view->id) != NIL);
+	cq_identity_restore(&saved);
+	return plan;
 }
 
 static void

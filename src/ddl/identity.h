@@ -10,6 +10,8 @@
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 
+#include "plan/view_plan.h"
+
 typedef struct CqIdentity
 {
 	Oid user;
@@ -31,6 +33,9 @@ extern void cq_identity_system(CqIdentity *saved);
 extern void cq_identity_owner(Oid owner, List *settings, CqIdentity *saved);
 
 extern void cq_identity_restore(const CqIdentity *saved);
+
+/* The plan of a view, made as its owner: planning runs functions of the owner's choice. */
+extern CqPlan *cq_identity_plan(const CqView *view);
 
 /* The settings that results depend on, as they are now: "name=value" strings. */
 extern List *cq_identity_settings(void);

@@ -27,8 +27,8 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-#include "catalog/catalog.h"
 #include "catalog/feeds.h"
+#include "catalog/rows.h"
 #include "compat.h"
 #include "ddl/handlers.h"
 #include "ddl/identity.h"
@@ -207,17 +207,8 @@ check_index_tablespace(const IndexStmt *stmt)
 static void
 tell_cost(const CqView *view, int last_column)
 {
-	CqIdentity saved;
-	CqPlan *plan;
+	CqPlan *plan = cq_identity_plan(view);
 
-	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
-	plan = cq_plan_query(cq_plan_stored_query(view->query),
-						 view->options.emit,
-						 cq_view_options_corrected_by(&view->options),
-						 view->options.workers > 1,
-						 cq_feeds_of_view(view->id),
-						 get_rel_name(view->view));
-	cq_identity_restore(&saved);
 	if (plan->emit == CQ_EMIT_CHANGES && last_column > plan->nkeys)
 		ereport(
 			NOTICE,

@@ -8,7 +8,7 @@
 
 #include "nodes/parsenodes.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "plan/plan.h"
 
 /*

@@ -35,11 +35,9 @@
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/rangetypes.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
@@ -52,6 +50,7 @@
 #include "plan/plan.h"
 #include "sink/output.h"
 #include "source/local/storage.h"
+#include "window/window.h"
 
 /* Which rows of a table are replaced: those of windows that begin at "since" or later. */
 typedef struct Choice
@@ -77,14 +76,13 @@ static void rows_copy(Oid table, Oid source, const Choice *choice);
 static bool chosen(const Choice *choice, TupleTableSlot *row);
 static bool any_range_chosen(const Choice *choice, ArrayType *ranges);
 static TimestampTz window_start(const Choice *choice, Datum value);
-static TimestampTz range_start(const Choice *choice, Datum range);
 static void chunks_replace(const CqView *view, const CqView *fresh);
 static void letters_replace(const CqView *view, const CqView *fresh);
 
 void
 cq_replay_check(const CqView *view, TimestampTz replace_from)
 {
-	const CqPlan *plan = cq_feeds_plan(view);
+	const CqPlan *plan = cq_identity_plan(view);
 
 	if (plan->window.processing)
 		refuse(view,
@@ -150,7 +148,7 @@ cq_replay_create(const CqView *view, TimestampTz from)
 							 0,
 							 false);
 	if (SPI_execute(creation(view, name, from), false, 0) < 0)
-		elog(ERROR, "could not create \"%s\"", name);
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
 	cq_identity_restore(&saved);
 	CommandCounterIncrement();
 	return get_relname_relid(name, get_rel_namespace(view->view));
@@ -217,14 +215,14 @@ chunk_tables(const CqView *view)
 CqReplayResult
 cq_replay_swap(const CqView *view, const CqView *fresh, TimestampTz replace_from)
 {
-	CqPlan *plan = cq_feeds_plan(view);
+	CqPlan *plan = cq_identity_plan(view);
 	Choice choice = {.since = replace_from, .time = plan->time};
 	CqCheckpoint old;
 	CqCheckpoint now;
 
 	cq_replay_hold(fresh);
 	if (!cq_checkpoint_take(view->id, &old) || !cq_checkpoint_take(fresh->id, &now))
-		elog(ERROR, "position of continuous view %lld is gone", (long long) view->id);
+		cq_view_gone(get_rel_name(view->view));
 	/* W1; the clock or somebody's hand may have moved the old one's watermark */
 	if (now.closed_to < old.closed_to)
 		return CQ_REPLAY_BEHIND;
@@ -392,7 +390,7 @@ any_range_chosen(const Choice *choice, ArrayType *ranges)
 	get_typlenbyvalalign(choice->range_type, &length, &by_value, &align);
 	deconstruct_array(ranges, choice->range_type, length, by_value, align, &elements, &nulls, &n);
 	for (i = 0; i < n; i++)
-		if (!nulls[i] && range_start(choice, elements[i]) >= choice->since)
+		if (!nulls[i] && window_start(choice, elements[i]) >= choice->since)
 			return true;
 	return false;
 }
@@ -400,22 +398,16 @@ any_range_chosen(const Choice *choice, ArrayType *ranges)
 static TimestampTz
 window_start(const Choice *choice, Datum value)
 {
+	TimestampTz start;
+	TimestampTz end;
+
 	if (choice->time.role == CQ_TIME_RANGE)
-		return range_start(choice, value);
+	{
+		cq_window_range_bounds(choice->range_type, value, &start, &end);
+		return start;
+	}
 	return DatumGetTimestampTz(value) -
 		   (choice->time.role == CQ_TIME_END ? choice->time.window_us : 0);
-}
-
-static TimestampTz
-range_start(const Choice *choice, Datum range)
-{
-	TypeCacheEntry *type = lookup_type_cache(choice->range_type, TYPECACHE_RANGE_INFO);
-	RangeBound lower;
-	RangeBound upper;
-	bool empty;
-
-	range_deserialize(type, DatumGetRangeTypeP(range), &lower, &upper, &empty);
-	return empty || lower.infinite ? DT_NOBEGIN : DatumGetTimestampTz(lower.val);
 }
 
 /* In the order in which they stand: later ones hold newer values. */
@@ -463,5 +455,5 @@ cq_replay_drop(const CqView *fresh)
 							 quote_qualified_identifier(schema, get_rel_name(fresh->view))),
 					false,
 					0) < 0)
-		elog(ERROR, "could not drop \"%s\"", get_rel_name(fresh->view));
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
 }

@@ -8,7 +8,7 @@
 
 #include "datatype/timestamp.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 
 /* Can the view be replayed, and only its windows from replace_from on (DT_NOBEGIN = all rows)? */
 extern void cq_replay_check(const CqView *view, TimestampTz replace_from);

@@ -32,6 +32,7 @@
 #include "ddl/identity.h"
 #include "ddl/parts.h"
 #include "ddl/shards.h"
+#include "plan/view_plan.h"
 #include "source/stream.h"
 
 /* The positions of a view while it is altered. */
@@ -129,24 +130,13 @@ static void
 check_plan(const CqView *view, int workers)
 {
 	const char *name = get_rel_name(view->view);
-	Query *query = cq_plan_stored_query(view->query);
 	CqIdentity saved;
 	CqPlan *before;
 	CqPlan *after;
 
 	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
-	before = cq_plan_query(copyObject(query),
-						   view->options.emit,
-						   cq_view_options_corrected_by(&view->options),
-						   cq_shards_of_view(view->id) != NIL,
-						   cq_feeds_of_view(view->id),
-						   name);
-	after = cq_plan_query(query,
-						  view->options.emit,
-						  cq_view_options_corrected_by(&view->options),
-						  true,
-						  cq_feeds_of_view(view->id),
-						  name);
+	before = cq_view_plan(view, cq_shards_of_view(view->id) != NIL);
+	after = cq_view_plan(view, true);
 	cq_identity_restore(&saved);
 	cq_shards_check(after, workers, name);
 	if (after->emit == CQ_EMIT_CHANGES)
@@ -183,7 +173,7 @@ positions_take(const CqView *view, List *shards, Positions *positions)
 	memset(positions, 0, sizeof(*positions));
 	positions->taken = palloc0(sizeof(CqCheckpoint) * (list_length(shards) + 1));
 	if (!cq_checkpoint_take(view->id, &positions->taken[positions->n++]))
-		elog(ERROR, "position of task %lld is gone", (long long) view->id);
+		cq_view_gone(get_rel_name(view->view));
 	foreach (lc, shards)
 	{
 		const CqShardRow *shard = lfirst(lc);
@@ -191,7 +181,7 @@ positions_take(const CqView *view, List *shards, Positions *positions)
 		if (shard->number == CQ_SHARD_RETIRED)
 			continue;
 		if (!cq_checkpoint_take(shard->id, &positions->taken[positions->n++]))
-			elog(ERROR, "position of task %lld is gone", (long long) shard->id);
+			cq_view_gone(get_rel_name(view->view));
 	}
 	positions->closed_to = positions->taken[0].closed_to;
 	positions->frozen_to = Max(positions->closed_to, positions->taken[0].frozen_to);
@@ -290,7 +280,7 @@ position_write(const Positions *positions, int64 id, int number, int workers)
 	int i;
 
 	if (!cq_checkpoint_take(id, &checkpoint))
-		elog(ERROR, "position of task %lld is gone", (long long) id);
+		cq_view_gone(NULL);
 	checkpoint.npartitions = 0;
 	checkpoint.partitions = palloc(sizeof(CqPartition) * (positions->npartitions + 1));
 	for (i = 0; i < positions->npartitions; i++)

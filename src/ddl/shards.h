@@ -6,7 +6,7 @@
 
 #include "postgres.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "monitor/slots.h"
 #include "plan/plan.h"
 

@@ -26,7 +26,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "compat.h"
 #include "ddl/handlers.h"
 #include "ddl/shards.h"

@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "compat.h"
 #include "operator/shape.h"
 
 /* Rows of complete windows that may wait for the end of a checkpoint. */
@@ -47,7 +48,6 @@ static void window_complete(CqOperator *operator, CqPane * pane, CqGroup *group,
 static void window_values(CqOperator *operator, CqPane * pane, CqGroup *group, int64 window,
 						  bool keep);
 static void forget(CqOperator *operator);
-static void copy_values(CqOperator *operator, CqPane * pane);
 
 static inline CqCount *
 count_of(const CqOperator *operator, CqGroup * group)
@@ -157,7 +157,7 @@ window_complete(CqOperator *operator, CqPane * pane, CqGroup *group, int64 windo
 	old = MemoryContextSwitchTo(counts->context);
 	completed = palloc0(sizeof(CqCompleted));
 	completed->closed =
-		heap_form_minimal_tuple(operator->closed_desc, operator->values, operator->nulls);
+		cq_compat_form_minimal_tuple(operator->closed_desc, operator->values, operator->nulls);
 	MemoryContextSwitchTo(old);
 	if (operator->changes)
 		completed->row = *(CqCountRow *) slot_of(operator, group, window);
@@ -286,37 +286,10 @@ forget(CqOperator *operator)
 	counts->n = 0;
 	if (!operator->aggregates->flat && counts->gone_since> GONE_MINIMUM +
 		 operator->state->ngroups * counts->slots)
-		copy_values(operator, operator->state->panes[0]);
-}
-
-/* Leave behind what windows that are complete had in memory. */
-static void
-copy_values(CqOperator *operator, CqPane * pane)
-{
-	CqAggregates *aggregates = operator->aggregates;
-	ExprContext *before = pane->memory;
-	MemoryContext old = MemoryContextSwitchTo(operator->context);
-	CqGroupScan scan;
-	CqGroup *group;
-
-	pane->memory = cq_aggregates_memory(aggregates);
-	MemoryContextSwitchTo(operator->scratch);
-	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
-	while ((group = cq_group_scan_next(&scan)) != NULL)
 	{
-		CqReader reader;
-
-		CHECK_FOR_INTERRUPTS();
-		resetStringInfo(&operator->bytes);
-		cq_counts_put(operator, before, group, &operator->bytes);
-		reader.at = operator->bytes.data;
-		reader.end = operator->bytes.data + operator->bytes.len;
-		cq_counts_get(operator, pane, group, &reader);
-		MemoryContextReset(operator->scratch);
+		cq_groups_renew_memory(operator, operator->state->panes[0]);
+		counts->gone_since = 0;
 	}
-	MemoryContextSwitchTo(old);
-	cq_aggregates_free_memory(before);
-	operator->counts->gone_since = 0;
 }
 
 /* ------------------------------------------------------------------------
@@ -325,7 +298,7 @@ copy_values(CqOperator *operator, CqPane * pane)
  */
 
 void
-cq_counts_put(CqOperator *operator, ExprContext * memory, CqGroup *group, StringInfo out)
+cq_counts_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out)
 {
 	int64 window;
 	int64 last;
@@ -342,7 +315,10 @@ cq_counts_put(CqOperator *operator, ExprContext * memory, CqGroup *group, String
 								   slot_states(operator, slot),
 								   (int) operator->aggregates->states_size);
 		else
-			cq_aggregates_put(operator->aggregates, slot_states(operator, slot), memory, out);
+			cq_aggregates_put(operator->aggregates,
+							  slot_states(operator, slot),
+							  cq_pane_memory(operator, pane),
+							  out);
 	}
 }
 

@@ -1,7 +1,7 @@
 /*
  * operator.c
  *	  What all operators do: find the pane of an event, judge lateness, close
- *	  windows, save and load.
+ *	  windows.
  *
  * Panes are kept in an array in order of their windows, so the one of an event
  * is found by comparing times; the window's bounds are only computed when it
@@ -25,63 +25,32 @@
  *		state.c.
  *
  * Memory: what is remembered is in shared memory (CqState), bounded by what the
- * region gives (region.c).  What is built from the plan is in the operator's
- * context, and so are transition values that are not flat; their size is
- * measured now and then, and taken out of the region's account.
- *
- * When memory gets short, a save gives up what is on disk anyway, or writes it
- * so that it can be found there: panes that were not used for longest first.
- * In between, a checkpoint ends early when little is left; and if even that is
- * too late, it is undone and repeated with fewer events.
+ * region gives (region.c); room.c says what happens when it gets short.  What is
+ * built from the plan is in the operator's context, and so are transition values
+ * that are not flat.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "errors.h"
 #include "operator/shape.h"
 #include "window/window.h"
 
 #define ROWS_PER_RESET 16
-#define ROWS_PER_CHECK 1024
-
-/* Parts of its limit that a view should have left: after a save, and to go on with a checkpoint. */
-#define ROOM_AFTER_SAVE 4
-#define ROOM_TO_GO_ON	8
 
 static uint64 identity(const CqPlan *plan);
 static uint64 layout(CqOperator *operator, uint64 identity, const CqPlan *plan);
 static void copy_window(CqOperator *operator, const CqWindow * window);
-static void load(CqOperator *operator, Relation chunks, int64 epoch);
-static void set_layouts(CqOperator *operator);
-static void seed_keys(CqOperator *operator);
-static bool load_wanted(void *arg, int64 start);
-static void load_chunk(void *arg, CqChunkData *chunk);
-static CqPane *pane_to_load(CqOperator *operator, int64 start);
-static bool pane_bounds(CqOperator *operator, int64 start, CqPane *pane);
 static CqOutcome pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed);
 static CqOutcome consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event,
 								 CqMissed *missed);
 static CqOutcome consume_in_session(CqOperator *operator, TupleTableSlot * row,
 									const CqEvent *event, CqMissed *missed);
 static inline void fold(CqOperator *operator, CqPane * pane, TupleTableSlot *row);
-static CqPane *pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end);
-static void bounds_copy(CqPane *pane, const CqPane *bounds);
 static bool window_is_late(CqOperator *operator, TimestampTz end, TimestampTz watermark);
-static void save(CqOperator *operator, Relation chunks);
-static void drop_closed(CqOperator *operator);
-static void rewrite(CqOperator *operator, CqPane * pane, CqChunkNumber *victims, int nvictims);
-static void evict(CqOperator *operator, CqEvict first, CqEvict last);
-static bool enough_given_up(CqOperator *operator, CqEvict how);
-static void give_up_everything(CqOperator *operator);
-static int compare_uses(const void *a, const void *b);
-static Size left_of_limit(const CqRegionRoom *region, int keep, Size soon_free);
-static Size room(CqOperator *operator, const CqRegionRoom * region);
-static void private_memory_check(CqOperator *operator);
 static bool has_window_to(CqOperator *operator, const CqEvent * event, TimestampTz end);
 static TimestampTz first_end_to_show(CqOperator *operator);
 
@@ -157,14 +126,14 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 															: operator->session_rows == NULL,
 									  chunks->rd_rel->relfilenode);
 	operator->log = cq_chunklog_create(&operator->state->chunks, whose, own);
-	seed_keys(operator);
+	cq_operator_seed_keys(operator);
 
 	encoding = cq_client_encoding_pin();
 	PG_TRY();
 	{
 		operator->reused = operator->state->current;
 		if (!operator->reused)
-			load(operator, chunks, epoch);
+			cq_operator_read(operator, chunks, epoch);
 #ifdef USE_ASSERT_CHECKING
 		else
 		{
@@ -376,7 +345,7 @@ fold(CqOperator *operator, CqPane * pane, TupleTableSlot *row)
 	operator->ops->fold(operator, pane, row->tts_values, row->tts_isnull);
 	MemoryContextSwitchTo(old);
 	if (operator->rows >= operator->next_check)
-		private_memory_check(operator);
+		cq_operator_check_private(operator);
 }
 
 /* Make the pane of an event the current one, opening it if need be, unless the event is late. */
@@ -401,18 +370,9 @@ pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed)
 		return CQ_LATE;
 	}
 	operator->current = found ? operator->state->panes[place]
-		: pane_open(operator, place, missed->start, missed->end);
+		: cq_pane_open(operator, place, missed->start, missed->end);
 	operator->current->last_used = ++ operator->state->uses;
 	return CQ_COUNTED;
-}
-
-/* What a window that has a pane to itself, though it overlaps with others, is known by. */
-static inline TimestampTz
-own_start(const CqOperator *operator, TimestampTz end)
-{
-	bool hops = operator->window.kind == CQ_WINDOW_HOP;
-
-	return end - (hops ? operator->window.size_us : operator->window.slide_us);
 }
 
 /* Fold a row into each of its windows that it is not late for. */
@@ -429,7 +389,7 @@ consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event
 	for (i = missed->n; i < windows; i++)
 	{
 		TimestampTz end = missed->end + i * missed->end_slide_us;
-		TimestampTz start = own_start(operator, end);
+		TimestampTz start = cq_pane_own_start(operator, end);
 		int place = cq_pane_search_start(operator, start);
 		CqPane *pane;
 
@@ -439,7 +399,7 @@ consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event
 		if (place < operator->state->npanes && operator->state->panes[place]->start == start)
 			pane = operator->state->panes[place];
 		else
-			pane = pane_open(operator, place, start, end);
+			pane = cq_pane_open(operator, place, start, end);
 		fold(operator, pane, row);
 	}
 	return missed->n == windows ? CQ_LATE : CQ_COUNTED;
@@ -488,127 +448,6 @@ cq_operator_kept_from(CqOperator *operator)
 	return operator->closed_to;
 }
 
-int
-cq_pane_search(CqOperator *operator, TimestampTz time)
-{
-	int low = 0;
-	int high = operator->state->npanes;
-
-	while (low < high)
-	{
-		int middle = (low + high) / 2;
-
-		if (operator->state->panes[middle]->end <= time)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-int
-cq_pane_search_start(CqOperator *operator, TimestampTz start)
-{
-	int low = 0;
-	int high = operator->state->npanes;
-
-	while (low < high)
-	{
-		int middle = (low + high) / 2;
-
-		if (operator->state->panes[middle]->start<start)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static CqPane *
-pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end)
-{
-	CqPane *pane = cq_pane_create(operator, start, end);
-
-	cq_pane_insert(operator, place, pane);
-	return pane;
-}
-
-CqPane *
-cq_pane_create(CqOperator *operator, TimestampTz start, TimestampTz end)
-{
-	CqPane *pane = cq_state_create_pane(operator->state, start, end);
-
-	if (pane == NULL)
-		cq_operator_full(operator);
-	operator->ops->init_pane(operator, pane);
-	return pane;
-}
-
-void
-cq_pane_insert(CqOperator *operator, int place, CqPane *pane)
-{
-	if (!cq_state_insert_pane(operator->state, place, pane))
-		cq_operator_full(operator);
-}
-
-void
-cq_pane_free(CqOperator *operator, CqPane * pane)
-{
-	cq_state_free_pane(operator->state, pane);
-}
-
-void
-cq_panes_close(CqOperator *operator, int n)
-{
-	int i;
-
-	for (i = 0; i < n; i++)
-	{
-		CqPane *pane = operator->state->panes[i];
-
-		if (pane->top_instance == operator->instance)
-			cq_top_seen_free(pane->top);
-		pane->top_instance = 0;
-	}
-	cq_state_close_panes(operator->state, n);
-	operator->current = NULL;
-}
-
-CqPane *
-cq_pane_like(CqOperator *operator, const CqPane * other)
-{
-	CqPane *pane = cq_operator_pane(operator, other->start);
-
-	if (pane)
-		return pane;
-	pane =
-		pane_open(operator, cq_pane_search_start(operator, other->start), other->start, other->end);
-	bounds_copy(pane, other);
-	return pane;
-}
-
-static void
-bounds_copy(CqPane *pane, const CqPane *bounds)
-{
-	pane->first_end = bounds->first_end;
-	pane->last_end = bounds->last_end;
-	pane->number = bounds->number;
-	pane->is_late_part = bounds->is_late_part;
-}
-
-CqPane *
-cq_operator_pane(CqOperator *operator, int64 start)
-{
-	CqState *state = operator->state;
-	int place;
-
-	if (cq_has_one_pane(operator))
-		return start == 0 ? state->panes[0] : NULL;
-	place = cq_pane_search_start(operator, start);
-	return place < state->npanes && state->panes[place]->start == start ? state->panes[place]
-																		: NULL;
-}
-
 /* Was a window complete, and its time of grace over, at this watermark? */
 static bool
 window_is_late(CqOperator *operator, TimestampTz end, TimestampTz watermark)
@@ -616,131 +455,6 @@ window_is_late(CqOperator *operator, TimestampTz end, TimestampTz watermark)
 	/* no overflow: both are timestamps or the infinities */
 	return watermark >= end &&
 		   (uint64) watermark - (uint64) end >= (uint64) operator->allowed_lateness_us;
-}
-
-/* ------------------------------------------------------------------------
- * Memory
- * ------------------------------------------------------------------------
- */
-
-/* What is left of a view's limit when parts of it are kept, and what is to be free soon is free. */
-static Size
-left_of_limit(const CqRegionRoom *region, int keep, Size soon_free)
-{
-	Size used = region->used - soon_free + region->limit / CQ_KEEP_PARTS * keep;
-
-	return region->limit - Min(used, region->limit);
-}
-
-/* Bytes that groups and rows may still take, once this checkpoint has committed. */
-static Size
-room(CqOperator *operator, const CqRegionRoom * region)
-{
-	return left_of_limit(region,
-						 CQ_KEEP_FOR_TABLES + CQ_KEEP_FOR_TOUCHED,
-						 operator->state->touched.bytes) +
-		   (operator->current ? operator->current->arena.spare : 0);
-}
-
-bool
-cq_operator_has_room(CqOperator *operator)
-{
-	CqRegionRoom region;
-
-	cq_region_room(operator->state->store, &region);
-	return room(operator, & region) >= region.limit / ROOM_AFTER_SAVE;
-}
-
-Size
-cq_operator_room(CqOperator *operator)
-{
-	CqRegionRoom region;
-
-	cq_region_room(operator->state->store, &region);
-	return left_of_limit(&region, CQ_KEEP_FOR_TABLES + CQ_KEEP_FOR_TOUCHED, 0);
-}
-
-void
-cq_operator_give_way(CqOperator *operator)
-{
-	operator->gives_way = true;
-	cq_operator_save(operator, operator->relation);
-	cq_state_forget_undo(operator->state);
-	operator->gives_way = false;
-}
-
-bool
-cq_operator_wants_save(CqOperator *operator)
-{
-	CqRegionRoom region;
-
-	if (operator->counts && cq_counts_are_many(operator))
-		return true;
-	if (!cq_can_evict(operator))
-		return false;
-	cq_region_room(operator->state->store, &region);
-	return room(operator, & region) < region.limit / ROOM_TO_GO_ON ||
-		   left_of_limit(&region, CQ_KEEP_FOR_TABLES, 0) < region.limit / CQ_KEEP_PARTS;
-}
-
-bool
-cq_operator_must_shrink(CqOperator *operator)
-{
-	CqRegionRoom region;
-
-	cq_region_room(operator->state->store, &region);
-	/* once it has given up all it could, it need not try again until it has grown */
-	return cq_can_evict(operator) && region.held > region.limit &&
-		   region.held > operator->shrunk_to;
-}
-
-void
-cq_operator_full(CqOperator *operator)
-{
-	CqRegionRoom region;
-	bool own_fault;
-	int code = CQ_ERRCODE_STATE_FULL;
-
-	cq_region_room(operator->state->store, &region);
-	if (operator->loading)
-		region.limit = Max(region.limit, region.most);
-	own_fault =
-		left_of_limit(&region, CQ_KEEP_FOR_TABLES + CQ_KEEP_FOR_TOUCHED, 0) < CQ_EXTENT_SIZE;
-	if (!own_fault)
-		code = ERRCODE_OUT_OF_MEMORY; /* others will give back what is too much: try again */
-	else if (operator->loading || !cq_can_evict(operator))
-		code = CQ_ERRCODE_STOP; /* nothing can be given up */
-	ereport(ERROR,
-			errcode(code),
-			errmsg("operator state does not fit into memory"),
-			errdetail(INT64_FORMAT
-					  " groups or rows hold %zu kB of the %zu kB that the view may have%s.",
-					  operator->state->ngroups,
-					  region.held / 1024,
-					  region.limit / 1024,
-					  cq_can_evict(operator)
-						  ? ""
-						  : ", and the values of its aggregates cannot be kept on disk"),
-			errhint("Increase \"pipeline.state_memory\", or let the query keep fewer groups "
-					"or shorter windows."));
-}
-
-/* Take what is not in the region out of its account. */
-static void
-private_memory_check(CqOperator *operator)
-{
-	Size bytes;
-
-	if (operator->state->flat &&(operator->top == NULL || operator->kinds))
-	{
-		operator->next_check = PG_UINT64_MAX;
-		return;
-	}
-	/* measuring visits every context, of which there may be one per group */
-	bytes = MemoryContextMemAllocated(operator->context, true);
-	operator->next_check = operator->rows + Max(ROWS_PER_CHECK, operator->state->ngroups / 8);
-	if (!cq_region_reserve(operator->state->store, bytes))
-		cq_operator_full(operator);
 }
 
 /* ------------------------------------------------------------------------
@@ -861,324 +575,6 @@ cq_window_values(CqOperator *operator, MemoryContext context, TimestampTz start,
 	MemoryContextSwitchTo(old);
 }
 
-/* ------------------------------------------------------------------------
- * To disk and back
- * ------------------------------------------------------------------------
- */
-
-void
-cq_operator_save(CqOperator *operator, Relation chunks)
-{
-	int encoding = cq_client_encoding_pin();
-
-	operator->state->current = false;
-	PG_TRY();
-	{
-		save(operator, chunks);
-	}
-	PG_FINALLY();
-	{
-		cq_client_encoding_restore(encoding);
-	}
-	PG_END_TRY();
-	private_memory_check(operator);
-}
-
-/*
- * What is given up goes first: a group that changed is written to its bucket
- * then, and not to the log as well.
- */
-static void
-save(CqOperator *operator, Relation chunks)
-{
-	CqState *state = operator->state;
-	CqChunkNumber *victims = NULL;
-	int nvictims = 0;
-	int i;
-
-	operator->relation = chunks;
-	cq_chunklog_begin(operator->log, chunks);
-	drop_closed(operator);
-	if (operator->ops->rewrite)
-		nvictims = cq_chunklog_victims(operator->log, &victims);
-	if (cq_can_evict(operator) && !cq_operator_has_room(operator))
-		evict(operator, CQ_EVICT_COLD, CQ_EVICT_RECENT);
-	for (i = 0; i < state->npanes; i++)
-	{
-		CqPane *pane = state->panes[i];
-
-		CHECK_FOR_INTERRUPTS();
-		operator->ops->save(operator, pane);
-		rewrite(operator, pane, victims, nvictims);
-		cq_chunklog_flush(operator->log);
-	}
-	if (cq_can_evict(operator) && !enough_given_up(operator, CQ_EVICT_ALL))
-		give_up_everything(operator);
-	cq_chunklog_end(operator->log);
-}
-
-static void
-drop_closed(CqOperator *operator)
-{
-	CqPane *pane;
-
-	for (pane = operator->state->closed; pane; pane = pane->next)
-		cq_chunklog_drop(operator->log, &pane->chunks);
-}
-
-/* Write the live entries of those victims again that are the pane's. */
-static void
-rewrite(CqOperator *operator, CqPane * pane, CqChunkNumber *victims, int nvictims)
-{
-	CqChunkNumber number;
-	CqChunkData chunk;
-	int i;
-
-	for (i = 0; i < nvictims; i++)
-	{
-		if (cq_chunklog_list(operator->log, victims[i]) != &pane->chunks)
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		number = victims[i];
-		cq_chunklog_fetch(operator->log, operator->relation, number, &chunk);
-		operator->ops->rewrite(operator, pane, &chunk);
-	}
-}
-
-/* Give memory up, in one way and then another: of the panes not used for longest first. */
-static void
-evict(CqOperator *operator, CqEvict first, CqEvict last)
-{
-	CqState *state = operator->state;
-	CqPane **panes = palloc(Max(state->npanes, 1) * sizeof(CqPane *));
-	int npanes = state->npanes;
-	CqEvict how;
-	int i;
-
-	/* what can be made again goes first */
-	if (operator->sliced)
-		cq_slices_forget(operator);
-	memcpy(panes, state->panes, npanes * sizeof(CqPane *));
-	qsort(panes, npanes, sizeof(CqPane *), compare_uses);
-	for (how = first; how <= last; how++)
-		for (i = 0; i < npanes && !enough_given_up(operator, how); i++)
-		{
-			CHECK_FOR_INTERRUPTS();
-			operator->ops->evict(operator, panes[i], how);
-		}
-	pfree(panes);
-}
-
-static bool
-enough_given_up(CqOperator *operator, CqEvict how)
-{
-	CqRegionRoom region;
-
-	if (how != CQ_EVICT_ALL)
-		return cq_operator_has_room(operator);
-	if (operator->gives_way)
-		return false;
-	cq_region_room(operator->state->store, &region);
-	return !cq_operator_must_shrink(operator) &&
-		   left_of_limit(&region, CQ_KEEP_FOR_TABLES, operator->state->touched.bytes) >=
-			   region.limit / CQ_KEEP_PARTS;
-}
-
-/*
- * What pieces were freed in a pane is of use only there.  When others need the
- * memory - other views, or what must be remembered of what is on disk - panes
- * are emptied, so that all of theirs goes back.
- */
-static void
-give_up_everything(CqOperator *operator)
-{
-	CqRegionRoom region;
-
-	evict(operator, CQ_EVICT_ALL, CQ_EVICT_ALL);
-	cq_region_room(operator->state->store, &region);
-	operator->shrunk_to = region.held;
-}
-
-static int
-compare_uses(const void *a, const void *b)
-{
-	const CqPane *x = *(CqPane *const *) a;
-	const CqPane *y = *(CqPane *const *) b;
-
-	return x->last_used < y->last_used ? -1 : x->last_used > y->last_used;
-}
-
-int64
-cq_operator_committed(CqOperator *operator, int64 epoch)
-{
-	int64 saved = operator->state->touched_groups;
-
-	cq_state_committed(operator->state, epoch);
-	operator->relation = NULL;
-	if (!cq_has_one_pane(operator))
-		operator->current = NULL;
-	return saved;
-}
-
-static void
-load(CqOperator *operator, Relation chunks, int64 epoch)
-{
-	CqState *state = operator->state;
-
-	operator->relation = chunks;
-	operator->loading = true;
-	if (operator->nkinds> 0)
-	{
-		/* rows that find no room stay on disk, groups of the log cannot */
-		cq_region_set_loading(state->store, true);
-		set_layouts(operator);
-	}
-	if (cq_has_one_pane(operator))
-		operator->current = pane_open(operator, 0, 0, DT_NOEND);
-	cq_chunklog_scan(operator->log,
-					 chunks,
-					 operator->ops->newest_first,
-					 operator->load_after == DT_NOBEGIN && operator->load_upto == DT_NOEND
-						 ? NULL
-						 : load_wanted,
-					 load_chunk,
-					 operator);
-	if (operator->session_rows)
-		cq_session_rows_loaded(operator);
-	private_memory_check(operator);
-	state->chunks.filenumber = chunks->rd_rel->relfilenode;
-	(void) cq_operator_committed(operator, epoch);
-	cq_region_set_loading(state->store, false);
-	operator->loading = false;
-}
-
-static bool
-load_wanted(void *arg, int64 start)
-{
-	CqOperator *operator= arg;
-	CqPane bounds = {0};
-
-	/* what is wrong with a window that is not found is said when it is loaded */
-	return !pane_bounds(operator, start, &bounds) ||
-		   (bounds.first_end > operator->load_after && bounds.first_end <= operator->load_upto);
-}
-
-static void
-set_layouts(CqOperator *operator)
-{
-	CqGroupLayout *layouts = palloc(operator->nkinds * sizeof(CqGroupLayout));
-	int i;
-
-	for (i = 0; i < operator->nkinds; i++)
-		layouts[i] = operator->kinds[i].layout;
-	if (!cq_state_set_layouts(operator->state, layouts, operator->nkinds))
-		cq_operator_full(operator);
-	pfree(layouts);
-}
-
-/* All hashes of a view are made in the same way, which the chunks say if there are any. */
-static void
-seed_keys(CqOperator *operator)
-{
-	int i;
-
-	for (i = 0; i < operator->nkinds; i++)
-		cq_key_seed(operator->kinds[i].codec, operator->state->chunks.seed);
-}
-
-static void
-load_chunk(void *arg, CqChunkData *chunk)
-{
-	CqOperator *operator= arg;
-	CqPane *pane = operator->current;
-
-	seed_keys(operator);
-	if (pane == NULL || pane->start != chunk->pane)
-	{
-		pane = pane_to_load(operator, chunk->pane);
-		operator->current = pane;
-	}
-	operator->ops->load(operator, pane, chunk);
-	if (operator->rows >= operator->next_check)
-		private_memory_check(operator);
-}
-
-/* The pane that a saved chunk belongs to, by the start of its window. */
-static CqPane *
-pane_to_load(CqOperator *operator, int64 start)
-{
-	CqPane *pane = cq_operator_pane(operator, start);
-	CqPane bounds = {0};
-
-	if (pane)
-		return pane;
-	if (cq_has_one_pane(operator))
-		cq_reader_damaged();
-	if (!pane_bounds(operator, start, &bounds) || bounds.start != start)
-		ereport(ERROR,
-				errcode(CQ_ERRCODE_STOP),
-				errmsg("operator state has a window that does not begin where windows begin"),
-				errdetail("Its start is " INT64_FORMAT ".", start),
-				errhint("The rules of the window's time zone may have changed."));
-	if (bounds.last_end <= operator->closed_to)
-		ereport(ERROR,
-				errcode(CQ_ERRCODE_STOP),
-				errmsg("operator state has a window that was closed"),
-				errdetail("The window's start is " INT64_FORMAT
-						  ", windows are closed up to " INT64_FORMAT ".",
-						  start,
-						  operator->closed_to));
-	pane = pane_open(operator, cq_pane_search_start(operator, start), bounds.start, bounds.end);
-	bounds_copy(pane, &bounds);
-	return pane;
-}
-
-static bool
-pane_bounds(CqOperator *operator, int64 start, CqPane *pane)
-{
-	const CqWindow *window = &operator->window;
-	TimestampTz first_start;
-	TimestampTz last_end;
-
-	if (operator->sliced)
-		return cq_slices_place(operator, start, pane);
-	if (operator->overlapping)
-	{
-		/* hopping: the last of them begins then; cumulating: the first ends a step later */
-		if (!cq_window_span(window, start, &first_start, &pane->end, &last_end))
-			return false;
-		if (window->kind == CQ_WINDOW_HOP)
-			pane->end = last_end;
-		pane->start = own_start(operator, pane->end);
-	}
-	else if (!cq_window_find(window, start, &pane->start, &pane->end))
-		return false;
-	pane->first_end = pane->last_end = pane->end;
-	return true;
-}
-
-/*
- * Binary output and input functions convert text to the client's encoding and
- * from it.  What they write for us stays in the database's.
- */
-int
-cq_client_encoding_pin(void)
-{
-	int encoding = pg_get_client_encoding();
-
-	if (encoding == GetDatabaseEncoding())
-		return -1;
-	SetClientEncoding(GetDatabaseEncoding());
-	return encoding;
-}
-
-void
-cq_client_encoding_restore(int encoding)
-{
-	if (encoding >= 0)
-		SetClientEncoding(encoding);
-}
-
 void
 cq_operator_stats(CqOperator *operator, CqOperatorStats * stats)
 {
@@ -1189,6 +585,8 @@ cq_operator_stats(CqOperator *operator, CqOperatorStats * stats)
 	stats->groups = state->ngroups;
 	if (operator->sliced)
 		stats->open_windows = cq_slices_open_windows(operator);
+	else if (operator->session_rows)
+		stats->open_windows = cq_session_rows_open(operator);
 	else if (operator->sessions)
 		stats->open_windows = state->ngroups;
 	else
@@ -1200,10 +598,4 @@ cq_operator_stats(CqOperator *operator, CqOperatorStats * stats)
 	stats->evictions = state->evictions;
 	stats->loads = state->loads;
 	stats->reused = operator->reused;
-}
-
-void
-cq_operator_vacuumed(CqOperator *operator)
-{
-	operator->state->chunks.deleted = 0;
 }

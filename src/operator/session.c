@@ -49,7 +49,6 @@ static void session_open(CqOperator *operator, CqPane * pane, TimestampTz time);
 static void merge(CqOperator *operator, CqPane * pane, CqGroup *into, CqGroup *from);
 static void leave(CqOperator *operator, CqPane * pane, CqGroup *group);
 static CqGroup *first_to_end(CqOperator *operator);
-static void copy_values(CqOperator *operator, CqPane * pane);
 
 /* Between a session's entry and its states. */
 static inline CqSessionPlace *
@@ -296,41 +295,11 @@ cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 	operator->closed_to = Max(operator->closed_to, watermark);
 	if (!operator->aggregates->flat && operator->gone_since> GONE_MINIMUM +
 		 operator->state->ngroups)
-		copy_values(operator, pane);
-	return closed;
-}
-
-/* Leave behind what sessions that are gone had in memory. */
-static void
-copy_values(CqOperator *operator, CqPane * pane)
-{
-	CqAggregates *aggregates = operator->aggregates;
-	ExprContext *before = pane->memory;
-	MemoryContext old = MemoryContextSwitchTo(operator->context);
-	CqGroupScan scan;
-	CqGroup *group;
-
-	pane->memory = cq_aggregates_memory(aggregates);
-	MemoryContextSwitchTo(operator->scratch);
-	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
-	while ((group = cq_group_scan_next(&scan)) != NULL)
 	{
-		char *states = cq_group_states(operator, group);
-		CqReader reader;
-
-		CHECK_FOR_INTERRUPTS();
-		if (group->flags & CQ_GROUP_GONE)
-			continue;
-		resetStringInfo(&operator->bytes);
-		cq_aggregates_put(aggregates, states, before, &operator->bytes);
-		reader.at = operator->bytes.data;
-		reader.end = operator->bytes.data + operator->bytes.len;
-		cq_aggregates_get(aggregates, states, pane->memory, &reader);
-		MemoryContextReset(operator->scratch);
+		cq_groups_renew_memory(operator, pane);
+		operator->gone_since = 0;
 	}
-	MemoryContextSwitchTo(old);
-	cq_aggregates_free_memory(before);
-	operator->gone_since = 0;
+	return closed;
 }
 
 /* ------------------------------------------------------------------------

@@ -86,7 +86,8 @@ struct CqSessionRows
 	chains_hash *chains;
 	pairingheap *ends;
 	TimestampTz latest_end;
-	uint64 nrows; /* so far */
+	int64 nsessions; /* of which none has been given out */
+	uint64 nrows;	 /* so far */
 	KeptRow *unsaved;
 	KeptRow **unsaved_end;
 	CqChunkNumber *released; /* chunks that rows given out are in, one for each */
@@ -285,6 +286,7 @@ session_open(CqOperator *operator, HashChain * chain, TimestampTz time)
 	chain->sessions = session;
 	own->latest_end = Max(own->latest_end, session->due);
 	pairingheap_add(own->ends, &session->node);
+	own->nsessions++;
 	return session;
 }
 
@@ -325,6 +327,7 @@ session_free(CqOperator *operator, Session * session)
 	*link = session->next;
 	if (chain->sessions == NULL)
 		chains_delete(own->chains, session->hash);
+	own->nsessions--;
 	pfree(session);
 }
 
@@ -399,6 +402,12 @@ cq_session_rows_first_end(CqOperator *operator)
 	Session *session = first_to_end(operator);
 
 	return session ? session_end(operator, session) + 1 : DT_NOEND;
+}
+
+int64
+cq_session_rows_open(CqOperator *operator)
+{
+	return operator->session_rows->nsessions;
 }
 
 TimestampTz

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "common/int.h"
 #include "utils/tuplestore.h"
 
 #include "compat.h"
@@ -212,8 +213,7 @@ extern void cq_counts_take(CqOperator *operator, CqPane * pane, const Datum *val
 extern TimestampTz cq_counts_first_end(CqOperator *operator);
 extern int cq_counts_close(CqOperator *operator, Tuplestorestate * rows);
 extern int cq_counts_changes(CqOperator *operator, CqUpsert upsert, void *arg);
-extern void cq_counts_put(CqOperator *operator, ExprContext * memory, CqGroup *group,
-						  StringInfo out);
+extern void cq_counts_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out);
 extern void cq_counts_get(CqOperator *operator, CqPane * pane, CqGroup *group, CqReader *entry);
 
 /* Do so many rows wait that the checkpoint should end? */
@@ -234,6 +234,7 @@ extern TimestampTz cq_session_rows_first_end(CqOperator *operator);
 extern TimestampTz cq_session_rows_last_end(CqOperator *operator);
 extern int cq_session_rows_close(CqOperator *operator, TimestampTz watermark,
 								 Tuplestorestate *rows);
+extern int64 cq_session_rows_open(CqOperator *operator);
 extern void cq_session_rows_loaded(CqOperator *operator);
 
 /* Which windows of an event are complete at a watermark; false if one is out of range. */
@@ -243,6 +244,11 @@ extern bool cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz wa
 extern const CqShapeOps cq_shape_aggregate;
 extern const CqShapeOps cq_shape_rows;
 extern const CqShapeOps cq_shape_session_rows;
+
+/* ------------------------------------------------------------------------
+ * Panes (pane.c)
+ * ------------------------------------------------------------------------
+ */
 
 /* The pane of a window by its start; NULL if there is none.  0 when there are no windows. */
 extern CqPane *cq_operator_pane(CqOperator *operator, int64 start);
@@ -260,8 +266,28 @@ extern void cq_pane_insert(CqOperator *operator, int place, CqPane *pane);
 extern void cq_pane_free(CqOperator *operator, CqPane * pane);
 extern void cq_panes_close(CqOperator *operator, int n);
 
+/* Both at once: a new pane at its place among the operator's. */
+extern CqPane *cq_pane_open(CqOperator *operator, int place, TimestampTz start, TimestampTz end);
+
 /* The pane for the same as another operator's; opened if there is none. */
 extern CqPane *cq_pane_like(CqOperator *operator, const CqPane * other);
+
+/* Have a pane stand for the same windows as another. */
+extern void cq_pane_bounds_copy(CqPane *pane, const CqPane *bounds);
+
+/* What a window that has a pane to itself, though it overlaps with others, is known by. */
+extern TimestampTz cq_pane_own_start(const CqOperator *operator, TimestampTz end);
+
+/* ------------------------------------------------------------------------
+ * To disk and back (saved.c); save and committed are in operator.h
+ * ------------------------------------------------------------------------
+ */
+
+/* Read all that is wanted from the chunk table into an empty state. */
+extern void cq_operator_read(CqOperator *operator, Relation chunks, int64 epoch);
+
+/* All hashes of a view are made in the same way, which the chunks say if there are any. */
+extern void cq_operator_seed_keys(CqOperator *operator);
 
 /*
  * An operator that has only those panes whose first window ends at after < end <=
@@ -283,7 +309,10 @@ extern TimestampTz cq_pane_window_start(const CqOperator *operator, const CqPane
 static inline TimestampTz
 cq_before(TimestampTz time, int64 us)
 {
-	return TIMESTAMP_IS_NOBEGIN(time) ? time : time - us;
+	TimestampTz before;
+
+	return TIMESTAMP_IS_NOBEGIN(time) || pg_sub_s64_overflow(time, us, &before) ? DT_NOBEGIN
+																				: before;
 }
 
 /* Is there one pane only, for all time? */
@@ -330,13 +359,25 @@ cq_pane_alloc(CqOperator *operator, CqPane * pane, Size n)
 	return memory;
 }
 
-/* Binary output and input functions convert text, see operator.c. */
+/* Binary output and input functions convert text, see saved.c. */
 extern int cq_client_encoding_pin(void);
 extern void cq_client_encoding_restore(int encoding);
+
+/* ------------------------------------------------------------------------
+ * Memory (room.c)
+ * ------------------------------------------------------------------------
+ */
 
 /* Is there memory enough, so that eviction may end?  How much more may panes take? */
 extern bool cq_operator_has_room(CqOperator *operator);
 extern Size cq_operator_room(CqOperator *operator);
+
+/* By a save: before the panes are saved, what is not used much; after it, all, if need be. */
+extern void cq_operator_make_room(CqOperator *operator);
+extern void cq_operator_make_all_room(CqOperator *operator);
+
+/* Take the worker's own memory out of the region's account; error if there is too little. */
+extern void cq_operator_check_private(CqOperator *operator);
 
 /* In the middle of a checkpoint: save, and give up all memory that can be. */
 extern void cq_operator_give_way(CqOperator *operator);
@@ -377,6 +418,10 @@ cq_group_key(const CqOperator *operator, CqGroup * group)
 {
 	return (char *) group + operator->kinds[group->kind].layout.key_offset;
 }
+
+/* Call back with each entry of a pane, on disk or not, in the scratch context. */
+typedef void (*CqGroupCallback)(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);
+extern void cq_groups_visit(CqOperator *operator, CqPane * pane, CqGroupCallback visit, void *arg);
 
 /* The pane's entry in memory of the key packed last by the kind's codec; NULL if there is none. */
 static inline CqGroup *
@@ -422,6 +467,20 @@ extern CqGroup *cq_group_create(CqOperator *operator, CqPane * pane, int kind);
 /* A piece of private memory like such an entry. */
 extern CqGroup *cq_group_probe(CqOperator *operator, int kind);
 
+/* ------------------------------------------------------------------------
+ * Groups to disk and back (group_saved.c), and from other parts (group_parts.c)
+ * ------------------------------------------------------------------------
+ */
+
+extern void cq_groups_save(CqOperator *operator, CqPane * pane);
+extern void cq_groups_rewrite(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
+extern void cq_groups_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
+extern void cq_groups_take_part(CqOperator *operator, CqPane * pane, CqOperator *other,
+								CqPane *part);
+
+/* Leave behind what groups that are gone, or parts of groups, had in the pane's private memory. */
+extern void cq_groups_renew_memory(CqOperator *operator, CqPane * pane);
+
 /* A group to the bytes of an entry. */
 extern void cq_group_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out);
 
@@ -451,7 +510,6 @@ extern void cq_bucket_load(CqOperator *operator, CqPane * pane, CqChunkData *chu
 extern void cq_bucket_evict(CqOperator *operator, CqPane * pane, CqEvict how);
 
 /* Call back with each group that is on disk only; it is gone with the next one. */
-typedef void (*CqGroupCallback)(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);
 extern void cq_bucket_visit(CqOperator *operator, CqPane * pane, CqGroupCallback visit, void *arg);
 
 extern void cq_buckets_free(CqState *state, CqPane *pane);

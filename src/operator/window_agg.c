@@ -20,7 +20,6 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "errors.h"
 #include "operator/shape.h"
 
 static void agg_create(CqOperator *operator, const CqPlan * plan);
@@ -32,12 +31,6 @@ static void agg_combine(CqOperator *operator, CqPane * into, CqPane *from);
 static void combine_group(CqOperator *operator, CqPane * from, CqGroup *group, void *into);
 static void agg_take_back(CqOperator *operator, CqPane * into, CqPane *from);
 static void take_back_group(CqOperator *operator, CqPane * from, CqGroup *group, void *into);
-static void visit_groups(CqOperator *operator, CqPane * pane, CqGroupCallback visit, void *arg);
-static void agg_save(CqOperator *operator, CqPane * pane);
-static void agg_rewrite(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
-static void agg_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
-static uint32 load_log(CqOperator *operator, CqPane * pane, CqChunkData *chunk,
-					   CqChunkNumber number);
 static CqGroupLayout layout_of(Size states_offset, Size states_size);
 static CqKeyCodec *set_codec_create(CqOperator *operator, const CqPlan * plan,
 									const CqDistinctSet *set);
@@ -45,13 +38,6 @@ static void sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, co
 						 const bool *nulls);
 static CqTouched *touched_alloc(CqOperator *operator, Size size);
 static void group_emit(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);
-static void agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part);
-static void entry_take(CqOperator *other, CqPane *part, CqGroup *from, void *arg);
-static void group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part,
-					   CqGroup *from);
-static void member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *from);
-static CqGroup *group_reach(CqOperator *operator, CqPane * pane, int kind, bool *is_new);
-static const Datum *key_repack(CqKeyCodec *other, const char *key, uint32 size, CqKeyCodec *codec);
 
 const CqShapeOps cq_shape_aggregate = {
 	.newest_first = true, /* only the last version of a group is of use */
@@ -61,10 +47,10 @@ const CqShapeOps cq_shape_aggregate = {
 	.emit = agg_emit,
 	.combine = agg_combine,
 	.take_back = agg_take_back,
-	.save = agg_save,
-	.rewrite = agg_rewrite,
-	.load = agg_load,
-	.take_part = agg_take_part,
+	.save = cq_groups_save,
+	.rewrite = cq_groups_rewrite,
+	.load = cq_groups_load,
+	.take_part = cq_groups_take_part,
 	.evict = cq_bucket_evict,
 	.verify_begin = cq_groups_verify_begin,
 	.verify = cq_groups_verify,
@@ -363,18 +349,6 @@ touched_alloc(CqOperator *operator, Size size)
  * ------------------------------------------------------------------------
  */
 
-/* Where rows that change go. */
-typedef struct Changes
-{
-	CqUpsert upsert;
-	void *arg;
-} Changes;
-
-static void show_touched(CqOperator *operator, CqPane * pane, Changes *changes);
-static void show_all(CqOperator *operator, CqPane * pane, Changes *changes);
-static void show_begin(CqOperator *operator, CqPane * pane);
-static void show_group(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);
-
 /* Where the rows of a window go. */
 typedef struct Emission
 {
@@ -387,20 +361,11 @@ agg_emit(CqOperator *operator, CqPane * pane, TimestampTz start, TimestampTz end
 		 Tuplestorestate *rows)
 {
 	Emission emission = {.rows = rows};
-	MemoryContext old;
-	CqGroupScan scan;
-	CqGroup *group;
 
 	cq_window_values(operator, operator->emitting, start, end);
 	if (operator->top)
 		emission.seen = cq_top_seen_create(operator->emitting);
-	old = MemoryContextSwitchTo(operator->scratch);
-	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
-	while ((group = cq_group_scan_next(&scan)) != NULL)
-		group_emit(operator, pane, group, &emission);
-	if (pane->buckets)
-		cq_bucket_visit(operator, pane, group_emit, &emission);
-	MemoryContextSwitchTo(old);
+	cq_groups_visit(operator, pane, group_emit, &emission);
 	MemoryContextReset(operator->emitting);
 }
 
@@ -426,17 +391,17 @@ group_emit(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg)
 static void
 agg_combine(CqOperator *operator, CqPane * into, CqPane *from)
 {
-	visit_groups(operator, from, combine_group, into);
+	cq_groups_visit(operator, from, combine_group, into);
 }
 
 static void
 agg_take_back(CqOperator *operator, CqPane * into, CqPane *from)
 {
-	visit_groups(operator, from, take_back_group, into);
+	cq_groups_visit(operator, from, take_back_group, into);
 }
 
-static void
-visit_groups(CqOperator *operator, CqPane * pane, CqGroupCallback visit, void *arg)
+void
+cq_groups_visit(CqOperator *operator, CqPane * pane, CqGroupCallback visit, void *arg)
 {
 	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
 	CqGroupScan scan;
@@ -543,490 +508,4 @@ cq_group_key_values(CqOperator *operator, CqGroup * group)
 			operator->nulls[i] = codec->stored_nulls[column];
 			column++;
 		}
-}
-
-int
-cq_operator_changes(CqOperator *operator, TimestampTz watermark, CqUpsert upsert, void *arg)
-{
-	Changes changes = {.upsert = upsert, .arg = arg};
-	CqState *state = operator->state;
-	int completed = 0;
-	int i;
-
-	Assert(operator->changes);
-	if (operator->counts)
-		return cq_counts_changes(operator, upsert, arg);
-	if (operator->window.kind == CQ_WINDOW_NONE)
-	{
-		if (operator->nkeys == 0 && state->panes[0]->ngroups == 0)
-		{
-			/* without GROUP BY there is a row even when there is nothing to aggregate */
-			cq_key_pack(operator->kinds[0].codec, NULL, NULL);
-			(void) cq_group_add(operator, state->panes[0], 0);
-		}
-		show_touched(operator, state->panes[0], &changes);
-		return 0;
-	}
-	for (i = 0; i < state->npanes; i++)
-	{
-		CqPane *pane = state->panes[i];
-		bool complete = pane->end <= watermark;
-		bool was_complete = pane->end <= operator->shown_to;
-
-		CHECK_FOR_INTERRUPTS();
-		if (complete && !was_complete)
-			completed++;
-		if (operator->shows_open || was_complete)
-			show_touched(operator, pane, &changes);
-		else if (complete)
-			show_all(operator, pane, &changes);
-	}
-	return completed;
-}
-
-/* The rows of groups that changed. */
-static void
-show_touched(CqOperator *operator, CqPane * pane, Changes *changes)
-{
-	CqTouched *touched;
-
-	if (pane->touched == NULL)
-		return;
-	show_begin(operator, pane);
-	for (touched = pane->touched; touched; touched = touched->next)
-		show_group(operator, pane, touched->group, changes);
-	MemoryContextReset(operator->emitting);
-}
-
-/* Those of a window that has none yet, on disk or not. */
-static void
-show_all(CqOperator *operator, CqPane * pane, Changes *changes)
-{
-	CqGroupScan scan;
-	CqGroup *group;
-
-	show_begin(operator, pane);
-	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
-	while ((group = cq_group_scan_next(&scan)) != NULL)
-		show_group(operator, pane, group, changes);
-	if (pane->buckets)
-		cq_bucket_visit(operator, pane, show_group, changes);
-	MemoryContextReset(operator->emitting);
-}
-
-static void
-show_begin(CqOperator *operator, CqPane * pane)
-{
-	/* where rows are is not taken back by an abort */
-	operator->state->current = false;
-	if (operator->window.kind != CQ_WINDOW_NONE)
-		cq_window_values(operator,
-						 operator->emitting,
-						 cq_pane_window_start(operator, pane),
-						 pane->end);
-}
-
-static void
-show_group(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg)
-{
-	Changes *changes = arg;
-	CqGroupRow *row;
-
-	CHECK_FOR_INTERRUPTS();
-	if (group->kind > 0)
-		return;
-	row = cq_group_row(group);
-	cq_group_values(operator, pane, group, true);
-	changes->upsert(changes->arg,
-					row->gid,
-					!row->exists,
-					&row->tid,
-					operator->values,
-					operator->nulls);
-	row->exists = true;
-	MemoryContextReset(operator->scratch);
-}
-
-/* ------------------------------------------------------------------------
- * To disk and back
- * ------------------------------------------------------------------------
- */
-
-void
-cq_group_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out)
-{
-	if (operator->nkinds> 1)
-		appendStringInfoCharMacro(out, (char) group->kind);
-	if (cq_groups_have_rows(operator) && group->kind == 0)
-		appendBinaryStringInfo(out, (char *) &cq_group_row(group)->gid, sizeof(int64));
-	cq_key_put(operator->kinds[group->kind].codec,
-			   out,
-			   cq_group_key(operator, group),
-			   group->key_size);
-	if (operator->counts)
-	{
-		cq_counts_put(operator, cq_pane_memory(operator, pane), group, out);
-		return;
-	}
-	if (group->kind > 0 || operator->aggregates->all_fast)
-	{
-		appendBinaryStringInfo(out,
-							   cq_group_kept(operator, group),
-							   (int) operator->kinds[group->kind].layout.states_size);
-		return;
-	}
-	appendBinaryStringInfo(out, cq_group_kept(operator, group), (int) operator->states_skip);
-	cq_aggregates_put(operator->aggregates,
-					  cq_group_states(operator, group),
-					  cq_pane_memory(operator, pane),
-					  out);
-}
-
-int
-cq_group_get_key(CqOperator *operator, CqReader * entry, CqGroupRow *row)
-{
-	uint8 kind = 0;
-
-	if (operator->nkinds> 1)
-		kind = *(uint8 *) cq_reader_take(entry, sizeof(kind));
-	if (kind >= operator->nkinds)
-		cq_reader_damaged();
-	if (cq_groups_have_rows(operator) && kind == 0)
-	{
-		memset(row, 0, sizeof(CqGroupRow));
-		memcpy(&row->gid, cq_reader_take(entry, sizeof(int64)), sizeof(int64));
-		ItemPointerSetInvalid(&row->tid);
-		row->exists = true;
-	}
-	cq_key_get(operator->kinds[kind].codec, entry);
-	return kind;
-}
-
-void
-cq_group_get(CqOperator *operator, CqPane * pane, CqGroup *group, const CqGroupRow *row,
-			 CqReader *entry)
-{
-	Size size = operator->kinds[group->kind].layout.states_size;
-
-	if (cq_groups_have_rows(operator) && group->kind == 0)
-	{
-		*cq_group_row(group) = *row;
-		cq_group_row(group)->exists =
-			cq_has_one_pane(operator) || operator->shows_open || pane->end <= operator->shown_to;
-		operator->state->next_gid = Max(operator->state->next_gid, row->gid + 1);
-	}
-	if (operator->counts)
-		cq_counts_get(operator, pane, group, entry);
-	else if (group->kind > 0 || operator->aggregates->all_fast)
-		memcpy(cq_group_kept(operator, group), cq_reader_take(entry, size), size);
-	else
-	{
-		size = operator->states_skip;
-		memcpy(cq_group_kept(operator, group), cq_reader_take(entry, size), size);
-		cq_aggregates_get(operator->aggregates,
-						  cq_group_states(operator, group),
-						  cq_pane_memory(operator, pane),
-						  entry);
-	}
-	if (entry->at != entry->end)
-		cq_reader_damaged();
-}
-
-static void
-agg_save(CqOperator *operator, CqPane * pane)
-{
-	int64 number = cq_pane_number(operator, pane);
-	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-	CqTouched *touched;
-	int n = 0;
-
-	for (touched = pane->touched; touched; touched = touched->next)
-	{
-		CqGroup *group = touched->group;
-		CqChunkNumber obsolete = group->chunk;
-
-		if (group->flags & CQ_GROUP_GONE)
-			continue;
-		if (group->flags & CQ_GROUP_IN_BUCKET)
-		{
-			/* it was written there just now */
-			group->flags &= ~(CQ_GROUP_DIRTY | CQ_GROUP_NEW);
-			continue;
-		}
-		resetStringInfo(&operator->bytes);
-		cq_group_put(operator, pane, group, &operator->bytes);
-		group->chunk = cq_chunklog_append(operator->log,
-										  &pane->chunks,
-										  number,
-										  group->hash,
-										  operator->bytes.data,
-										  operator->bytes.len);
-		if (obsolete)
-			cq_chunklog_release(operator->log, obsolete);
-		group->flags &= ~(CQ_GROUP_DIRTY | CQ_GROUP_NEW);
-		if (++n % 64 == 0)
-		{
-			CHECK_FOR_INTERRUPTS();
-			MemoryContextReset(operator->scratch);
-		}
-	}
-	pane->touched = NULL;
-	for (touched = pane->gone; touched; touched = touched->next)
-		if (touched->group->chunk)
-		{
-			cq_chunklog_release(operator->log, touched->group->chunk);
-			touched->group->chunk = 0;
-		}
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(operator->scratch);
-}
-
-static void
-agg_rewrite(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
-{
-	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-	uint32 live = cq_chunklog_live(operator->log, chunk->number);
-	CqChunkNumber from = chunk->number;
-	CqReader entry;
-	uint32 hash;
-
-	while (live > 0 && cq_chunk_next(chunk, &hash, &entry))
-	{
-		CqReader whole = entry;
-		CqGroupRow row;
-		int kind = cq_group_get_key(operator, & entry, &row);
-		CqGroup *group = cq_group_find_saved(operator, pane, kind, entry);
-
-		if (group == NULL || group->chunk != from)
-			continue;
-		group->chunk = cq_chunklog_append(operator->log,
-										  &pane->chunks,
-										  chunk->pane,
-										  hash,
-										  whole.at,
-										  whole.end - whole.at);
-		cq_chunklog_release(operator->log, from);
-		live--;
-	}
-	if (live > 0)
-		cq_reader_damaged();
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(operator->scratch);
-}
-
-static void
-agg_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
-{
-	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-
-	if (chunk->is_bucket)
-		cq_bucket_load(operator, pane, chunk);
-	else
-	{
-		CqChunkNumber number = cq_chunklog_register(operator->log, chunk, &pane->chunks);
-
-		cq_chunklog_registered(operator->log, number, load_log(operator, pane, chunk, number));
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(operator->scratch);
-}
-
-/* Take in the entries of a log chunk that are not obsolete; returns how many. */
-static uint32
-load_log(CqOperator *operator, CqPane * pane, CqChunkData *chunk, CqChunkNumber number)
-{
-	CqReader entry;
-	uint32 hash;
-	uint32 live = 0;
-
-	while (cq_chunk_next(chunk, &hash, &entry))
-	{
-		CqGroupRow row;
-		CqGroup *group;
-		int kind = cq_group_get_key(operator, & entry, &row);
-
-		if (hash != operator->kinds[kind].codec->hash)
-			cq_reader_damaged();
-		if (operator->sessions && cq_session_is_over(operator, entry))
-			continue;
-		if ((pane->buckets && cq_bucket_covers(pane, hash)) ||
-			cq_group_find_saved(operator, pane, kind, entry))
-			continue;
-		group = cq_group_create(operator, pane, kind);
-		group->chunk = number;
-		cq_group_get(operator, pane, group, &row, &entry);
-		pane->ngroups++;
-		operator->state->ngroups++;
-		operator->rows++;
-		live++;
-	}
-	return live;
-}
-
-/* ------------------------------------------------------------------------
- * State in parts
- * ------------------------------------------------------------------------
- */
-
-typedef struct Taking
-{
-	CqOperator *operator;
-	CqPane *pane;
-	bool members;
-} Taking;
-
-/* Groups first: what a member does concerns its group. */
-static void
-agg_take_part(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part)
-{
-	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-	Taking taking = {.operator= operator, .pane = pane };
-	int pass;
-
-	for (pass = 0; pass < (operator->nkinds> 1 ? 2 : 1); pass++)
-	{
-		CqGroupScan scan;
-		CqGroup *from;
-
-		taking.members = pass == 1;
-		cq_group_scan_begin(&scan, &part->groups, 0, 0);
-		while ((from = cq_group_scan_next(&scan)) != NULL)
-			entry_take(other, part, from, &taking);
-		if (part->buckets)
-			cq_bucket_visit(other, part, entry_take, &taking);
-	}
-	MemoryContextSwitchTo(old);
-}
-
-static void
-entry_take(CqOperator *other, CqPane *part, CqGroup *from, void *arg)
-{
-	Taking *taking = arg;
-
-	CHECK_FOR_INTERRUPTS();
-	if ((from->kind != 0) != taking->members)
-		return;
-	if (taking->members)
-		member_take(taking->operator, taking->pane, other, from);
-	else
-		group_take(taking->operator, taking->pane, other, part, from);
-	MemoryContextReset(taking->operator->scratch);
-	MemoryContextReset(other->scratch);
-}
-
-static void
-group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part, CqGroup *from)
-{
-	StringInfoData bytes;
-	CqReader reader;
-	CqGroup *group;
-	bool is_new;
-
-	(void) key_repack(other->kinds[0].codec,
-					  cq_group_key(other, from),
-					  from->key_size,
-					  operator->kinds[0].codec);
-	group = group_reach(operator, pane, 0, &is_new);
-	if (!operator->disjoint)
-	{
-		cq_aggregates_combine(operator->aggregates,
-							  cq_group_states(operator, group),
-							  cq_pane_memory(operator, pane),
-							  cq_group_states(other, from),
-							  cq_pane_memory(other, part));
-		return;
-	}
-	if (!is_new)
-		ereport(ERROR,
-				errcode(CQ_ERRCODE_STOP),
-				errmsg("events of one group came from several partitions"),
-				errdetail("The stream's option \"partition_key\" says that they do not."),
-				errhint("Drop the view, correct the option and create the view again."));
-	initStringInfo(&bytes);
-	cq_aggregates_put(other->aggregates,
-					  cq_group_states(other, from),
-					  cq_pane_memory(other, part),
-					  &bytes);
-	reader.at = bytes.data;
-	reader.end = bytes.data + bytes.len;
-	cq_aggregates_get(operator->aggregates,
-					  cq_group_states(operator, group),
-					  cq_pane_memory(operator, pane),
-					  &reader);
-}
-
-/* What no other part has taken counts now; of a group that is in one part, it has counted. */
-static void
-member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *from)
-{
-	int kind = from->kind;
-	CqKeyCodec *codec = other->kinds[kind].codec;
-	const char *key = cq_group_key(other, from);
-	uint64 mask = *(uint64 *) cq_group_states(other, from);
-	const Datum *values;
-	CqGroup *group;
-	uint64 *taken;
-	bool is_new;
-
-	if (operator->disjoint)
-		return;
-	values = key_repack(codec, key, from->key_size, operator->kinds[kind].codec);
-	taken = (uint64 *) cq_group_states(operator, group_reach(operator, pane, kind, &is_new));
-	mask &= ~*taken;
-	if (mask == 0)
-		return;
-	*taken |= mask;
-	(void) key_repack(codec, key, from->key_size, operator->kinds[0].codec);
-	group = group_reach(operator, pane, 0, &is_new);
-	Assert(!is_new);
-	cq_aggregates_advance_set(operator->aggregates,
-							  kind - 1,
-							  mask,
-							  cq_group_states(operator, group),
-							  values);
-}
-
-/* The entry of the key packed last, about to change; a new one if there is none. */
-static CqGroup *
-group_reach(CqOperator *operator, CqPane * pane, int kind, bool *is_new)
-{
-	CqGroup *group = cq_group_find(operator, pane, kind);
-
-	*is_new = false;
-	if (group == NULL)
-	{
-		group = cq_group_add(operator, pane, kind);
-		*is_new = (group->flags & CQ_GROUP_NEW) != 0;
-	}
-	if (!(group->flags & CQ_GROUP_DIRTY))
-		cq_group_touch(operator, pane, group);
-	return group;
-}
-
-/*
- * Pack a key of another operator, or the columns of it that this codec has.
- * Returns its values by stage column, in the current memory context.
- */
-static const Datum *
-key_repack(CqKeyCodec *other, const char *key, uint32 size, CqKeyCodec *codec)
-{
-	int ncolumns = 1;
-	Datum *stored = palloc(sizeof(Datum) * (other->ncolumns + 1));
-	bool *stored_nulls = palloc(sizeof(bool) * (other->ncolumns + 1));
-	Datum *values;
-	bool *nulls;
-	int i;
-
-	for (i = 0; i < other->ncolumns; i++)
-		ncolumns = Max(ncolumns, other->columns[i].source + 1);
-	values = palloc0(sizeof(Datum) * ncolumns);
-	nulls = palloc0(sizeof(bool) * ncolumns);
-	cq_key_unpack(other, key, size, stored, stored_nulls);
-	for (i = 0; i < other->ncolumns; i++)
-	{
-		values[other->columns[i].source] = stored[i];
-		nulls[other->columns[i].source] = stored_nulls[i];
-	}
-	cq_key_pack(codec, values, nulls);
-	return values;
 }

@@ -54,8 +54,6 @@ typedef struct CqWindowSearch
 } CqWindowSearch;
 
 static void refuse_options(int emit, const char *corrected_by, bool divided, const char *view_name);
-static int count_streams(Node *tree);
-static bool count_streams_walker(Node *node, int *count);
 static bool roots_walker(Node *node, CqInputs *inputs);
 static void roots_of_level(CqInputs *inputs, Query *query);
 static void stream_wrap(Query *query, RangeTblEntry *rte);
@@ -77,7 +75,7 @@ static void columns_take(const CqInputs *inputs, CqPlan *plan);
 bool
 cq_inputs_are_several(Query *tree)
 {
-	return count_streams((Node *) tree) > 1;
+	return list_length(cq_path_streams((Node *) tree)) > 1;
 }
 
 void
@@ -136,34 +134,6 @@ cq_inputs_root(const CqInputs *inputs, const Query *query, int rti)
 	return NULL;
 }
 
-static int
-count_streams(Node *tree)
-{
-	int count = 0;
-
-	count_streams_walker(tree, &count);
-	return count;
-}
-
-static bool
-count_streams_walker(Node *node, int *count)
-{
-	ListCell *lc;
-
-	if (node == NULL)
-		return false;
-	if (!IsA(node, Query))
-		return expression_tree_walker(node, count_streams_walker, count);
-	foreach (lc, castNode(Query, node)->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		*count += rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE &&
-				  cq_is_stream(rte->relid);
-	}
-	return query_tree_walker((Query *) node, count_streams_walker, count, 0);
-}
-
 /* ------------------------------------------------------------------------
  * Roots
  * ------------------------------------------------------------------------
@@ -182,7 +152,7 @@ roots_walker(Node *node, CqInputs *inputs)
 	if (!IsA(node, Query))
 		return expression_tree_walker(node, roots_walker, inputs);
 	check_stack_depth();
-	if (count_streams(node) == 0)
+	if (cq_path_streams(node) == NIL)
 		return false;
 	if (query->cteList != NIL)
 		cq_refuse(inputs->view_name,
@@ -223,7 +193,8 @@ roots_of_level(CqInputs *inputs, Query *query)
 		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE &&
 			cq_is_stream(rte->relid))
 			stream_wrap(query, rte);
-		if (rte->rtekind != RTE_SUBQUERY || count_streams((Node *) rte->subquery) != 1 ||
+		if (rte->rtekind != RTE_SUBQUERY ||
+			list_length(cq_path_streams((Node *) rte->subquery)) != 1 ||
 			refers_outside(rte->subquery))
 			continue;
 		rte->lateral = false;

@@ -30,12 +30,6 @@
 #include "plan/refuse.h"
 #include "source/stream.h"
 
-typedef struct CqStreamCount
-{
-	const char *view_name;
-	List *streams; /* one OID per reference */
-} CqStreamCount;
-
 /* Columns of one range table entry that a level uses. */
 typedef struct CqUse
 {
@@ -49,8 +43,9 @@ typedef struct CqUse
 #define WHOLE_ROW (InvalidAttrNumber - FirstLowInvalidHeapAttributeNumber)
 
 static Oid the_stream(Query *top, const char *view_name);
-static bool count_streams_walker(Node *node, CqStreamCount *count);
-static void refuse_hidden_stream(RangeTblEntry *rte, CqStreamCount *count);
+static bool streams_walker(Node *node, List **streams);
+static bool hidden_walker(Node *node, const char *view_name);
+static void refuse_hidden(RangeTblEntry *rte, const char *view_name);
 static int stream_entry(Query *query, const char *view_name);
 static void check_position(Query *query, int rti, const char *view_name);
 static bool position_preserved(Node *jointree, int rti, bool preserved, bool *found);
@@ -177,10 +172,9 @@ cq_path_used(Query *query, int rti, const Bitmapset *outputs, bool is_stage)
 static Oid
 the_stream(Query *top, const char *view_name)
 {
-	CqStreamCount count = {view_name, NIL};
+	List *streams = cq_path_streams((Node *) top);
 
-	count_streams_walker((Node *) top, &count);
-	if (count.streams == NIL)
+	if (streams == NIL)
 		ereport(ERROR,
 				errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				errmsg("query of continuous view \"%s\" reads no stream", view_name),
@@ -189,54 +183,79 @@ the_stream(Query *top, const char *view_name)
 				errhint(
 					"Over ordinary tables and other views, use CREATE VIEW or CREATE MATERIALIZED "
 					"VIEW."));
-	if (list_length(count.streams) > 1)
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("query of continuous view \"%s\" reads more than one stream", view_name),
-				errdetail("It refers to streams %d times; joins and unions of streams are not "
-						  "supported yet.",
-						  list_length(count.streams)),
-				errhint("Make one continuous view per stream and join the views in ordinary SQL."));
-	return linitial_oid(count.streams);
+	/* with more of them, inputs.c takes the query apart first */
+	Assert(list_length(streams) == 1);
+	return linitial_oid(streams);
+}
+
+List *
+cq_path_streams(Node *tree)
+{
+	List *streams = NIL;
+
+	streams_walker(tree, &streams);
+	return streams;
 }
 
 static bool
-count_streams_walker(Node *node, CqStreamCount *count)
+streams_walker(Node *node, List **streams)
 {
 	ListCell *lc;
 
 	if (node == NULL)
 		return false;
 	if (!IsA(node, Query))
-		return expression_tree_walker(node, count_streams_walker, count);
+		return expression_tree_walker(node, streams_walker, streams);
 	foreach (lc, castNode(Query, node)->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
-		if (rte->rtekind != RTE_RELATION)
-			continue;
-		if (rte->relkind == RELKIND_FOREIGN_TABLE && cq_is_stream(rte->relid))
-			count->streams = lappend_oid(count->streams, rte->relid);
-		if (rte->inh && has_subclass(rte->relid))
-			refuse_hidden_stream(rte, count);
+		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE &&
+			cq_is_stream(rte->relid))
+			*streams = lappend_oid(*streams, rte->relid);
 	}
-	return query_tree_walker((Query *) node, count_streams_walker, count, 0);
+	return query_tree_walker((Query *) node, streams_walker, streams, 0);
+}
+
+void
+cq_path_refuse_hidden(Query *tree, const char *view_name)
+{
+	hidden_walker((Node *) tree, view_name);
+}
+
+static bool
+hidden_walker(Node *node, const char *view_name)
+{
+	ListCell *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, hidden_walker, (void *) view_name);
+	foreach (lc, castNode(Query, node)->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION && rte->inh && has_subclass(rte->relid))
+			refuse_hidden(rte, view_name);
+	}
+	return query_tree_walker((Query *) node, hidden_walker, (void *) view_name, 0);
 }
 
 static void
-refuse_hidden_stream(RangeTblEntry *rte, CqStreamCount *count)
+refuse_hidden(RangeTblEntry *rte, const char *view_name)
 {
 	ListCell *lc;
 
 	if (rte->relkind == RELKIND_FOREIGN_TABLE)
-		cq_refuse(count->view_name,
+		cq_refuse(view_name,
 				  psprintf("stream \"%s\"", get_rel_name(rte->relid)),
 				  "Other tables inherit from it.",
 				  "Write ONLY before its name.");
 	foreach (lc, find_all_inheritors(rte->relid, AccessShareLock, NULL))
 	{
 		if (cq_is_stream(lfirst_oid(lc)))
-			cq_refuse(count->view_name,
+			cq_refuse(view_name,
 					  psprintf("table \"%s\"", get_rel_name(rte->relid)),
 					  psprintf("Stream \"%s\" is a partition or a child of it.",
 							   get_rel_name(lfirst_oid(lc))),

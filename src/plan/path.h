@@ -35,6 +35,12 @@ typedef struct CqPath
  */
 extern CqPath *cq_path_find(Query *top, const char *view_name);
 
+/* The streams that a normalised query refers to: an OID per reference. */
+extern List *cq_path_streams(Node *tree);
+
+/* Refuse the query if a stream would be read as a child of another relation. */
+extern void cq_path_refuse_hidden(Query *tree, const char *view_name);
+
 /* The same level in a copy of the tree that begins at level "from". */
 extern Query *cq_path_descend(const CqPath *path, Query *copy, int from, int level);
 

@@ -65,6 +65,7 @@ cq_plan_query(const Query *query, int emit, const char *corrected_by, bool divid
 	check_whole(tree, view_name, views, plan);
 	plan->result_desc = ExecCleanTypeFromTL(tree->targetList);
 	plan->divided = divided;
+	cq_path_refuse_hidden(tree, view_name);
 	if (cq_inputs_are_several(tree))
 		plan_several(tree, emit, corrected_by, view_name, plan);
 	else

@@ -95,7 +95,7 @@ cq_apply_late_due(const CqViewRun *view, long *wait_ms)
 void
 cq_apply_late_step(CqRun *run, CqViewRun *view)
 {
-	CqIdentity saved;
+	CqRunIdentity saved;
 	LateBatch *batch;
 	bool done;
 

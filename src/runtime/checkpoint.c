@@ -215,9 +215,7 @@ views_open(CqRun *run)
 		CqViewRun *view = lfirst(lc);
 
 		if (!cq_task_load(view->view.id, &view->task))
-			ereport(ERROR,
-					errcode(ERRCODE_UNDEFINED_OBJECT),
-					errmsg("continuous view number %lld is gone", (long long) view->id));
+			cq_view_gone(view->name);
 	}
 	list_sort(run->views, compare_watermarks);
 	MemoryContextSwitchTo(run->checkpoint_context);
@@ -226,7 +224,7 @@ views_open(CqRun *run)
 		cq_view_run_open(run, lfirst(lc));
 	if (run->columns_changed)
 	{
-		CqIdentity saved = cq_run_as_owner(run);
+		CqRunIdentity saved = cq_run_as_owner(run);
 
 		cq_run_gather_columns(run);
 		cq_run_as_system(saved);

@@ -46,7 +46,7 @@ static void event_failed(void *arg, int ordinal, ErrorData *error);
 void
 cq_evaluate(CqRun *run, CqViewRun *view)
 {
-	CqIdentity saved;
+	CqRunIdentity saved;
 	int64 events_before = run->batch.nevents;
 	int i;
 

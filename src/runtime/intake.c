@@ -44,7 +44,7 @@ cq_intake(CqRun *run, int max)
 {
 	CqSource *source = run->source;
 	TimestampTz now = cq_clock_now();
-	CqIdentity saved;
+	CqRunIdentity saved;
 	int n;
 	int at = 0;
 

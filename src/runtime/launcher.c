@@ -42,7 +42,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "compat.h"
 #include "monitor/slots.h"
 #include "monitor/wait_event.h"

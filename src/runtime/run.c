@@ -60,7 +60,7 @@ bool
 cq_run_build(CqRun *run, bool take_along, MemoryContext source_context)
 {
 	CqViewRun *first;
-	CqIdentity saved;
+	CqRunIdentity saved;
 
 	StartTransactionCommand();
 	views_load(run);
@@ -245,7 +245,7 @@ bool
 cq_run_add(CqRun *run, int64 id)
 {
 	CqViewRun *view;
-	CqIdentity saved;
+	CqRunIdentity saved;
 	bool fits;
 
 	StartTransactionCommand();
@@ -376,10 +376,10 @@ settings_apply(List *settings)
 	}
 }
 
-CqIdentity
+CqRunIdentity
 cq_run_as_owner(const CqRun *run)
 {
-	CqIdentity saved;
+	CqRunIdentity saved;
 
 	GetUserIdAndSecContext(&saved.user, &saved.context);
 	SetUserIdAndSecContext(run->owner, saved.context | SECURITY_RESTRICTED_OPERATION);
@@ -387,7 +387,7 @@ cq_run_as_owner(const CqRun *run)
 }
 
 void
-cq_run_as_system(CqIdentity saved)
+cq_run_as_system(CqRunIdentity saved)
 {
 	SetUserIdAndSecContext(saved.user, saved.context);
 }
@@ -395,7 +395,7 @@ cq_run_as_system(CqIdentity saved)
 bool
 cq_run_replan(CqRun *run)
 {
-	CqIdentity saved;
+	CqRunIdentity saved;
 	bool same_columns = true;
 	ListCell *lc;
 

@@ -15,7 +15,7 @@
 
 #include "postgres.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "decode/batch.h"
 #include "decode/decoder.h"
 #include "operator/operator.h"
@@ -276,13 +276,13 @@ cq_view_run_watermark(const CqRun *run, const CqViewRun *view)
 extern bool cq_view_run_is_idle(const CqRun *run, const CqViewRun *view);
 
 /* Act as the views' owner, restricted; returns what cq_run_as_system() needs. */
-typedef struct CqIdentity
+typedef struct CqRunIdentity
 {
 	Oid user;
 	int context;
-} CqIdentity;
-extern CqIdentity cq_run_as_owner(const CqRun *run);
-extern void cq_run_as_system(CqIdentity saved);
+} CqRunIdentity;
+extern CqRunIdentity cq_run_as_owner(const CqRun *run);
+extern void cq_run_as_system(CqRunIdentity saved);
 
 typedef enum CqProgress
 {

@@ -460,7 +460,7 @@ emit(CqRun *run, CqViewRun *view)
 
 	if (view->op && view->plan->window.kind != CQ_WINDOW_NONE)
 	{
-		CqIdentity saved = cq_run_as_owner(run);
+		CqRunIdentity saved = cq_run_as_owner(run);
 
 		/* what the others have committed: newer than the rows just looked at, and than this
 		 * checkpoint's own snapshot */

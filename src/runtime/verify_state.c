@@ -53,7 +53,7 @@ answer(CqRun *run, CqViewRun *view, uint64 ticket)
 static char *
 verify(CqRun *run, const CqInput *input)
 {
-	CqIdentity saved;
+	CqRunIdentity saved;
 	Relation chunks;
 	char *difference;
 

@@ -83,7 +83,7 @@ relation_lock(Oid relid, LOCKMODE mode, Relation *rel)
 void
 cq_view_run_open(CqRun *run, CqViewRun *view)
 {
-	CqIdentity saved = cq_run_as_owner(run);
+	CqRunIdentity saved = cq_run_as_owner(run);
 	ListCell *lc;
 	int i;
 
@@ -121,7 +121,7 @@ bool
 cq_view_run_emit(CqRun *run, CqViewRun *view, TimestampTz watermark)
 {
 	Tuplestorestate **rows;
-	CqIdentity saved;
+	CqRunIdentity saved;
 	bool any = false;
 	int i;
 
@@ -150,7 +150,7 @@ cq_view_run_emit(CqRun *run, CqViewRun *view, TimestampTz watermark)
 void
 cq_view_run_freeze(CqRun *run, CqViewRun *view, CqInput *input, TimestampTz watermark)
 {
-	CqIdentity saved;
+	CqRunIdentity saved;
 
 	if (cq_operator_first_end(input->op) > watermark)
 		return;
@@ -220,7 +220,7 @@ cq_view_run_give_out(CqViewRun *view, Datum *values, bool *nulls, TimestampTz ma
 void
 cq_view_run_save(CqRun *run, CqViewRun *view)
 {
-	CqIdentity saved = cq_run_as_owner(run);
+	CqRunIdentity saved = cq_run_as_owner(run);
 	int i;
 
 	for (i = 0; i < view->ninputs; i++)
@@ -281,7 +281,7 @@ change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 static void
 outputs_end(CqRun *run, CqViewRun *view)
 {
-	CqIdentity saved;
+	CqRunIdentity saved;
 	ListCell *lc;
 
 	if (view->output == NULL)

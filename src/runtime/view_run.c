@@ -28,6 +28,7 @@
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "errors.h"
+#include "plan/view_plan.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "settings.h"
@@ -216,12 +217,7 @@ make_plan(CqViewRun *view, MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 
-	view->plan = cq_plan_query(cq_plan_stored_query(view->view.query),
-							   view->view.options.emit,
-							   cq_view_options_corrected_by(&view->view.options),
-							   view->shard != NULL,
-							   cq_feeds_of_view(view->view.id),
-							   get_rel_name(view->view.view));
+	view->plan = cq_view_plan(&view->view, view->shard != NULL);
 	inputs_prepare(view);
 	view->close_prepared = NULL;
 	if (view->plan->close)

@@ -39,16 +39,15 @@
 #include "commands/sequence.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
-#include "utils/rangetypes.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 #include "utils/xid8.h"
 
 #include "sink/feed_log.h"
 #include "sink/output.h"
 #include "source/local/layout.h"
 #include "source/local/local.h"
+#include "window/window.h"
 
 struct CqFeedLog
 {
@@ -71,7 +70,6 @@ static void row_begin(CqFeedLog *log);
 static void row_write(CqFeedLog *log);
 static bool row_time(const CqFeedLog *log, const Datum *values, const bool *nulls,
 					 TimestampTz *time);
-static TimestampTz range_end(const CqFeedLog *log, Datum range);
 
 CqFeedLog *
 cq_feed_log_create(const CqFeed *feed, const CqPlan *plan)
@@ -180,28 +178,19 @@ static bool
 row_time(const CqFeedLog *log, const Datum *values, const bool *nulls, TimestampTz *time)
 {
 	int column = log->time.column - 1;
+	TimestampTz start;
 
 	if (log->time.role == CQ_TIME_NONE || nulls[column])
 		return false;
-	*time = log->time.role == CQ_TIME_RANGE ? range_end(log, values[column])
-											: DatumGetTimestampTz(values[column]);
+	if (log->time.role == CQ_TIME_RANGE)
+		cq_window_range_bounds(log->range_type, values[column], &start, time);
+	else
+		*time = DatumGetTimestampTz(values[column]);
 	if (log->time.role == CQ_TIME_EVENT || TIMESTAMP_NOT_FINITE(*time))
 		return true;
 	/* D1 */
 	*time += (log->time.role == CQ_TIME_START ? log->time.window_us : 0) - 1;
 	return true;
-}
-
-static TimestampTz
-range_end(const CqFeedLog *log, Datum value)
-{
-	TypeCacheEntry *type = lookup_type_cache(log->range_type, TYPECACHE_RANGE_INFO);
-	RangeBound lower;
-	RangeBound upper;
-	bool empty;
-
-	range_deserialize(type, DatumGetRangeTypeP(value), &lower, &upper, &empty);
-	return empty || upper.infinite ? DT_NOEND : DatumGetTimestampTz(upper.val);
 }
 
 void

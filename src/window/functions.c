@@ -165,6 +165,19 @@ cq_window_range(Oid time_type, TimestampTz start, TimestampTz end)
 	return make_window(lookup_type_cache(range_type, TYPECACHE_RANGE_INFO), start, end);
 }
 
+void
+cq_window_range_bounds(Oid range_type, Datum range, TimestampTz *start, TimestampTz *end)
+{
+	TypeCacheEntry *type = lookup_type_cache(range_type, TYPECACHE_RANGE_INFO);
+	RangeBound lower;
+	RangeBound upper;
+	bool empty;
+
+	range_deserialize(type, DatumGetRangeTypeP(range), &lower, &upper, &empty);
+	*start = empty || lower.infinite ? DT_NOBEGIN : DatumGetTimestampTz(lower.val);
+	*end = empty || upper.infinite ? DT_NOEND : DatumGetTimestampTz(upper.val);
+}
+
 /* (ts, size, origin) */
 static Datum
 tumble(FunctionCallInfo fcinfo, Oid range_type)

@@ -76,3 +76,7 @@ extern TimestampTz cq_window_label(const CqWindow *window, TimestampTz start);
 
 /* [start, end) as a value of the range over time_type; allocated in the current context. */
 extern Datum cq_window_range(Oid time_type, TimestampTz start, TimestampTz end);
+
+/* And back; an end that is open is infinite, and so are those of an empty range. */
+extern void cq_window_range_bounds(Oid range_type, Datum range, TimestampTz *start,
+								   TimestampTz *end);

@@ -41,7 +41,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "catalog/catalog.h"
+#include "catalog/rows.h"
 #include "clock.h"
 #include "source/local/layout.h"
 #include "source/local/local.h"

@@ -1,5 +1,5 @@
 /*
- * catalog.h
+ * rows.h
  *	  Rows of the extension's tables as C structs, both ways; no decisions.
  *
  * These functions read and write as the system, whoever the current user is:
@@ -14,6 +14,7 @@
 #include "nodes/pg_list.h"
 #include "storage/itemptr.h"
 
+#include "compat.h"
 #include "source/source.h"
 
 /* A view's options, parsed and with defaults. */
@@ -103,6 +104,9 @@ typedef struct CqCheckpoint
 extern void cq_view_insert(const CqView *view);
 extern bool cq_view_load(int64 id, CqView *view);		  /* false: no such row */
 extern bool cq_view_load_by_oid(Oid relid, CqView *view); /* by the user's view */
+
+/* Error: a view that was there a moment ago is not; name may be NULL. */
+extern void cq_view_gone(const char *name) CQ_NORETURN;
 extern List *cq_views_of_stream(Oid stream); /* of int64 *: ids of the views that read it */
 
 /*

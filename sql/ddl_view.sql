@@ -32,7 +32,7 @@ SELECT * FROM parts('per_minute');
 SELECT * FROM parts('totals');
 SELECT * FROM parts('slow');
 \d per_minute_late
-SELECT view, owner = current_user::regrole AS mine, stream, emit, state, options, late_table, query LIKE '%FROM ddl_clicks%' AS has_query
+SELECT view, owner = current_user::regrole AS mine, streams, emit, state, options, late_table, query LIKE '%FROM ddl_clicks%' AS has_query
 FROM pipeline.views ORDER BY view::text;
 
 -- options of a plain view that is not continuous

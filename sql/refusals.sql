@@ -29,7 +29,6 @@ CREATE VIEW r WITH (pipeline.continuous, pipeline.retention = '1 day') AS SELECT
 CREATE VIEW r WITH (pipeline.continuous, pipeline.sink = 'topic') AS SELECT k FROM ref_events;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT a.k FROM ref_events a JOIN ref_events b ON a.k = b.k;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT a.k FROM ref_events a JOIN ref_untimed b ON a.k = b.k;
-CREATE VIEW r WITH (pipeline.continuous) AS SELECT k FROM ref_events UNION ALL SELECT k FROM ref_untimed;
 CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT k, pipeline.tumble(now(), '1 minute') AS w, count(*) FROM ref_untimed GROUP BY k, w;
 

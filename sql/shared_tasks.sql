@@ -21,7 +21,7 @@ CREATE VIEW st_rows WITH (pipeline.continuous) AS SELECT k, n FROM st_events WHE
 CREATE VIEW st_failing WITH (pipeline.continuous) AS SELECT k, 10 / n AS q FROM st_events;
 COMMIT;
 CREATE VIEW st_together AS
-SELECT count(DISTINCT task) = 1 AND count(task) = count(*) AS yes FROM pipeline.views WHERE stream = 'st_events'::regclass;
+SELECT count(DISTINCT task) = 1 AND count(task) = count(*) AS yes FROM pipeline.views WHERE streams = ARRAY['st_events'::regclass];
 SELECT eventually('TABLE st_together');
 SELECT view = ANY (views) AS leads, views FROM pipeline.stat_workers WHERE 'st_rows'::regclass = ANY (views);
 SELECT count(*), count(DISTINCT pid) FROM pipeline.stat_views;

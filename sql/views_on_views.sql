@@ -50,7 +50,7 @@ SELECT k, pipeline.tumble(happened, '2 minutes') AS w2, count(*) AS c, sum(n) AS
 CREATE VIEW vv_latest WITH (pipeline.continuous, pipeline.start = 'latest') AS SELECT w, k, c FROM vv_minutes;
 
 SELECT array_to_string(array(SELECT line FROM pipeline.explain('vv_tumble') line LIMIT 1), '') AS explain;
-SELECT view, stream FROM pipeline.views WHERE view::text LIKE 'vv%' AND view::text NOT IN ('vv_events') ORDER BY view::text;
+SELECT view, streams FROM pipeline.views WHERE view::text LIKE 'vv%' AND view::text NOT IN ('vv_events') ORDER BY view::text;
 SELECT view, stream, partition FROM pipeline.stat_partitions WHERE view = 'vv_tumble'::regclass;
 
 -- more events, with a late one for minutes and one that is late for none; then time for all to close

@@ -36,9 +36,10 @@ PG_FUNCTION_INFO_V1(cq_advance_watermark);
 PG_FUNCTION_INFO_V1(cq_apply_late);
 PG_FUNCTION_INFO_V1(cq_adopt);
 
-static List *readers_of(int64 view);
+static List *feeds_of(int64 view);
+static bool advance_readers(Oid stream, TimestampTz to);
 static void check_stream(Oid relid);
-static void advance_view(int64 id, TimestampTz to);
+static void advance_view(int64 id, Oid stream, TimestampTz to);
 static List *all_views(void);
 static void adopt_local_streams(void);
 
@@ -96,7 +97,8 @@ cq_advance_watermark(PG_FUNCTION_ARGS)
 	Oid stream = PG_GETARG_OID(0);
 	TimestampTz to = PG_GETARG_TIMESTAMPTZ(1);
 	CqView source = {0};
-	List *views;
+	List *streams;
+	bool any = false;
 	ListCell *lc;
 
 	PreventCommandIfReadOnly("pipeline.advance_watermark()");
@@ -111,10 +113,10 @@ cq_advance_watermark(PG_FUNCTION_ARGS)
 				errmsg("watermark of stream \"%s\" cannot be set to -infinity",
 					   get_rel_name(stream)),
 				errhint("Watermarks only advance; \"infinity\" closes all windows that are open."));
-	views = source.id != 0 ? readers_of(source.id) : cq_views_of_stream(stream);
-	foreach (lc, views)
-		advance_view(*(int64 *) lfirst(lc), to);
-	if (views == NIL)
+	streams = source.id != 0 ? feeds_of(source.id) : list_make1_oid(stream);
+	foreach (lc, streams)
+		any = advance_readers(lfirst_oid(lc), to) || any;
+	if (!any)
 		ereport(NOTICE,
 				errmsg("no continuous view reads %s \"%s\"",
 					   source.id != 0 ? "continuous view" : "stream",
@@ -122,16 +124,27 @@ cq_advance_watermark(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Views that read this one: list of int64 *. */
+/* Through which streams other views read this one. */
 static List *
-readers_of(int64 view)
+feeds_of(int64 view)
 {
-	List *ids = NIL;
+	List *streams = NIL;
 	ListCell *lc;
 
 	foreach (lc, cq_feeds_of_source(view))
-		ids = lappend(ids, &((CqFeed *) lfirst(lc))->view);
-	return ids;
+		streams = lappend_oid(streams, ((CqFeed *) lfirst(lc))->relation);
+	return streams;
+}
+
+static bool
+advance_readers(Oid stream, TimestampTz to)
+{
+	List *views = cq_views_of_stream(stream);
+	ListCell *lc;
+
+	foreach (lc, views)
+		advance_view(*(int64 *) lfirst(lc), stream, to);
+	return views != NIL;
 }
 
 static void
@@ -153,14 +166,23 @@ check_stream(Oid relid)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_FOREIGN_TABLE, name);
 }
 
+/* Of the streams that a view reads only this one is promised to be complete. */
 static void
-advance_view(int64 id, TimestampTz to)
+advance_view(int64 id, Oid stream, TimestampTz to)
 {
+	CqView view;
 	CqTask task;
+	ListCell *lc;
 
-	if (!cq_task_load(id, &task) || (task.has_advance && task.advance_to >= to))
+	if (!cq_view_load(id, &view) || !cq_task_load(id, &task))
 		return;
-	cq_task_set_advance(id, to);
+	foreach (lc, view.streams)
+	{
+		int number = foreach_current_index(lc);
+
+		if (lfirst_oid(lc) == stream && task.advance_to[number] < to)
+			cq_task_set_advance(id, number, to);
+	}
 	cq_shards_at_commit(CQ_SLOT_CHANGED, id);
 }
 

@@ -114,12 +114,14 @@ raise_watermark(const CqView *view, const CqView *fresh)
 {
 	CqCheckpoint old;
 	CqCheckpoint now;
+	int i;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (cq_checkpoint_load(view->id, &old) && cq_checkpoint_load(fresh->id, &now) &&
 		now.closed_to < old.closed_to)
 	{
-		cq_task_set_advance(fresh->id, old.closed_to);
+		for (i = 0; i < list_length(fresh->streams); i++)
+			cq_task_set_advance(fresh->id, i, old.closed_to);
 		cq_shards_at_commit(CQ_SLOT_CHANGED, fresh->id);
 	}
 	PopActiveSnapshot();

@@ -22,7 +22,7 @@ CREATE SEQUENCE pipeline_data.id_seq;
 CREATE TABLE pipeline_data.views (
   id bigint NOT NULL PRIMARY KEY,
   view regclass NOT NULL UNIQUE,          -- what the user sees
-  stream regclass NOT NULL,               -- what it reads
+  streams regclass[] NOT NULL,            -- what it reads; the place is the stream's number elsewhere, from 0
   query regclass NOT NULL UNIQUE,         -- hidden view with the original query
   result regclass NOT NULL UNIQUE,        -- hidden table with the rows
   chunks regclass,                        -- operator state; null where there is none
@@ -38,7 +38,7 @@ CREATE TABLE pipeline_data.tasks (
   incarnation bigint NOT NULL,            -- ... and adopted last
   state text NOT NULL CHECK (state IN ('running', 'paused', 'stopped')),
   reason text,
-  advance_to timestamptz,                 -- pending advance_watermark()
+  advance_to timestamptz[],               -- pending advance_watermark(), by stream; -infinity = none of this one
   accept_loss boolean NOT NULL DEFAULT false, -- resume after a gap: go on at the earliest record there is
   apply_late bigint                       -- pending apply_late(): how many requests, those carried out together left out
 );
@@ -64,7 +64,6 @@ CREATE TABLE pipeline_data.checkpoints (
   windows_closed bigint NOT NULL,
   checkpoint_us bigint NOT NULL,          -- total time spent in committing
   committed_at timestamptz NOT NULL,
-  out_of_orderness_us bigint NOT NULL,    -- of the stream at that time; for display
   partitions bytea NOT NULL,              -- packed; see pipeline_data.partitions()
   frozen_to timestamptz                   -- of a view with several workers: see runtime/shard.c
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
@@ -129,7 +128,7 @@ SELECT ('x' || pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::te
 
 -- The packed partitions of a checkpoint, a row each.
 CREATE FUNCTION pipeline_data.partitions(bytea,
-  OUT partition int, OUT next_offset bigint, OUT start_offset bigint, OUT cursor text,
-  OUT max_event_time timestamptz, OUT max_disorder interval)
+  OUT stream int, OUT partition int, OUT next_offset bigint, OUT start_offset bigint, OUT cursor text,
+  OUT max_event_time timestamptz, OUT max_disorder interval, OUT out_of_orderness interval)
 RETURNS SETOF record LANGUAGE C STRICT IMMUTABLE ROWS 10
 AS 'MODULE_PATHNAME', 'cq_partitions';

@@ -35,7 +35,7 @@
 #include "catalog/tables.h"
 #include "errors.h"
 
-#define PACK_VERSION 2
+#define PACK_VERSION 3
 
 enum
 {
@@ -56,7 +56,6 @@ enum
 	COL_WINDOWS_CLOSED,
 	COL_CHECKPOINT_US,
 	COL_COMMITTED_AT,
-	COL_OUT_OF_ORDERNESS,
 	COL_PARTITIONS,
 	COL_FROZEN_TO,
 	COL_COUNT = COL_FROZEN_TO
@@ -70,6 +69,7 @@ static HeapTuple checkpoint_form(Relation rel, const CqCheckpoint *checkpoint);
 static void checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint);
 static bytea *partitions_pack(const CqPartition *partitions, int npartitions, TimestampTz mark);
 static CqPartition *partitions_unpack(bytea *packed, int *npartitions, TimestampTz *mark);
+static Datum interval_datum(int64 us);
 
 void
 cq_checkpoint_insert(int64 task)
@@ -218,7 +218,6 @@ checkpoint_form(Relation rel, const CqCheckpoint *checkpoint)
 	values[COL_WINDOWS_CLOSED - 1] = Int64GetDatum(counters->windows_closed);
 	values[COL_CHECKPOINT_US - 1] = Int64GetDatum(counters->checkpoint_us);
 	values[COL_COMMITTED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[COL_OUT_OF_ORDERNESS - 1] = Int64GetDatum(checkpoint->out_of_orderness_us);
 	values[COL_PARTITIONS - 1] = PointerGetDatum(
 		partitions_pack(checkpoint->partitions, checkpoint->npartitions, checkpoint->stream_mark));
 	values[COL_FROZEN_TO - 1] = TimestampTzGetDatum(checkpoint->frozen_to);
@@ -240,7 +239,6 @@ checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint)
 	checkpoint->closed_to =
 		nulls[COL_CLOSED_TO - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[COL_CLOSED_TO - 1]);
 	checkpoint->next_gid = DatumGetInt64(values[COL_NEXT_GID - 1]);
-	checkpoint->out_of_orderness_us = DatumGetInt64(values[COL_OUT_OF_ORDERNESS - 1]);
 	counters->events_in = DatumGetInt64(values[COL_EVENTS_IN - 1]);
 	counters->filtered = DatumGetInt64(values[COL_FILTERED - 1]);
 	counters->unmatched = DatumGetInt64(values[COL_UNMATCHED - 1]);
@@ -275,6 +273,7 @@ partitions_pack(const CqPartition *partitions, int npartitions, TimestampTz mark
 		const CqPartition *p = &partitions[i];
 		int cursor_len = p->cursor ? (int) strlen(p->cursor) : -1;
 
+		pq_sendint32(&buf, p->stream);
 		pq_sendint32(&buf, p->id);
 		pq_sendint64(&buf, p->next_offset);
 		pq_sendint64(&buf, p->start_offset);
@@ -283,6 +282,7 @@ partitions_pack(const CqPartition *partitions, int npartitions, TimestampTz mark
 		pq_sendint64(&buf, (int64) p->anchor_hash);
 		pq_sendint64(&buf, p->max_event_time);
 		pq_sendint64(&buf, p->max_disorder_us);
+		pq_sendint64(&buf, p->out_of_orderness_us);
 		pq_sendint32(&buf, cursor_len);
 		if (cursor_len >= 0)
 			pq_sendbytes(&buf, p->cursor, cursor_len);
@@ -314,6 +314,7 @@ partitions_unpack(bytea *packed, int *npartitions, TimestampTz *mark)
 		CqPartition *p = &partitions[i];
 		int cursor_len;
 
+		p->stream = (int32) pq_getmsgint(&buf, 4);
 		p->id = (int32) pq_getmsgint(&buf, 4);
 		p->next_offset = pq_getmsgint64(&buf);
 		p->start_offset = pq_getmsgint64(&buf);
@@ -322,6 +323,7 @@ partitions_unpack(bytea *packed, int *npartitions, TimestampTz *mark)
 		p->anchor_hash = (uint64) pq_getmsgint64(&buf);
 		p->max_event_time = pq_getmsgint64(&buf);
 		p->max_disorder_us = pq_getmsgint64(&buf);
+		p->out_of_orderness_us = pq_getmsgint64(&buf);
 		cursor_len = (int) pq_getmsgint(&buf, 4);
 		if (cursor_len >= 0)
 			p->cursor = pnstrdup(pq_getmsgbytes(&buf, cursor_len), cursor_len);
@@ -329,6 +331,15 @@ partitions_unpack(bytea *packed, int *npartitions, TimestampTz *mark)
 	}
 	pfree(buf.data);
 	return partitions;
+}
+
+static Datum
+interval_datum(int64 us)
+{
+	Interval *interval = palloc0(sizeof(Interval));
+
+	interval->time = us;
+	return IntervalPGetDatum(interval);
 }
 
 /* SQL: the packed partitions of a checkpoint, a row each. */
@@ -346,19 +357,19 @@ cq_partitions(PG_FUNCTION_ARGS)
 	for (i = 0; i < npartitions; i++)
 	{
 		CqPartition *p = &partitions[i];
-		Interval *disorder = palloc0(sizeof(Interval));
-		Datum values[6];
-		bool nulls[6] = {false};
+		Datum values[8];
+		bool nulls[8] = {false};
 
-		disorder->time = p->max_disorder_us;
-		values[0] = Int32GetDatum(p->id);
-		values[1] = Int64GetDatum(p->next_offset);
-		values[2] = Int64GetDatum(p->start_offset);
-		values[3] = p->cursor ? CStringGetTextDatum(p->cursor) : (Datum) 0;
-		nulls[3] = p->cursor == NULL;
-		values[4] = TimestampTzGetDatum(p->max_event_time);
-		nulls[4] = TIMESTAMP_IS_NOBEGIN(p->max_event_time);
-		values[5] = IntervalPGetDatum(disorder);
+		values[0] = Int32GetDatum(p->stream);
+		values[1] = Int32GetDatum(p->id);
+		values[2] = Int64GetDatum(p->next_offset);
+		values[3] = Int64GetDatum(p->start_offset);
+		values[4] = p->cursor ? CStringGetTextDatum(p->cursor) : (Datum) 0;
+		nulls[4] = p->cursor == NULL;
+		values[5] = TimestampTzGetDatum(p->max_event_time);
+		nulls[5] = TIMESTAMP_IS_NOBEGIN(p->max_event_time);
+		values[6] = interval_datum(p->max_disorder_us);
+		values[7] = interval_datum(p->out_of_orderness_us);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -37,7 +37,8 @@ typedef struct CqView
 {
 	int64 id;
 	Oid view;
-	Oid stream;
+	List *streams; /* OIDs: what it reads; a place in the list is a stream's number */
+	Oid stream;	   /* the first one */
 	Oid query;
 	Oid result;
 	Oid chunks; /* InvalidOid if none */
@@ -60,8 +61,9 @@ typedef struct CqTask
 	int64 incarnation;
 	CqTaskState state;
 	char *reason;
-	bool has_advance;
-	TimestampTz advance_to;
+	bool has_advance; /* an advance_watermark() is pending ... */
+	TimestampTz
+		advance_to[CQ_MAX_STREAMS]; /* ... of these streams; DT_NOBEGIN = of this one none */
 	bool accept_loss;
 	int64 apply_late; /* number of a pending apply_late(); 0 = none */
 } CqTask;
@@ -90,8 +92,8 @@ typedef struct CqCheckpoint
 	int64 seq;
 	TimestampTz closed_to; /* DT_NOBEGIN = none yet */
 	int64 next_gid;
-	TimestampTz stream_mark;   /* the stream's watermark, with these positions and ... */
-	int64 out_of_orderness_us; /* ... this bound of the stream's */
+	TimestampTz
+		stream_mark; /* the task's watermark, with these positions and their bounds on disorder */
 	CqCounters counters;
 	TimestampTz
 		frozen_to; /* of a view with several workers: see runtime/shard.c; else DT_NOBEGIN */
@@ -134,10 +136,10 @@ extern bool cq_task_load(int64 id, CqTask *task);
 extern bool
 cq_task_is_ours(const CqTask *task); /* created or adopted here, not restored from elsewhere */
 extern void cq_task_set_state(int64 id, CqTaskState state, const char *reason);
-extern void cq_task_set_advance(int64 id, TimestampTz advance_to);
+extern void cq_task_set_advance(int64 id, int stream, TimestampTz advance_to);
 
-/* Forget a pending advance, unless another one has been asked for meanwhile. */
-extern void cq_task_clear_advance(int64 id, TimestampTz applied);
+/* Forget a pending advance of a stream, unless another one has been asked for meanwhile. */
+extern void cq_task_clear_advance(int64 id, int stream, TimestampTz applied);
 
 /*
  * Ask for late rows to be applied; forget that this request was made, unless another one

@@ -9,7 +9,9 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -40,6 +42,8 @@ static const char *const state_names[] = {
 static int64 identity_incarnation(void);
 static void task_from_row(Relation rel, HeapTuple row, CqTask *task);
 static HeapTuple task_row(Relation rel, int64 id);
+static void advances_from_array(Datum array, bool isnull, TimestampTz *advance_to);
+static void advances_write(Relation rel, HeapTuple row, const TimestampTz *advance_to);
 
 /* The random number that CREATE EXTENSION gave this database. */
 static int64
@@ -94,8 +98,7 @@ task_from_row(Relation rel, HeapTuple row, CqTask *task)
 	task->incarnation = DatumGetInt64(values[COL_INCARNATION - 1]);
 	task->reason = nulls[COL_REASON - 1] ? NULL : TextDatumGetCString(values[COL_REASON - 1]);
 	task->has_advance = !nulls[COL_ADVANCE_TO - 1];
-	task->advance_to =
-		task->has_advance ? DatumGetTimestampTz(values[COL_ADVANCE_TO - 1]) : DT_NOBEGIN;
+	advances_from_array(values[COL_ADVANCE_TO - 1], nulls[COL_ADVANCE_TO - 1], task->advance_to);
 	task->accept_loss = DatumGetBool(values[COL_ACCEPT_LOSS - 1]);
 	task->apply_late = nulls[COL_APPLY_LATE - 1] ? 0 : DatumGetInt64(values[COL_APPLY_LATE - 1]);
 	task->state = CQ_TASK_STOPPED;
@@ -155,26 +158,73 @@ cq_task_set_state(int64 id, CqTaskState state, const char *reason)
 	CommandCounterIncrement();
 }
 
-void
-cq_task_set_advance(int64 id, TimestampTz advance_to)
+/* An element for each stream up to the last that has one pending; -infinity where there is none. */
+static void
+advances_from_array(Datum array, bool isnull, TimestampTz *advance_to)
 {
-	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+	Datum *elements;
+	int n = 0;
+	int i;
 
-	cq_table_set(rel, task_row(rel, id), COL_ADVANCE_TO, TimestampTzGetDatum(advance_to), false);
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	if (!isnull)
+		deconstruct_array(DatumGetArrayTypeP(array),
+						  TIMESTAMPTZOID,
+						  sizeof(TimestampTz),
+						  true,
+						  TYPALIGN_DOUBLE,
+						  &elements,
+						  NULL,
+						  &n);
+	for (i = 0; i < CQ_MAX_STREAMS; i++)
+		advance_to[i] = i < n ? DatumGetTimestampTz(elements[i]) : DT_NOBEGIN;
+}
+
+static void
+advances_write(Relation rel, HeapTuple row, const TimestampTz *advance_to)
+{
+	Datum elements[CQ_MAX_STREAMS];
+	ArrayType *array;
+	int n = 0;
+	int i;
+
+	for (i = 0; i < CQ_MAX_STREAMS; i++)
+	{
+		elements[i] = TimestampTzGetDatum(advance_to[i]);
+		if (!TIMESTAMP_IS_NOBEGIN(advance_to[i]))
+			n = i + 1;
+	}
+	array =
+		construct_array(elements, n, TIMESTAMPTZOID, sizeof(TimestampTz), true, TYPALIGN_DOUBLE);
+	cq_table_set(rel, row, COL_ADVANCE_TO, PointerGetDatum(array), n == 0);
 }
 
 void
-cq_task_clear_advance(int64 id, TimestampTz applied)
+cq_task_set_advance(int64 id, int stream, TimestampTz advance_to)
 {
 	Relation rel = cq_table_open("tasks", RowExclusiveLock);
 	HeapTuple row = task_row(rel, id);
 	CqTask task;
 
 	task_from_row(rel, row, &task);
-	if (task.has_advance && task.advance_to == applied)
-		cq_table_set(rel, row, COL_ADVANCE_TO, (Datum) 0, true);
+	task.advance_to[stream] = advance_to;
+	advances_write(rel, row, task.advance_to);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+cq_task_clear_advance(int64 id, int stream, TimestampTz applied)
+{
+	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+	HeapTuple row = task_row(rel, id);
+	CqTask task;
+
+	task_from_row(rel, row, &task);
+	if (task.advance_to[stream] == applied)
+	{
+		task.advance_to[stream] = DT_NOBEGIN;
+		advances_write(rel, row, task.advance_to);
+	}
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }

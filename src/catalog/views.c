@@ -25,7 +25,7 @@ enum
 {
 	COL_ID = 1,
 	COL_VIEW,
-	COL_STREAM,
+	COL_STREAMS,
 	COL_QUERY,
 	COL_RESULT,
 	COL_CHUNKS,
@@ -36,6 +36,8 @@ enum
 };
 
 static void view_from_row(Relation rel, HeapTuple row, CqView *view);
+static Datum oids_to_array(List *oids);
+static List *array_to_oids(Datum array);
 static Datum strings_to_array(List *strings);
 static List *array_to_strings(Datum array);
 static Oid oid_or_invalid(Datum value, bool isnull);
@@ -57,7 +59,7 @@ cq_view_insert(const CqView *view)
 
 	values[COL_ID - 1] = Int64GetDatum(view->id);
 	values[COL_VIEW - 1] = ObjectIdGetDatum(view->view);
-	values[COL_STREAM - 1] = ObjectIdGetDatum(view->stream);
+	values[COL_STREAMS - 1] = oids_to_array(view->streams);
 	values[COL_QUERY - 1] = ObjectIdGetDatum(view->query);
 	values[COL_RESULT - 1] = ObjectIdGetDatum(view->result);
 	values[COL_CHUNKS - 1] = ObjectIdGetDatum(view->chunks);
@@ -82,7 +84,8 @@ view_from_row(Relation rel, HeapTuple row, CqView *view)
 	heap_deform_tuple(row, RelationGetDescr(rel), values, nulls);
 	view->id = DatumGetInt64(values[COL_ID - 1]);
 	view->view = DatumGetObjectId(values[COL_VIEW - 1]);
-	view->stream = DatumGetObjectId(values[COL_STREAM - 1]);
+	view->streams = array_to_oids(values[COL_STREAMS - 1]);
+	view->stream = linitial_oid(view->streams);
 	view->query = DatumGetObjectId(values[COL_QUERY - 1]);
 	view->result = DatumGetObjectId(values[COL_RESULT - 1]);
 	view->chunks = oid_or_invalid(values[COL_CHUNKS - 1], nulls[COL_CHUNKS - 1]);
@@ -136,9 +139,9 @@ cq_views_of_stream(Oid stream)
 	{
 		bool isnull;
 		int64 *id;
+		Datum streams = heap_getattr(row, COL_STREAMS, RelationGetDescr(rel), &isnull);
 
-		if (DatumGetObjectId(heap_getattr(row, COL_STREAM, RelationGetDescr(rel), &isnull)) !=
-			stream)
+		if (!list_member_oid(array_to_oids(streams), stream))
 			continue;
 		id = palloc(sizeof(int64));
 		*id = DatumGetInt64(heap_getattr(row, COL_ID, RelationGetDescr(rel), &isnull));
@@ -190,6 +193,40 @@ cq_view_set_options(int64 id, List *given)
 	cq_table_set(rel, row, COL_OPTIONS, strings_to_array(given), false);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
+}
+
+static Datum
+oids_to_array(List *oids)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(list_length(oids), 1));
+	ListCell *lc;
+	int n = 0;
+
+	foreach (lc, oids)
+		elements[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	return PointerGetDatum(
+		construct_array(elements, n, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+static List *
+array_to_oids(Datum array)
+{
+	Datum *elements;
+	List *oids = NIL;
+	int n;
+	int i;
+
+	deconstruct_array(DatumGetArrayTypeP(array),
+					  REGCLASSOID,
+					  sizeof(Oid),
+					  true,
+					  TYPALIGN_INT,
+					  &elements,
+					  NULL,
+					  &n);
+	for (i = 0; i < n; i++)
+		oids = lappend_oid(oids, DatumGetObjectId(elements[i]));
+	return oids;
 }
 
 static Datum

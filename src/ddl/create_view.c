@@ -123,14 +123,17 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_shards_check(plan, view.options.workers, name);
 	for (i = 0; i < plan->ninputs; i++)
 		cq_operator_check(plan->inputs[i]);
-	(void) cq_decoder_create(cq_stream_load(plan->stream), plan->columns);
+	for (i = 0; i < plan->nstreams; i++)
+		(void) cq_decoder_create(cq_stream_load(plan->streams[i].relid), plan->streams[i].columns);
 	cq_identity_check_rights(query, utility->query_string);
 	check_tablespace();
 
 	cq_feeds_fill(feeds, !view.options.has_start || view.options.start != CQ_START_LATEST);
 
 	view.view = create_as_user(utility, stmt, others);
-	view.stream = plan->stream;
+	for (i = 0; i < plan->nstreams; i++)
+		view.streams = lappend_oid(view.streams, plan->streams[i].relid);
+	view.stream = plan->streams[0].relid;
 	view.settings = cq_identity_settings();
 	if (cq_window_has_late(&plan->window) && view.options.store_late)
 		late_name = cq_view_options_value(given, "late_table");
@@ -325,13 +328,15 @@ warn_of_whole_tables(const CqPlan *plan, const char *name)
 	List *tables = NIL;
 	ListCell *lc;
 	int i;
+	int j;
 
 	for (i = 0; i < plan->ninputs; i++)
-	{
-		prepared = cq_stage_prepare(plan->inputs[i], CurrentMemoryContext);
-		tables = list_concat_unique_oid(tables, cq_stage_whole_tables(prepared));
-		cq_prepared_free(prepared);
-	}
+		for (j = 0; j < plan->inputs[i]->nstages; j++)
+		{
+			prepared = cq_stage_prepare(plan->inputs[i]->stages[j], CurrentMemoryContext);
+			tables = list_concat_unique_oid(tables, cq_stage_whole_tables(prepared));
+			cq_prepared_free(prepared);
+		}
 	foreach (lc, tables)
 		ereport(WARNING,
 				errmsg("continuous view \"%s\" reads table \"%s\" as a whole whenever events come",

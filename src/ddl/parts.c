@@ -68,6 +68,7 @@
 #include "compat.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
+#include "sink/late_table.h"
 #include "source/local/local.h"
 
 #define HIDDEN_SCHEMA "pipeline_data"
@@ -261,21 +262,20 @@ create_chunk_table(int64 id, Oid owner)
 	return relid;
 }
 
-/* Columns of the stream that the view reads, then what is known about the lateness. */
+/* What the view reads of its streams, then what is known about the lateness. */
 static Oid
 create_late_table(const CqView *view, const CqPlan *plan, const char *name, Oid owner)
 {
 	char *schema = get_namespace_name(get_rel_namespace(view->view));
 	Oid range = plan->window.time_type == TIMESTAMPOID ? TSRANGEOID : TSTZRANGEOID;
-	Relation stream = relation_open(plan->stream, NoLock);
+	const CqLateLayout *layout = cq_late_layout(plan);
 	List *columns = NIL;
-	int attnum = -1;
 	int i;
 	struct
 	{
 		const char *name;
 		Oid type;
-	} ours[] = {
+	} ours[CQ_LATE_COLUMNS] = {
 		{"late_windows", get_array_type(range)},
 		{"arrived_at", TIMESTAMPTZOID},
 		{"watermark", TIMESTAMPTZOID},
@@ -283,17 +283,12 @@ create_late_table(const CqView *view, const CqPlan *plan, const char *name, Oid 
 		{"offset", INT8OID},
 	};
 
-	while ((attnum = bms_next_member(plan->columns, attnum)) >= 0)
-	{
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(stream), attnum - 1);
-
+	for (i = 0; i < layout->ncolumns; i++)
 		columns = lappend(columns,
-						  makeColumnDef(NameStr(att->attname),
-										att->atttypid,
-										att->atttypmod,
-										att->attcollation));
-	}
-	relation_close(stream, NoLock);
+						  makeColumnDef(layout->columns[i].name,
+										layout->columns[i].type,
+										layout->columns[i].typmod,
+										layout->columns[i].collation));
 	for (i = 0; i < lengthof(ours); i++)
 		columns = lappend(columns, column(free_name(ours[i].name, columns), ours[i].type));
 

@@ -265,7 +265,7 @@ is_complete(const CqCheckpoint *old, const CqCheckpoint *fresh)
 		{
 			const CqPartition *p = &fresh->partitions[j];
 
-			if (p->id == had->id)
+			if (p->stream == had->stream && p->id == had->id)
 				has = p->next_offset >= had->next_offset && p->start_offset <= had->start_offset;
 		}
 		if (!has)
@@ -433,13 +433,14 @@ chunks_replace(const CqView *view, const CqView *fresh)
 static void
 letters_replace(const CqView *view, const CqView *fresh)
 {
-	cq_local_execute(
-		psprintf("DELETE FROM pipeline_data.dead_letters d USING pipeline_data.checkpoints c, "
-				 "LATERAL pipeline_data.partitions(c.partitions) p WHERE d.view = " INT64_FORMAT
-				 " AND c.task = " INT64_FORMAT
-				 " AND p.partition = d.partition AND p.start_offset <= d.\"offset\"",
-				 view->id,
-				 fresh->id));
+	cq_local_execute(psprintf(
+		"DELETE FROM pipeline_data.dead_letters d USING pipeline_data.views v, "
+		"pipeline_data.checkpoints c, "
+		"LATERAL pipeline_data.partitions(c.partitions) p WHERE d.view = " INT64_FORMAT
+		" AND c.task = " INT64_FORMAT
+		" AND v.id = d.view AND v.streams[p.stream + 1] = d.stream AND p.partition = d.partition AND p.start_offset <= d.\"offset\"",
+		view->id,
+		fresh->id));
 	cq_local_execute(psprintf("UPDATE pipeline_data.dead_letters SET view = " INT64_FORMAT
 							  " WHERE view = " INT64_FORMAT,
 							  view->id,

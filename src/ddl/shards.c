@@ -288,7 +288,6 @@ position_write(const Positions *positions, int64 id, int number, int workers)
 			checkpoint.partitions[checkpoint.npartitions++] = positions->partitions[i];
 	checkpoint.frozen_to = Max(checkpoint.frozen_to, positions->frozen_to);
 	checkpoint.stream_mark = positions->frozen_to;
-	checkpoint.out_of_orderness_us = positions->taken[0].out_of_orderness_us;
 	if (number != 0)
 		checkpoint.closed_to = Max(checkpoint.closed_to, positions->closed_to);
 	cq_checkpoint_write(&checkpoint);

@@ -25,7 +25,8 @@ typedef struct CqBatch
 {
 	MemoryContext context; /* holds all below; reset per batch */
 	int nevents;
-	int natts; /* of the stream */
+	int stream; /* number of the stream that they are of, ... */
+	int natts;	/* ... which has so many columns */
 	CqEvent *events;
 	Datum *values; /* nevents rows of natts; columns not needed are NULL */
 	bool *nulls;

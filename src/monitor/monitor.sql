@@ -16,7 +16,7 @@ CREATE FUNCTION pipeline_data.task_slots(
 RETURNS SETOF record LANGUAGE C ROWS 20 AS 'MODULE_PATHNAME', 'cq_task_slots';
 
 CREATE FUNCTION pipeline_data.partition_slots(
-  OUT database oid, OUT leader bigint, OUT partition int, OUT end_offset bigint,
+  OUT database oid, OUT leader bigint, OUT stream int, OUT partition int, OUT end_offset bigint,
   OUT next_offset bigint, OUT max_event_time timestamptz, OUT idle boolean, OUT unreachable boolean)
 RETURNS SETOF record LANGUAGE C ROWS 20 AS 'MODULE_PATHNAME', 'cq_partition_slots';
 
@@ -29,10 +29,14 @@ GRANT EXECUTE ON FUNCTION pipeline_data.task_slots(), pipeline_data.partition_sl
 -- Continuous views of this database with what all views below need of them.
 CREATE VIEW pipeline_data.visible_views AS
 SELECT v.id, v.view,
-  COALESCE((SELECT s.view FROM pipeline_data.feeds f JOIN pipeline_data.views s ON s.id = f.source
-            WHERE f.view = v.id), v.stream) AS stream,
+  -- of another view's rows, the view
+  ARRAY(SELECT COALESCE(s.view, r.stream)
+        FROM pg_catalog.unnest(v.streams) WITH ORDINALITY r(stream, n)
+        LEFT JOIN pipeline_data.feeds f ON f.relation = r.stream
+        LEFT JOIN pipeline_data.views s ON s.id = f.source ORDER BY r.n) AS streams,
   v.query, v.result, v.chunks, v.late, v.options, v.settings, c.relowner,
-  t.state, t.reason, t.advance_to,
+  t.state, t.reason,
+  (SELECT max(a) FROM pg_catalog.unnest(t.advance_to) a) AS advance_to,
   t.database = d.oid AND t.incarnation = i.incarnation AS is_ours,
   d.oid AS database
 FROM pipeline_data.views v
@@ -54,7 +58,7 @@ SELECT view, id, number, true FROM pipeline_data.shards;
 CREATE VIEW pipeline.views WITH (security_barrier) AS
 SELECT v.view,
   v.relowner::regrole AS owner,
-  v.stream,
+  v.streams,
   CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute a
                     WHERE a.attrelid = v.result AND a.attname = '_gid' AND a.attnum > 0)
       -- rows of windows that take late events in may change, too, but not before they are complete
@@ -149,14 +153,14 @@ COMMENT ON VIEW pipeline.stat_views IS
 
 CREATE VIEW pipeline.stat_partitions WITH (security_barrier) AS
 SELECT v.view,
-  v.stream,
+  v.streams[p.stream + 1] AS stream,
   p.partition,
   p.start_offset,
   p.next_offset,
   s.end_offset,
   GREATEST(s.end_offset - p.next_offset, 0) AS lag,
   p.max_event_time,
-  p.max_event_time - c.out_of_orderness_us * interval '1 microsecond' AS watermark,
+  p.max_event_time - p.out_of_orderness AS watermark,
   p.max_disorder,
   s.idle,
   s.unreachable
@@ -166,7 +170,7 @@ JOIN pipeline_data.checkpoints c ON c.task = o.id
 CROSS JOIN LATERAL pipeline_data.partitions(c.partitions) p
 LEFT JOIN pipeline_data.task_slots() t ON t.database = v.database AND t.task = o.id
 LEFT JOIN pipeline_data.partition_slots() s
-  ON s.database = v.database AND s.leader = t.leader AND s.partition = p.partition;
+  ON s.database = v.database AND s.leader = t.leader AND s.stream = p.stream AND s.partition = p.partition;
 COMMENT ON VIEW pipeline.stat_partitions IS
   'partitions that continuous views read: committed position, and what the worker knows of the log''s end';
 

@@ -19,6 +19,8 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
+#include "source/stream.h"
+
 #define CQ_MESSAGE_SIZE 512
 
 /* What a task's worker is doing or why there is none. */
@@ -70,9 +72,9 @@ typedef struct CqTaskSlot
 	/* the worker */
 	pid_t pid; /* 0 = none */
 	Latch *latch;
-	Oid stream;	   /* that the worker reads; for waking it when a local stream grows */
-	Oid owner;	   /* of the view; decides who may see the last error */
-	bool starting; /* registered with the postmaster, not yet attached */
+	Oid streams[CQ_MAX_STREAMS]; /* that the worker reads; for waking it when a local one grows */
+	Oid owner;					 /* of the view; decides who may see the last error */
+	bool starting;				 /* registered with the postmaster, not yet attached */
 
 	/*
 	 * Sharing, see runtime/share.c.  Other slots are referred to by their index
@@ -126,6 +128,7 @@ typedef struct CqPartitionSlot
 {
 	bool in_use;
 	int task_slot; /* index of the task's leader; valid while in_use */
+	int32 stream;  /* number of its stream */
 	int32 partition;
 	int64 end_offset; /* worker's own from here */
 	int64 next_offset;

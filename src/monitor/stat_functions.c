@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(cq_launcher_pid);
 PG_FUNCTION_INFO_V1(cq_state_memory);
 
 #define TASK_COLUMNS	  24
-#define PARTITION_COLUMNS 8
+#define PARTITION_COLUMNS 9
 
 typedef struct PartitionRow
 {
@@ -170,13 +170,14 @@ put_partition(ReturnSetInfo *result, const PartitionRow *row)
 
 	values[0] = ObjectIdGetDatum(row->database);
 	values[1] = Int64GetDatum(row->leader);
-	values[2] = Int32GetDatum(row->slot.partition);
-	values[3] = Int64GetDatum(row->slot.end_offset);
-	nulls[3] = row->slot.end_offset == CQ_OFFSET_UNKNOWN;
-	values[4] = Int64GetDatum(row->slot.next_offset);
-	set_time(values, nulls, 5, row->slot.max_event_time);
-	values[6] = BoolGetDatum(row->slot.idle);
-	values[7] = BoolGetDatum(row->slot.unreachable);
+	values[2] = Int32GetDatum(row->slot.stream);
+	values[3] = Int32GetDatum(row->slot.partition);
+	values[4] = Int64GetDatum(row->slot.end_offset);
+	nulls[4] = row->slot.end_offset == CQ_OFFSET_UNKNOWN;
+	values[5] = Int64GetDatum(row->slot.next_offset);
+	set_time(values, nulls, 6, row->slot.max_event_time);
+	values[7] = BoolGetDatum(row->slot.idle);
+	values[8] = BoolGetDatum(row->slot.unreachable);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 

@@ -50,14 +50,18 @@ cq_plan_explain(const CqPlan *plan)
 {
 	StringInfoData text;
 	int i;
+	int j;
 
 	initStringInfo(&text);
 	for (i = 0; i < plan->ninputs; i++)
 	{
 		if (plan->ninputs > 1)
 			appendStringInfo(&text, "Input %d\n", i + 1);
-		explain_stream(&text, plan->inputs[i]);
-		explain_stage(&text, plan->inputs[i]);
+		for (j = 0; j < plan->inputs[i]->nstages; j++)
+		{
+			explain_stream(&text, plan->inputs[i]->stages[j]);
+			explain_stage(&text, plan->inputs[i]->stages[j]);
+		}
 		explain_operator(&text, plan->inputs[i]);
 	}
 	explain_finish(&text, plan);

@@ -57,11 +57,9 @@ static void refuse_options(int emit, const char *corrected_by, bool divided, con
 static bool roots_walker(Node *node, CqInputs *inputs);
 static void roots_of_level(CqInputs *inputs, Query *query);
 static void stream_wrap(Query *query, RangeTblEntry *rte);
-static bool refers_outside(Query *query);
 static bool refers_outside_walker(Node *node, int *depth);
 static void root_add(CqInputs *inputs, Query *query, int rti);
 static CqPath *path_above(const CqInputs *inputs, Query *query, int rti, const CqPath *path);
-static void check_streams(const CqInputs *inputs);
 static void inputs_plan(CqInputs *inputs);
 static void outputs_prune(const CqInputs *inputs, int input);
 static void window_unite(CqInputs *inputs, const CqWindow *window);
@@ -70,7 +68,6 @@ static bool window_walker(Node *node, CqWindowSearch *search);
 static Query *close_build(CqInputs *inputs);
 static bool rename_walker(Node *node, const char *name);
 static void derive_time(const CqInputs *inputs, CqPlan *plan);
-static void columns_take(const CqInputs *inputs, CqPlan *plan);
 
 bool
 cq_inputs_are_several(Query *tree)
@@ -86,13 +83,12 @@ cq_inputs_plan(Query *tree, int emit, const char *corrected_by, bool divided, co
 
 	refuse_options(emit, corrected_by, divided, view_name);
 	roots_walker((Node *) tree, &inputs);
-	check_streams(&inputs);
 	inputs_plan(&inputs);
 	cq_local_check(&inputs);
 	plan->shape = inputs.plans[0]->shape;
 	plan->emit = CQ_EMIT_WINDOW_CLOSE;
 	plan->window = inputs.window;
-	columns_take(&inputs, plan);
+	plan->stream = inputs.plans[0]->stream;
 	derive_time(&inputs, plan);
 	plan->close = close_build(&inputs);
 	plan->ninputs = inputs.ninputs;
@@ -195,7 +191,7 @@ roots_of_level(CqInputs *inputs, Query *query)
 			stream_wrap(query, rte);
 		if (rte->rtekind != RTE_SUBQUERY ||
 			list_length(cq_path_streams((Node *) rte->subquery)) != 1 ||
-			refers_outside(rte->subquery))
+			cq_inputs_refer_outside(rte->subquery))
 			continue;
 		rte->lateral = false;
 		root_add(inputs, query, rti);
@@ -241,8 +237,8 @@ stream_wrap(Query *query, RangeTblEntry *rte)
 	cq_compat_rte_clear_permissions(rte);
 }
 
-static bool
-refers_outside(Query *query)
+bool
+cq_inputs_refer_outside(Query *query)
 {
 	int depth = 0;
 
@@ -307,30 +303,6 @@ path_above(const CqInputs *inputs, Query *query, int rti, const CqPath *path)
 	above->levels[0].rti = rti;
 	memcpy(&above->levels[1], path->levels, sizeof(CqLevel) * path->nlevels);
 	return above;
-}
-
-/* One worker reads one stream; in how many places does not matter. */
-static void
-check_streams(const CqInputs *inputs)
-{
-	int i;
-
-	for (i = 1; i < inputs->ninputs; i++)
-	{
-		if (inputs->paths[i]->stream == inputs->paths[0]->stream)
-			continue;
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("query of continuous view \"%s\" reads more than one stream",
-					   inputs->view_name),
-				errdetail("It reads \"%s\" and \"%s\"; joins and unions of different streams are "
-						  "not supported yet.",
-						  inputs->paths[0]->definition->name,
-						  inputs->paths[i]->definition->name),
-				errhint("Send all events to one topic or local stream, which a view may read in "
-						"several places, or make one continuous view per stream and join the views "
-						"in ordinary SQL."));
-	}
 }
 
 /* ------------------------------------------------------------------------
@@ -517,16 +489,6 @@ rename_walker(Node *node, const char *name)
 			rte->enrname = pstrdup(name);
 	}
 	return query_tree_walker((Query *) node, rename_walker, (void *) name, 0);
-}
-
-static void
-columns_take(const CqInputs *inputs, CqPlan *plan)
-{
-	int i;
-
-	plan->stream = inputs->paths[0]->stream;
-	for (i = 0; i < inputs->ninputs; i++)
-		plan->columns = bms_add_members(plan->columns, inputs->plans[i]->columns);
 }
 
 static void

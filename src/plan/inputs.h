@@ -32,6 +32,9 @@ typedef struct CqInputs
 /* Does a normalised query read streams in more than one place? */
 extern bool cq_inputs_are_several(Query *tree);
 
+/* Does it refer to what stands around it? */
+extern bool cq_inputs_refer_outside(Query *query);
+
 /*
  * Fill in the plan of such a query, or refuse it: one input for each sub-query
  * that reads a stream once, and a close query over all of them.

@@ -36,11 +36,20 @@
 #include "plan/refuse.h"
 #include "plan/split.h"
 #include "plan/surgery.h"
+#include "plan/unions.h"
 #include "plan/window_key.h"
 
 static void check_whole(Query *tree, const char *view_name, List *views, CqPlan *plan);
 static void plan_one(Query *tree, int emit, const char *corrected_by, const char *view_name,
 					 CqPlan *plan);
+static void plan_union(List *branches, bool sort_dropped, int emit, const char *corrected_by,
+					   const char *view_name, CqPlan *plan);
+static CqPlan *branch_like(const CqPlan *plan);
+static void check_branch(CqPlan *plan, const CqPlan *branch, const char *view_name);
+static bool same_stage_rows(const Query *a, const Query *b);
+static void streams_take(CqPlan *plan, const char *view_name);
+static void stream_take(CqPlan *plan, const CqPlan *stage, const char *view_name);
+static void stage_is_own(CqPlan *plan);
 static void plan_several(Query *tree, int emit, const char *corrected_by, const char *view_name,
 						 CqPlan *plan);
 static bool fill(const CqPath *path, CqPlan *plan, List *clauses);
@@ -60,6 +69,8 @@ cq_plan_query(const Query *query, int emit, const char *corrected_by, bool divid
 	CqPlan *plan = palloc0(sizeof(CqPlan));
 	List *views;
 	Query *tree = cq_normalise(query, feeds, &views);
+	List *branches = NIL;
+	bool sort_dropped = false;
 
 	cq_refuse_unsupported(tree, view_name);
 	check_whole(tree, view_name, views, plan);
@@ -67,11 +78,164 @@ cq_plan_query(const Query *query, int emit, const char *corrected_by, bool divid
 	plan->divided = divided;
 	cq_path_refuse_hidden(tree, view_name);
 	if (cq_inputs_are_several(tree))
+		branches = cq_union_branches(tree, &sort_dropped);
+	if (branches != NIL)
+		plan_union(branches, sort_dropped, emit, corrected_by, view_name, plan);
+	else if (cq_inputs_are_several(tree))
 		plan_several(tree, emit, corrected_by, view_name, plan);
 	else
 		plan_one(tree, emit, corrected_by, view_name, plan);
 	views_to_check(plan->inputs[0], views);
+	streams_take(plan, view_name);
 	return plan;
+}
+
+int
+cq_plan_stream_number(const CqPlan *plan, Oid stream)
+{
+	int i;
+
+	for (i = 0; i < plan->nstreams; i++)
+		if (plan->streams[i].relid == stream)
+			return i;
+	elog(ERROR, "stream %u is not one of the plan's", stream);
+	return -1;
+}
+
+/* In the order in which the stages name them. */
+static void
+streams_take(CqPlan *plan, const char *view_name)
+{
+	int i;
+	int j;
+
+	plan->streams = palloc0(sizeof(CqPlanStream) * CQ_MAX_STREAMS);
+	for (i = 0; i < plan->ninputs; i++)
+		for (j = 0; j < plan->inputs[i]->nstages; j++)
+			stream_take(plan, plan->inputs[i]->stages[j], view_name);
+	if (plan->nstreams == 1)
+		return;
+	if (plan->divided)
+		cq_refuse(view_name,
+				  "several workers where it reads several streams",
+				  "The workers of a view divide the partitions of one stream.",
+				  "Leave the option \"workers\" out.");
+	if (plan->corrected_by && strcmp(plan->corrected_by, "keep_closed") == 0)
+		cq_refuse(view_name,
+				  "keep_closed where it reads several streams",
+				  "Late rows of several streams cannot be applied.",
+				  "Use allowed_lateness, or make one continuous view per stream.");
+}
+
+static void
+stream_take(CqPlan *plan, const CqPlan *stage, const char *view_name)
+{
+	CqPlanStream *stream = plan->streams;
+
+	while (stream < plan->streams + plan->nstreams && stream->relid != stage->stream)
+		stream++;
+	if (stream == plan->streams + CQ_MAX_STREAMS)
+		cq_refuse(view_name,
+				  psprintf("more than %d streams", CQ_MAX_STREAMS),
+				  NULL,
+				  "Make several continuous views, and one that reads them.");
+	if (stream == plan->streams + plan->nstreams)
+		plan->nstreams++;
+	stream->relid = stage->stream;
+	stream->columns = bms_add_members(stream->columns, stage->columns);
+}
+
+/* One operator, whose rows come from several stages: see unions.c. */
+static void
+plan_union(List *branches, bool sort_dropped, int emit, const char *corrected_by,
+		   const char *view_name, CqPlan *plan)
+{
+	StringInfoData names;
+	ListCell *lc;
+
+	initStringInfo(&names);
+	plan->nstages = list_length(branches);
+	plan->stages = palloc(sizeof(CqPlan *) * plan->nstages);
+	foreach (lc, branches)
+	{
+		int i = foreach_current_index(lc);
+		CqPlan *branch = i == 0 ? plan : branch_like(plan);
+
+		plan_one(lfirst_node(Query, lc), emit, corrected_by, view_name, branch);
+		plan->stages[i] = branch;
+		check_branch(plan, branch, view_name);
+		if (branch->time.column != plan->time.column || branch->time.role != plan->time.role)
+			plan->time = (CqDerivedTime){0};
+		appendStringInfo(&names,
+						 "%s\"%s\"",
+						 i == 0 ? "" : ", ",
+						 cq_stream_load(branch->stream)->name);
+	}
+	plan->notices =
+		lappend(plan->notices,
+				psprintf("branches of the UNION ALL are read as one: streams %s", names.data));
+	if (list_length(plan->notices) == 2)
+		notice_sort(view_name, plan, sort_dropped);
+}
+
+/* What was settled for the whole query. */
+static CqPlan *
+branch_like(const CqPlan *plan)
+{
+	CqPlan *branch = palloc0(sizeof(CqPlan));
+
+	branch->relations = plan->relations;
+	branch->inval_items = plan->inval_items;
+	branch->result_desc = plan->result_desc;
+	branch->divided = plan->divided;
+	return branch;
+}
+
+/* What a branch reads may decide how its rows are kept. */
+static void
+check_branch(CqPlan *plan, const CqPlan *branch, const char *view_name)
+{
+	bool same = branch->shape == plan->shape && branch->emit == plan->emit &&
+				branch->nkeys == plan->nkeys && branch->naggregates == plan->naggregates &&
+				branch->nsets == plan->nsets && branch->sliced == plan->sliced &&
+				same_stage_rows(branch->stage, plan->stage);
+	int i;
+
+	if (plan->window.kind != CQ_WINDOW_NONE && branch->window.kind != CQ_WINDOW_NONE &&
+		!cq_window_equal(&plan->window, &branch->window))
+		cq_refuse_two_windows(view_name, &plan->window, &branch->window);
+	for (i = 0; same && i < plan->nkeys; i++)
+		same = branch->keys[i].role == plan->keys[i].role &&
+			   branch->keys[i].stage_column == plan->keys[i].stage_column &&
+			   branch->keys[i].equality_operator == plan->keys[i].equality_operator;
+	for (i = 0; same && i < plan->naggregates; i++)
+		same = equal(branch->aggregates[i].aggref, plan->aggregates[i].aggref) &&
+			   branch->aggregates[i].filter_column == plan->aggregates[i].filter_column;
+	if (!same)
+		cq_refuse(view_name,
+				  "a UNION ALL whose branches would be kept in different ways",
+				  psprintf("Those that read \"%s\" and \"%s\" are.",
+						   get_rel_name(plan->stream),
+						   get_rel_name(branch->stream)),
+				  "Give each branch columns of the same types, and a window of its stream's event "
+				  "time in the same place.");
+	plan->disjoint = plan->disjoint && branch->disjoint;
+}
+
+/* Besides the ordinal. */
+static bool
+same_stage_rows(const Query *a, const Query *b)
+{
+	ListCell *lc;
+	ListCell *other;
+
+	if (list_length(a->targetList) != list_length(b->targetList))
+		return false;
+	forboth (lc, a->targetList, other, b->targetList)
+		if (exprType((Node *) lfirst_node(TargetEntry, lc)->expr) !=
+			exprType((Node *) lfirst_node(TargetEntry, other)->expr))
+			return false;
+	return true;
 }
 
 static void
@@ -90,6 +254,7 @@ plan_one(Query *tree, int emit, const char *corrected_by, const char *view_name,
 	plan->ninputs = 1;
 	plan->inputs = palloc(sizeof(CqPlan *));
 	plan->inputs[0] = plan;
+	stage_is_own(plan);
 	notices_build(path, plan, sort_dropped);
 }
 
@@ -136,7 +301,19 @@ cq_part_plan(const CqPath *path, const CqWindow *rows_of)
 				  "Group by a window of the event time in each sub-query, or make one continuous "
 				  "view per sub-query and combine the views in ordinary SQL.");
 	(void) fill(path, plan, clauses);
+	stage_is_own(plan);
 	return plan;
+}
+
+/* The rows of an operator come from one stage, unless there is a union. */
+static void
+stage_is_own(CqPlan *plan)
+{
+	if (plan->nstages > 0)
+		return;
+	plan->nstages = 1;
+	plan->stages = palloc(sizeof(CqPlan *));
+	plan->stages[0] = plan;
 }
 
 /* What follows from shape, window and emission; was there an ORDER BY that is dropped? */

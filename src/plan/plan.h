@@ -142,14 +142,21 @@ typedef struct CqTop
 	CqTopKey *sort;
 } CqTop;
 
+/* A stream that a query reads. */
+typedef struct CqPlanStream
+{
+	Oid relid;
+	Bitmapset *columns; /* attribute numbers that are read of it, event time included */
+} CqPlanStream;
+
 typedef struct CqPlan
 {
 	CqShape shape;
 	CqEmit emit;			  /* CHANGES: the result table has a row per group, which may change */
 	bool shows_open;		  /* CHANGES with windows: rows of windows that are not complete, too */
 	const char *corrected_by; /* option by which complete windows change; NULL = they do not */
-	Oid stream;				  /* foreign table */
-	Bitmapset *columns;		  /* attribute numbers read of the stream, event time included */
+	Oid stream;				  /* foreign table that the stage reads */
+	Bitmapset *columns;		  /* attribute numbers read of it, event time included */
 	CqWindow window;		  /* kind NONE for unwindowed and append */
 	bool sliced; /* windows that overlap share slices; otherwise each keeps its own state */
 
@@ -213,10 +220,22 @@ typedef struct CqPlan
 	 * What gives the closed rows: itself, unless the query reads streams in several
 	 * places.  Then each place has a plan of its own, of which everything counts
 	 * but emit, result_desc and close; and of this one nothing that is about
-	 * stage, operator and closed rows.  columns are those of all, window is the same.
+	 * stage, operator and closed rows.  window is the same.
 	 */
 	int ninputs;
 	struct CqPlan **inputs;
+
+	/*
+	 * Of an input: what gives it its stage rows: itself, and for each further branch
+	 * of a UNION ALL of streams a plan of which only the stage counts; the columns
+	 * of its rows are the same.
+	 */
+	int nstages;
+	struct CqPlan **stages;
+
+	/* Of the whole: the streams that it reads; their numbers are the places here. */
+	int nstreams;
+	CqPlanStream *streams;
 
 	TupleDesc result_desc; /* the view's columns: names and types */
 	CqDerivedTime time;	   /* of the view's rows, for views that read them */
@@ -235,6 +254,9 @@ typedef struct CqPlan
  */
 extern CqPlan *cq_plan_query(const Query *query, int emit, const char *corrected_by, bool divided,
 							 const List *feeds, const char *view_name);
+
+/* Number of a stream of the whole plan. */
+extern int cq_plan_stream_number(const CqPlan *plan, Oid stream);
 
 /* Of a plan with windows, for a sentence: "when their window closes", for instance. */
 extern const char *cq_plan_when_rows_appear(const CqPlan *plan);

@@ -354,7 +354,7 @@ event_add(CqRun *run, CqViewRun *view, LateBatch *batch, const Datum *values, co
 	int n = 0;
 
 	memset(row_nulls, true, sizeof(bool) * events->natts);
-	while ((column = bms_next_member(view->columns, column)) >= 0)
+	while ((column = bms_next_member(view->columns[0], column)) >= 0)
 	{
 		row_nulls[column - 1] = nulls[n];
 		row[column - 1] = nulls[n] ? (Datum) 0 : value_copy(TupleDescAttr(desc, n), values[n]);
@@ -377,13 +377,13 @@ value_copy(Form_pg_attribute att, Datum value)
 static void
 batch_fold(CqRun *run, CqViewRun *view, LateBatch *batch)
 {
-	CqInput *input = &view->inputs[0];
+	CqStageRun *stage = &view->inputs[0].stages[0];
 	CqStageCounts counts = {0};
 
-	Assert(view->ninputs == 1);
-	if (input->stage == NULL)
-		input->stage = cq_stage_begin(input->stage_prepared);
-	cq_stage_run(input->stage, &batch->events, row_fold, batch, &counts);
+	Assert(view->nstreams == 1 && view->ninputs == 1 && view->inputs[0].nstages == 1);
+	if (stage->stage == NULL)
+		stage->stage = cq_stage_begin(stage->prepared);
+	cq_stage_run(stage->stage, &batch->events, row_fold, batch, &counts);
 	view->checkpoint.counters.filtered += counts.filtered;
 	view->checkpoint.counters.unmatched += counts.unmatched;
 }

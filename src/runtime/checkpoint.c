@@ -41,7 +41,6 @@
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "settings.h"
-#include "source/kafka/kafka.h"
 
 /* A checkpoint ends early when the records to be set aside take more than this. */
 #define SET_ASIDE_LIMIT (16 * 1024 * 1024)
@@ -61,7 +60,8 @@ static bool ends_by_chance(void);
 static bool late_rows_apply(CqRun *run);
 static bool clocks_apply(CqRun *run, bool idle);
 static bool advances_apply(CqRun *run);
-static void advance_apply(CqViewRun *view);
+static void advance_apply(CqRun *run, CqViewRun *view);
+static bool is_marked(const CqViewRun *view);
 static bool windows_close(CqRun *run);
 static void views_save(CqRun *run, int64 began_us);
 static void views_committed(CqRun *run, int64 took_us);
@@ -400,7 +400,7 @@ advances_apply(CqRun *run)
 		/* workers of one view must agree first */
 		if (view->shard || !cq_view_run_advance_due(run, view))
 			continue;
-		advance_apply(view);
+		advance_apply(run, view);
 		any = true;
 	}
 	return any;
@@ -408,20 +408,32 @@ advances_apply(CqRun *run)
 
 /*
  * "infinity" means the end of the last open window.  Called when the source is
- * drained: see cq_view_run_advance_due().
+ * drained: see cq_view_run_advance_due().  Of several streams those that the
+ * function was called for are complete up to then, the others need not be.
  */
 static void
-advance_apply(CqViewRun *view)
+advance_apply(CqRun *run, CqViewRun *view)
 {
-	TimestampTz to = view->task.advance_to;
+	int i;
 
-	/* windows of processing time are closed by the clock alone */
-	if (view->plan->window.processing)
-		to = DT_NOBEGIN;
-	if (TIMESTAMP_IS_NOEND(to))
-		to = cq_view_run_last_end(view);
-	view->watermark = Max(view->watermark, to);
-	cq_task_clear_advance(view->id, view->task.advance_to);
+	for (i = 0; i < view->nstreams; i++)
+	{
+		TimestampTz asked = view->task.advance_to[i];
+		TimestampTz to = asked;
+
+		if (TIMESTAMP_IS_NOBEGIN(asked))
+			continue;
+		/* windows of processing time are closed by the clock alone */
+		if (view->plan->window.processing)
+			to = DT_NOBEGIN;
+		if (TIMESTAMP_IS_NOEND(to))
+			to = cq_view_run_last_end(view);
+		if (view->nstreams == 1)
+			view->watermark = Max(view->watermark, to);
+		else if (!TIMESTAMP_IS_NOBEGIN(to))
+			cq_watermark_promise(&run->watermark, run->source, i, to);
+		cq_task_clear_advance(view->id, i, asked);
+	}
 	view->task.has_advance = false;
 }
 
@@ -432,27 +444,33 @@ cq_view_run_advance_mark(CqRun *run, CqViewRun *view)
 
 	if (!view->task.has_advance)
 		view->advance_ticket = 0;
-	else if (view->advance_ticket == 0 || view->advance_marked != view->task.advance_to)
+	else if (view->advance_ticket == 0 || !is_marked(view))
 	{
 		view->advance_ticket = source->ops->mark_end(source);
-		view->advance_marked = view->task.advance_to;
+		memcpy(view->advance_marked, view->task.advance_to, sizeof(view->advance_marked));
 	}
+}
+
+static bool
+is_marked(const CqViewRun *view)
+{
+	return memcmp(view->advance_marked, view->task.advance_to, sizeof(view->advance_marked)) == 0;
 }
 
 /*
  * A local stream that is drained has given all that was there when the function
  * was called: the task's row was read before this transaction's snapshot was
  * taken.  That a Kafka client has nothing says little: it may not have fetched
- * it yet.
+ * it yet.  Of several streams one may be left alone that is far ahead.
  */
 bool
 cq_view_run_advance_due(const CqRun *run, const CqViewRun *view)
 {
 	if (!view->task.has_advance)
 		return false;
-	if (run->stream->kind == CQ_STREAM_LOCAL)
+	if (run->source->nparts == 1 && run->stream->kind == CQ_STREAM_LOCAL)
 		return true;
-	return view->advance_ticket != 0 && view->advance_marked == view->task.advance_to &&
+	return view->advance_ticket != 0 && is_marked(view) &&
 		   run->source->ops->reached(run->source, view->advance_ticket);
 }
 
@@ -537,9 +555,7 @@ loss_take(CqRun *run)
 {
 	int64 before = run->lost_counted;
 
-	if (run->stream->kind != CQ_STREAM_KAFKA)
-		return 0;
-	run->lost_counted = cq_kafka_source_lost(run->source);
+	run->lost_counted = cq_run_lost(run);
 	return run->lost_counted - before;
 }
 

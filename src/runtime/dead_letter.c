@@ -16,6 +16,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
+#include "utils/lsyscache.h"
 #include "utils/rangetypes.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -38,19 +39,22 @@
 
 static void stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate) CQ_NORETURN;
 static const char *keep_bytes(const char *bytes, Size *len);
-static void keep_row(CqRun *run, const CqRecord *record, CqDeadLetter *letter);
+static void keep_row(const CqRecord *record, CqDeadLetter *letter);
 static Datum bytes_datum(const char *bytes, Size len);
+static int late_columns(const CqRun *run, const CqLateLayout *layout, int ordinal, Datum *values,
+						bool *nulls);
 static Datum window_array(Oid time_type, const CqMissed *missed);
 
 void
 cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate,
 			   const char *message)
 {
+	const CqStream *stream = cq_source_stream(run->source, record->partition);
 	int32 partition = run->source->partitions[record->partition].id;
 	MemoryContext old;
 	CqDeadLetter *letter;
 
-	switch (run->stream->on_error)
+	switch (stream->on_error)
 	{
 		case CQ_ON_ERROR_SKIP:
 			view->checkpoint.counters.skipped++;
@@ -62,6 +66,7 @@ cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate
 	}
 	old = MemoryContextSwitchTo(run->checkpoint_context);
 	letter = palloc0(sizeof(CqDeadLetter));
+	letter->stream = stream->relid;
 	letter->partition = partition;
 	letter->offset = record->offset;
 	letter->broker_time = record->timestamp;
@@ -72,7 +77,7 @@ cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate
 	letter->payload_len = record->payload_len;
 	letter->payload = keep_bytes(record->payload, &letter->payload_len);
 	if (record->values)
-		keep_row(run, record, letter);
+		keep_row(record, letter);
 	view->dead_letters = lappend(view->dead_letters, letter);
 	run->set_aside_bytes += sizeof(CqDeadLetter) + letter->key_len + letter->payload_len;
 	view->checkpoint.counters.dead_letters++;
@@ -102,7 +107,7 @@ stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate)
 			errmsg("record at partition %d, offset %lld of stream \"%s\" cannot be processed",
 				   partition,
 				   (long long) record->offset,
-				   run->stream->name),
+				   cq_source_stream(run->source, record->partition)->name),
 			errdetail("SQLSTATE %s.", unpack_sql_state(sqlstate)),
 			errhint("Set the stream's option on_error to dead_letter or skip, then run "
 					"pipeline.resume()."));
@@ -123,9 +128,9 @@ keep_bytes(const char *bytes, Size *len)
 
 /* A local stream's record has no payload; keep the row as JSON. */
 static void
-keep_row(CqRun *run, const CqRecord *record, CqDeadLetter *letter)
+keep_row(const CqRecord *record, CqDeadLetter *letter)
 {
-	Relation rel = table_open(run->stream->relid, NoLock);
+	Relation rel = table_open(letter->stream, NoLock);
 	HeapTuple tuple = heap_form_tuple(RelationGetDescr(rel), record->values, record->nulls);
 	Datum json =
 		DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(tuple, RelationGetDescr(rel)));
@@ -162,7 +167,7 @@ cq_dead_letters_write(CqRun *run, CqViewRun *view)
 		bool nulls[DEAD_LETTER_COLUMNS] = {false};
 
 		values[0] = Int64GetDatum(view->view.id);
-		values[1] = ObjectIdGetDatum(run->stream->relid);
+		values[1] = ObjectIdGetDatum(letter->stream);
 		values[2] = Int32GetDatum(letter->partition);
 		values[3] = Int64GetDatum(letter->offset);
 		values[4] = TimestampTzGetDatum(letter->broker_time);
@@ -184,31 +189,24 @@ cq_dead_letters_write(CqRun *run, CqViewRun *view)
 }
 
 void
-cq_late_check(CqRun *run, const CqViewRun *view)
+cq_late_check(CqViewRun *view)
 {
 	Relation rel;
-	int column = -1;
-	int n = 0;
-	bool fits = true;
 
-	if (!OidIsValid(view->view.late) || !view->view.options.store_late)
+	view->late_layout = NULL;
+	if (!OidIsValid(view->view.late))
+		return;
+	view->late_layout = cq_late_layout(view->plan);
+	if (!view->view.options.store_late)
 		return;
 	rel = table_open(view->view.late, AccessShareLock);
-	while ((column = bms_next_member(view->columns, column)) >= 0 && fits)
-	{
-		fits = n < RelationGetNumberOfAttributes(rel) &&
-			   TupleDescAttr(RelationGetDescr(rel), n)->atttypid ==
-				   run->stream->columns[column - 1].type;
-		n++;
-	}
-	fits = fits && n + CQ_LATE_COLUMNS == RelationGetNumberOfAttributes(rel);
-	if (!fits)
+	if (!cq_late_layout_fits(view->late_layout, RelationGetDescr(rel)))
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_STOP),
 				errmsg("table \"%s\" does not have the columns of late rows",
 					   RelationGetRelationName(rel)),
 				errdetail("The view reads other columns of stream \"%s\" than when it was created.",
-						  run->stream->name),
+						  get_rel_name(view->view.stream)),
 				errhint("Undo the change of what the view reads, or drop the view and create it "
 						"again."));
 	table_close(rel, AccessShareLock);
@@ -227,10 +225,7 @@ cq_event_is_new(CqRun *run, Bitmapset **events, int ordinal)
 	return true;
 }
 
-/*
- * The late table has the stream's columns that the view reads, in their order,
- * then late_windows, arrived_at, watermark, partition, offset.
- */
+/* See late_table.h for what the columns are. */
 void
 cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed)
 {
@@ -238,8 +233,7 @@ cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed)
 	MemoryContext old;
 	Datum *values;
 	bool *nulls;
-	int column = -1;
-	int n = 0;
+	int n;
 
 	if (!cq_event_is_new(run, &view->late_events, ordinal))
 		return;
@@ -247,14 +241,10 @@ cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed)
 	if (view->late == NULL)
 		return;
 	old = MemoryContextSwitchTo(run->batch.context);
-	values = palloc(sizeof(Datum) * RelationGetNumberOfAttributes(view->late_rel));
-	nulls = palloc0(sizeof(bool) * RelationGetNumberOfAttributes(view->late_rel));
-	while ((column = bms_next_member(view->plan->columns, column)) >= 0)
-	{
-		values[n] = run->batch.values[(Size) ordinal * run->batch.natts + column - 1];
-		nulls[n] = run->batch.nulls[(Size) ordinal * run->batch.natts + column - 1];
-		n++;
-	}
+	n = RelationGetNumberOfAttributes(view->late_rel);
+	values = palloc0(sizeof(Datum) * n);
+	nulls = palloc0(sizeof(bool) * n);
+	n = late_columns(run, view->late_layout, ordinal, values, nulls);
 	values[n++] = window_array(view->plan->window.time_type, missed);
 	values[n++] = TimestampTzGetDatum(event->arrival);
 	values[n++] = TimestampTzGetDatum(event->watermark);
@@ -263,6 +253,32 @@ cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed)
 	Assert(n == RelationGetNumberOfAttributes(view->late_rel));
 	cq_output_insert(view->late, values, nulls);
 	MemoryContextSwitchTo(old);
+}
+
+/* Those that tell the event; returns how many there are. */
+static int
+late_columns(const CqRun *run, const CqLateLayout *layout, int ordinal, Datum *values, bool *nulls)
+{
+	const CqBatch *batch = &run->batch;
+	Size row = (Size) ordinal * batch->natts;
+	const int *places = layout->places[batch->stream];
+	int i;
+
+	memset(nulls, true, sizeof(bool) * layout->ncolumns);
+	for (i = 0; i < batch->natts; i++)
+	{
+		if (places[i] < 0)
+			continue;
+		values[places[i]] = batch->values[row + i];
+		nulls[places[i]] = batch->nulls[row + i];
+	}
+	if (layout->nstreams > 1)
+	{
+		values[layout->ncolumns - 1] =
+			ObjectIdGetDatum(run->source->parts[batch->stream]->stream->relid);
+		nulls[layout->ncolumns - 1] = false;
+	}
+	return layout->ncolumns;
 }
 
 /* An array of ranges. */

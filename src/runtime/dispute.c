@@ -90,9 +90,11 @@ view_decodes(CqRun *run, CqViewRun *view, const CqRecord *record, CqDecodeError 
 static bool
 decode_once(CqViewRun *view, const CqRun *run, const CqRecord *record, CqDecodeError *error)
 {
-	CqDecoder *decoder = cq_decoder_create(run->stream, view->columns);
-	Datum *values = palloc(sizeof(Datum) * Max(run->stream->ncolumns, 1));
-	bool *nulls = palloc(sizeof(bool) * Max(run->stream->ncolumns, 1));
+	int stream = run->batch.stream;
+	CqDecoder *decoder =
+		cq_decoder_create(run->source->parts[stream]->stream, view->columns[stream]);
+	Datum *values = palloc(sizeof(Datum) * Max(run->batch.natts, 1));
+	bool *nulls = palloc(sizeof(bool) * Max(run->batch.natts, 1));
 
 	if (cq_decoder_decode(decoder, record, values, nulls, error))
 		return true;

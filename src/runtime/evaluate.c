@@ -8,6 +8,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "plan/rowlist.h"
 #include "runtime/run.h"
 #include "window/proctime.h"
 
@@ -16,6 +17,7 @@ typedef struct Consumer
 	CqRun *run;
 	CqViewRun *view;
 	CqInput *input;
+	CqRowList *rows; /* to be put in order */
 } Consumer;
 
 typedef struct Failures
@@ -25,7 +27,10 @@ typedef struct Failures
 	Bitmapset **failing; /* ordinals */
 } Failures;
 
+static int stages_of_batch(const CqRun *run, const CqViewRun *view);
 static void input_evaluate(CqRun *run, CqViewRun *view, CqInput *input);
+static void row_set_aside(void *arg, int ordinal, TupleTableSlot *row);
+static void stage_evaluate(Consumer *consumer, CqStageRun *stage, CqRowConsumer take);
 static int64 not_taken(const CqRun *run, const CqViewRun *view);
 static void failing_remove(CqRun *run, CqViewRun *view);
 static void row_ignore(void *arg, int ordinal, TupleTableSlot *row);
@@ -59,7 +64,7 @@ cq_evaluate(CqRun *run, CqViewRun *view)
 	watermarks_set(run, view);
 	saved = cq_run_as_owner(run);
 	run->phase = CQ_PHASE_EVALUATE;
-	if (view->ninputs > 1)
+	if (stages_of_batch(run, view) > 1)
 	{
 		if (run->care->careful)
 			failing_remove(run, view);
@@ -76,27 +81,79 @@ cq_evaluate(CqRun *run, CqViewRun *view)
 		view->checkpoint.counters.filtered += not_taken(run, view);
 }
 
-/* With several inputs: an event is filtered out if it gives no row in any of them. */
+/* How many stages read the stream that the batch is of? */
+static int
+stages_of_batch(const CqRun *run, const CqViewRun *view)
+{
+	int n = 0;
+	int i;
+	int j;
+
+	for (i = 0; i < view->ninputs; i++)
+		for (j = 0; j < view->inputs[i].nstages; j++)
+			n += view->inputs[i].stages[j].stream == run->batch.stream;
+	return n;
+}
+
+/*
+ * An operator takes rows in the order of their events: what several stages give
+ * of one batch is put in order first.
+ */
 static void
 input_evaluate(CqRun *run, CqViewRun *view, CqInput *input)
 {
-	CqStageCounts counts = {0};
 	Consumer consumer = {run, view, input};
+	int n = 0;
+	int i;
+
+	for (i = 0; i < input->nstages; i++)
+		n += input->stages[i].stream == run->batch.stream;
+	for (i = 0; i < input->nstages; i++)
+	{
+		CqStageRun *stage = &input->stages[i];
+
+		if (stage->stream != run->batch.stream)
+			continue;
+		stage_evaluate(&consumer, stage, n > 1 ? row_set_aside : row_consume);
+	}
+	if (consumer.rows == NULL)
+		return;
+	cq_row_list_give(consumer.rows, row_consume, &consumer);
+	cq_row_list_free(consumer.rows);
+}
+
+static void
+row_set_aside(void *arg, int ordinal, TupleTableSlot *row)
+{
+	Consumer *consumer = arg;
+
+	if (consumer->rows == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(consumer->run->batch.context);
+
+		consumer->rows = cq_row_list_create(row->tts_tupleDescriptor);
+		MemoryContextSwitchTo(old);
+	}
+	cq_row_list_add(consumer->rows, ordinal, row);
+}
+
+/* With several stages: an event is filtered out if it gives no row in any of them. */
+static void
+stage_evaluate(Consumer *consumer, CqStageRun *stage, CqRowConsumer take)
+{
+	CqRun *run = consumer->run;
+	CqViewRun *view = consumer->view;
+	CqStageCounts counts = {0};
 
 	if (run->batch.nevents == 0)
 		return;
 	if (run->care->careful)
-		cq_stage_run_carefully(input->stage_prepared,
-							   &run->batch,
-							   row_consume,
-							   event_failed,
-							   &consumer,
-							   &counts);
+		cq_stage_run_carefully(stage->prepared, &run->batch, take, event_failed, consumer, &counts);
 	else
 	{
-		if (input->stage == NULL)
-			input->stage = cq_stage_begin(input->stage_prepared);
-		cq_stage_run(input->stage, &run->batch, row_consume, &consumer, &counts);
+		if (stage->stage == NULL)
+			stage->stage = cq_stage_begin(stage->prepared);
+		cq_stage_run(stage->stage, &run->batch, take, consumer, &counts);
 	}
 	if (view->taken)
 		return;
@@ -130,15 +187,18 @@ failing_remove(CqRun *run, CqViewRun *view)
 	CqStageCounts counts;
 	int kept = 0;
 	int i;
+	int j;
 
 	Assert(list_length(run->views) == 1);
 	for (i = 0; i < view->ninputs; i++)
-		cq_stage_run_carefully(view->inputs[i].stage_prepared,
-							   batch,
-							   row_ignore,
-							   event_failing,
-							   &failures,
-							   &counts);
+		for (j = 0; j < view->inputs[i].nstages; j++)
+			if (view->inputs[i].stages[j].stream == batch->stream)
+				cq_stage_run_carefully(view->inputs[i].stages[j].prepared,
+									   batch,
+									   row_ignore,
+									   event_failing,
+									   &failures,
+									   &counts);
 	for (i = 0; i < batch->nevents; i++)
 	{
 		if (bms_is_member(i, failing))
@@ -163,7 +223,7 @@ static void
 event_failing(void *arg, int ordinal, ErrorData *error)
 {
 	Failures *failures = arg;
-	Consumer consumer = {failures->run, failures->view, NULL};
+	Consumer consumer = {failures->run, failures->view};
 	MemoryContext old;
 
 	if (bms_is_member(ordinal, *failures->failing))

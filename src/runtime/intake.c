@@ -27,7 +27,8 @@
 #define ROW_VALUES(batch, i) (&(batch)->values[(Size) (i) * (batch)->natts])
 #define ROW_NULLS(batch, i)	 (&(batch)->nulls[(Size) (i) * (batch)->natts])
 
-static void batch_reset(CqRun *run, int capacity);
+static void batch_reset(CqRun *run, int stream, int capacity);
+static const CqStream *batch_stream(const CqRun *run);
 static void records_count(CqRun *run, int n);
 static int decode_until_error(CqRun *run, int from, int to, TimestampTz now);
 static void decode_range(CqRun *run, int from, int to, TimestampTz now, volatile int *at);
@@ -48,10 +49,11 @@ cq_intake(CqRun *run, int max)
 	int n;
 	int at = 0;
 
-	batch_reset(run, max);
+	run->batch.nevents = 0;
 	n = source->ops->poll(source, max);
 	if (n == 0)
 		return 0;
+	batch_reset(run, source->partitions[source->records[0].partition].stream, n);
 	saved = cq_run_as_owner(run);
 	while (at < n)
 		at = decode_until_error(run, at, n, now);
@@ -61,7 +63,7 @@ cq_intake(CqRun *run, int max)
 }
 
 static void
-batch_reset(CqRun *run, int capacity)
+batch_reset(CqRun *run, int stream, int capacity)
 {
 	CqBatch *batch = &run->batch;
 	MemoryContext old;
@@ -69,11 +71,18 @@ batch_reset(CqRun *run, int capacity)
 	MemoryContextReset(batch->context);
 	old = MemoryContextSwitchTo(batch->context);
 	batch->nevents = 0;
-	batch->natts = run->stream->ncolumns;
+	batch->stream = stream;
+	batch->natts = run->source->parts[stream]->stream->ncolumns;
 	batch->events = palloc(sizeof(CqEvent) * capacity);
 	batch->values = palloc(sizeof(Datum) * capacity * Max(batch->natts, 1));
 	batch->nulls = palloc(sizeof(bool) * capacity * Max(batch->natts, 1));
 	MemoryContextSwitchTo(old);
+}
+
+static const CqStream *
+batch_stream(const CqRun *run)
+{
+	return run->source->parts[run->batch.stream]->stream;
 }
 
 static void
@@ -162,9 +171,9 @@ record_take(CqRun *run, int index, TimestampTz now)
 	const CqCondemned *condemned;
 	CqDecodeError error;
 
-	if (run->stream->feed && !feed_row(run, record))
+	if (batch_stream(run)->feed && !feed_row(run, record))
 		return;
-	if (!cq_decoder_decode(run->decoder,
+	if (!cq_decoder_decode(run->decoders[batch->stream],
 						   record,
 						   ROW_VALUES(batch, batch->nevents),
 						   ROW_NULLS(batch, batch->nevents),
@@ -194,7 +203,7 @@ record_take(CqRun *run, int index, TimestampTz now)
 static bool
 feed_row(CqRun *run, const CqRecord *record)
 {
-	int mark = run->stream->ncolumns - 2;
+	int mark = run->batch.natts - 2;
 	ListCell *lc;
 
 	if (!record->nulls[mark])
@@ -237,7 +246,7 @@ static bool
 event_settle(CqRun *run, CqEvent *event, const CqRecord *record, TimestampTz now)
 {
 	CqBatch *batch = &run->batch;
-	const CqStream *stream = run->stream;
+	const CqStream *stream = batch_stream(run);
 	AttrNumber column = stream->event_time;
 	TimestampTz limit = now;
 
@@ -277,7 +286,8 @@ record_condemned(const CqRun *run, const CqRecord *record)
 		CqCondemned *condemned = lfirst(lc);
 
 		if (condemned->offset == record->offset &&
-			condemned->partition == run->source->partitions[record->partition].id)
+			condemned->partition == run->source->partitions[record->partition].id &&
+			condemned->stream == batch_stream(run)->relid)
 			return condemned;
 	}
 	return NULL;

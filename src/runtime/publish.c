@@ -36,9 +36,10 @@ static void forget(Held *mine);
 static void partitions_forget(int leader);
 static void publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us);
 static void publish_state(CqTaskSlot *slot, const CqViewRun *view);
+static void publish_streams(const CqRun *run, CqTaskSlot *slot);
 static void publish_partitions(const CqRun *run);
 static CqWishes wishes_of(int64 view);
-static CqPartitionSlot *partition_slot(int32 partition);
+static CqPartitionSlot *partition_slot(const CqPartition *partition);
 
 bool
 cq_publish_attach(const CqWorkerArgs *args)
@@ -190,7 +191,7 @@ slot_give_back(CqTaskSlot *slot)
 			SetLatch(cq_shared->tasks[i].latch);
 	slot->pid = 0;
 	slot->latch = NULL;
-	slot->stream = InvalidOid;
+	memset(slot->streams, 0, sizeof(slot->streams));
 	slot->company = 0;
 	slot->joining = slot->stands_for = slot->handed_to = 0;
 	if (slot->enabled)
@@ -319,7 +320,7 @@ cq_publish_progress(const CqRun *run, int64 checkpoint_us)
 		publish_view(run, lfirst(lc), checkpoint_us);
 	if (nheld > 0 && slot_is_mine(&held[0]))
 	{
-		cq_shared->tasks[held[0].index].stream = run->stream->relid;
+		publish_streams(run, &cq_shared->tasks[held[0].index]);
 		cq_shared->tasks[held[0].index].company = company;
 		publish_partitions(run);
 	}
@@ -407,6 +408,15 @@ publish_state(CqTaskSlot *slot, const CqViewRun *view)
 }
 
 static void
+publish_streams(const CqRun *run, CqTaskSlot *slot)
+{
+	int i;
+
+	for (i = 0; i < run->source->nparts; i++)
+		slot->streams[i] = run->source->parts[i]->stream->relid;
+}
+
+static void
 publish_partitions(const CqRun *run)
 {
 	const CqSource *source = run->source;
@@ -416,7 +426,7 @@ publish_partitions(const CqRun *run)
 	for (i = 0; i < source->npartitions; i++)
 	{
 		const CqPartition *p = &source->partitions[i];
-		CqPartitionSlot *slot = partition_slot(p->id);
+		CqPartitionSlot *slot = partition_slot(p);
 
 		if (slot == NULL)
 			break;
@@ -430,7 +440,7 @@ publish_partitions(const CqRun *run)
 }
 
 static CqPartitionSlot *
-partition_slot(int32 partition)
+partition_slot(const CqPartition *partition)
 {
 	CqPartitionSlot *found = NULL;
 	int i;
@@ -439,7 +449,8 @@ partition_slot(int32 partition)
 	{
 		CqPartitionSlot *p = &cq_shared->partitions[i];
 
-		if (p->in_use && p->task_slot == cq_publish_leader() && p->partition == partition)
+		if (p->in_use && p->task_slot == cq_publish_leader() && p->stream == partition->stream &&
+			p->partition == partition->id)
 			found = p;
 	}
 	for (i = 0; i < cq_shared->npartitions && found == NULL; i++)
@@ -448,7 +459,8 @@ partition_slot(int32 partition)
 			found = &cq_shared->partitions[i];
 			found->in_use = true;
 			found->task_slot = cq_publish_leader();
-			found->partition = partition;
+			found->stream = partition->stream;
+			found->partition = partition->id;
 		}
 	return found;
 }

@@ -295,6 +295,7 @@ record_blamed(CqWorker *worker, const ErrorData *error)
 		CqCondemned *condemned = palloc0(sizeof(CqCondemned));
 		const CqEvent *event = &run->batch.events[0];
 
+		condemned->stream = cq_source_stream(run->source, event->partition)->relid;
 		condemned->partition = run->source->partitions[event->partition].id;
 		condemned->offset = event->offset;
 		condemned->sqlstate = error->sqlerrcode;

@@ -33,10 +33,17 @@ static void views_take_along(CqRun *run);
 static bool run_has(const CqRun *run, int64 id);
 static void views_prepare(CqRun *run);
 static void source_check(const CqSource *source, const CqViewRun *view);
-static void run_load_stream(CqRun *run, const CqViewRun *run_view, MemoryContext source_context);
+static List *streams_of(const CqSource *source);
+static void gather_columns(CqRun *run, List *streams);
+static Bitmapset *columns_of_stream(CqRun *run, int stream);
+static List *run_load_streams(CqRun *run, const CqViewRun *run_view, MemoryContext source_context);
+static CqStream *stream_load(Oid relid, const CqViewRun *run_view);
 static int relation_natts(Oid relid);
 static void settings_apply(List *settings);
-static void run_open_source(CqRun *run, const CqViewRun *view, MemoryContext source_context);
+static void run_open_source(CqRun *run, const CqViewRun *view, List *streams,
+							MemoryContext source_context);
+static CqSource *part_open(CqRun *run, const CqViewRun *view, const CqStream *stream, int number,
+						   MemoryContext source_context);
 static TimestampTz saved_mark(const CqRun *run, const CqViewRun *view);
 static void run_restore_positions(CqRun *run, const CqCheckpoint *checkpoint);
 
@@ -61,6 +68,7 @@ cq_run_build(CqRun *run, bool take_along, MemoryContext source_context)
 {
 	CqViewRun *first;
 	CqRunIdentity saved;
+	List *streams;
 
 	StartTransactionCommand();
 	views_load(run);
@@ -77,12 +85,13 @@ cq_run_build(CqRun *run, bool take_along, MemoryContext source_context)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(run->context);
 	saved = cq_run_as_owner(run);
-	run_load_stream(run, first, source_context);
+	streams = run_load_streams(run, first, source_context);
+	run->stream = linitial(streams);
 	views_prepare(run);
-	cq_run_gather_columns(run);
+	gather_columns(run, streams);
 	cq_run_as_system(saved);
-	run_open_source(run, first, source_context);
-	cq_watermark_init(&run->watermark, run->stream, saved_mark(run, first));
+	run_open_source(run, first, streams, source_context);
+	run->watermark.mark = saved_mark(run, first);
 	/* which partition is the lowest decides when it is looked for again */
 	cq_watermark_refresh(&run->watermark, run->source);
 	PopActiveSnapshot();
@@ -224,21 +233,54 @@ views_prepare(CqRun *run)
 void
 cq_run_gather_columns(CqRun *run)
 {
+	gather_columns(run, streams_of(run->source));
+}
+
+/* The streams of a source, in the order of their numbers. */
+static List *
+streams_of(const CqSource *source)
+{
+	List *streams = NIL;
+	int i;
+
+	for (i = 0; i < source->nparts; i++)
+		streams = lappend(streams, unconstify(CqStream *, source->parts[i]->stream));
+	return streams;
+}
+
+static void
+gather_columns(CqRun *run, List *streams)
+{
 	MemoryContext old;
 	ListCell *lc;
 
 	MemoryContextReset(run->decoder_context);
 	old = MemoryContextSwitchTo(run->decoder_context);
-	run->columns = NULL;
-	foreach (lc, run->views)
-		run->columns = bms_add_members(run->columns, ((CqViewRun *) lfirst(lc))->columns);
+	run->decoders = palloc(sizeof(CqDecoder *) * list_length(streams));
 	run->same_columns = true;
-	foreach (lc, run->views)
-		if (!bms_equal(run->columns, ((CqViewRun *) lfirst(lc))->columns))
-			run->same_columns = false;
-	run->decoder = cq_decoder_create(run->stream, run->columns);
+	foreach (lc, streams)
+	{
+		int number = foreach_current_index(lc);
+
+		run->decoders[number] = cq_decoder_create(lfirst(lc), columns_of_stream(run, number));
+	}
 	run->columns_changed = false;
 	MemoryContextSwitchTo(old);
+}
+
+/* Those that any view reads. */
+static Bitmapset *
+columns_of_stream(CqRun *run, int stream)
+{
+	Bitmapset *columns = NULL;
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		columns = bms_add_members(columns, ((CqViewRun *) lfirst(lc))->columns[stream]);
+	foreach (lc, run->views)
+		if (!bms_equal(columns, ((CqViewRun *) lfirst(lc))->columns[stream]))
+			run->same_columns = false;
+	return columns;
 }
 
 bool
@@ -304,29 +346,39 @@ cq_run_company(const CqRun *run)
 		   1;
 }
 
-/* The definition of the stream lives as long as the source that was opened by it. */
-static void
-run_load_stream(CqRun *run, const CqViewRun *run_view, MemoryContext source_context)
+/* The definitions of the streams live as long as the source that was opened by them. */
+static List *
+run_load_streams(CqRun *run, const CqViewRun *run_view, MemoryContext source_context)
 {
-	const CqView *view = &run_view->view;
 	MemoryContext old;
-	CqStream *stream;
+	List *streams = NIL;
+	ListCell *lc;
 
 	if (run->source)
 	{
 		source_check(run->source, run_view);
-		run->stream = run->source->stream;
-		return;
+		return streams_of(run->source);
 	}
 	old = MemoryContextSwitchTo(source_context);
-	stream = cq_stream_load(view->stream);
+	foreach (lc, run_view->view.streams)
+		streams = lappend(streams, stream_load(lfirst_oid(lc), run_view));
+	MemoryContextSwitchTo(old);
+	return streams;
+}
+
+static CqStream *
+stream_load(Oid relid, const CqViewRun *run_view)
+{
+	const CqViewOptions *options = &run_view->view.options;
+	CqStream *stream = cq_stream_load(relid);
+
 	stream->view = run_view->id;
 	stream->change = run_view->seen_change;
 	/* a feed has what the option asks for, and nothing else */
-	if (view->options.has_start && stream->feed == NULL)
+	if (options->has_start && stream->feed == NULL)
 	{
-		stream->start = view->options.start;
-		stream->start_time = view->options.start_time;
+		stream->start = options->start;
+		stream->start_time = options->start_time;
 	}
 	if (run_view->shard)
 	{
@@ -334,8 +386,7 @@ run_load_stream(CqRun *run, const CqViewRun *run_view, MemoryContext source_cont
 		stream->shards = run_view->shard->workers;
 		stream->begun = cq_shard_has_begun(run_view);
 	}
-	run->stream = stream;
-	MemoryContextSwitchTo(old);
+	return stream;
 }
 
 /*
@@ -412,7 +463,12 @@ cq_run_replan(CqRun *run)
 	}
 	run->at = NULL;
 	cq_run_as_system(saved);
-	same_columns = same_columns && relation_natts(run->stream->relid) == run->stream->ncolumns;
+	foreach (lc, streams_of(run->source))
+	{
+		const CqStream *stream = lfirst(lc);
+
+		same_columns = same_columns && relation_natts(stream->relid) == stream->ncolumns;
+	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -434,24 +490,59 @@ relation_natts(Oid relid)
 }
 
 static void
-run_open_source(CqRun *run, const CqViewRun *view, MemoryContext source_context)
+run_open_source(CqRun *run, const CqViewRun *view, List *streams, MemoryContext source_context)
 {
-	const CqCheckpoint *cp = &view->checkpoint;
-	bool kafka = run->stream->kind == CQ_STREAM_KAFKA;
+	CqSource *parts[CQ_MAX_STREAMS];
+	int n = 0;
+	ListCell *lc;
 
 	if (run->source)
 	{
-		run_restore_positions(run, cp);
-		run->lost_counted = kafka ? cq_kafka_source_lost(run->source) : 0;
+		run_restore_positions(run, &view->checkpoint);
+		run->lost_counted = cq_run_lost(run);
 		return;
 	}
-	run->source = (kafka ? cq_kafka_source_open : cq_local_source_open)(run->stream,
-																		run->owner,
-																		cp->partitions,
-																		cp->npartitions,
-																		source_context);
+	foreach (lc, streams)
+	{
+		parts[n] = part_open(run, view, lfirst(lc), n, source_context);
+		n++;
+	}
+	run->source = n == 1 ? parts[0] : cq_several_source_open(parts, n, source_context);
+}
+
+/* What is saved of the stream's partitions. */
+static CqSource *
+part_open(CqRun *run, const CqViewRun *view, const CqStream *stream, int number,
+		  MemoryContext source_context)
+{
+	const CqCheckpoint *cp = &view->checkpoint;
+	bool kafka = stream->kind == CQ_STREAM_KAFKA;
+	CqPartition *partitions = palloc(sizeof(CqPartition) * Max(cp->npartitions, 1));
+	CqSource *source;
+	int n = 0;
+	int i;
+
+	for (i = 0; i < cp->npartitions; i++)
+		if (cp->partitions[i].stream == number)
+			partitions[n++] = cp->partitions[i];
+	source = (kafka ? cq_kafka_source_open
+					: cq_local_source_open)(stream, run->owner, partitions, n, source_context);
 	if (kafka && view->task.accept_loss)
-		(void) cq_kafka_source_accept_loss(run->source);
+		(void) cq_kafka_source_accept_loss(source);
+	pfree(partitions);
+	return source;
+}
+
+int64
+cq_run_lost(const CqRun *run)
+{
+	int64 lost = 0;
+	int i;
+
+	for (i = 0; i < run->source->nparts; i++)
+		if (run->source->parts[i]->stream->kind == CQ_STREAM_KAFKA)
+			lost += cq_kafka_source_lost(run->source->parts[i]);
+	return lost;
 }
 
 /* With another bound on disorder than before all partitions would seem to be behind. */
@@ -459,9 +550,16 @@ static TimestampTz
 saved_mark(const CqRun *run, const CqViewRun *view)
 {
 	const CqCheckpoint *cp = &view->checkpoint;
+	int i;
 
-	return cp->out_of_orderness_us == run->stream->out_of_orderness_us ? cp->stream_mark
-																	   : DT_NOBEGIN;
+	for (i = 0; i < cp->npartitions; i++)
+	{
+		const CqPartition *p = &cp->partitions[i];
+
+		if (p->out_of_orderness_us != run->source->parts[p->stream]->stream->out_of_orderness_us)
+			return DT_NOBEGIN;
+	}
+	return cp->stream_mark;
 }
 
 /*
@@ -481,7 +579,8 @@ run_restore_positions(CqRun *run, const CqCheckpoint *checkpoint)
 		int j;
 
 		for (j = 0; j < checkpoint->npartitions; j++)
-			if (checkpoint->partitions[j].id == p->id)
+			if (checkpoint->partitions[j].stream == p->stream &&
+				checkpoint->partitions[j].id == p->id)
 				saved = &checkpoint->partitions[j];
 		p->next_offset = saved ? saved->next_offset : p->start_offset;
 		p->leader_epoch = saved ? saved->leader_epoch : -1;

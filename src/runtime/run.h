@@ -2,10 +2,11 @@
  * run.h
  *	  A task as its worker runs it: everything between (re)start and error.
  *
- * A task is a set of views that share one position in one stream.  Its run has
- * the part that they have in common - source, decoder, batch, the stream's
- * watermark - and a CqViewRun for each: plan, operator, results, counters.
- * Records are fetched and decoded once; then each view evaluates the batch.
+ * A task is a set of views that share one position in one stream, or one view
+ * that reads several.  Its run has the part that they have in common - source,
+ * decoders, batch, watermark - and a CqViewRun for each: plan, operator,
+ * results, counters.  Records are fetched and decoded once; then each view
+ * evaluates the batch, which is of one stream.
  *
  * A run is built from the catalog in one transaction and thrown away after any
  * error; only the source (connections, threads) outlives it, sent back to the
@@ -21,6 +22,7 @@
 #include "operator/operator.h"
 #include "plan/plan.h"
 #include "plan/stage.h"
+#include "sink/late_table.h"
 #include "sink/output.h"
 #include "source/source.h"
 #include "source/watermark.h"
@@ -37,6 +39,7 @@ typedef enum CqPhase
 /* A record that failed where it cannot be singled out in flight; known before the next attempt. */
 typedef struct CqCondemned
 {
+	Oid stream;
 	int32 partition; /* Kafka's number */
 	int64 offset;
 	int sqlstate;
@@ -55,6 +58,7 @@ typedef struct CqCare
 
 typedef struct CqDeadLetter
 {
+	Oid stream;
 	int32 partition; /* Kafka's number */
 	int64 offset;
 	TimestampTz broker_time;
@@ -75,18 +79,26 @@ typedef struct CqWishes
 	uint64 wait_done;
 } CqWishes;
 
-/* One place where a view reads its stream; most views have one only.  See plan/inputs.c. */
+/* What gives an input its rows, of one stream. */
+typedef struct CqStageRun
+{
+	int stream; /* its number */
+	CqPrepared *prepared;
+	CqStage *stage; /* of the checkpoint under way; NULL = not begun */
+} CqStageRun;
+
+/* One place where a view reads streams; most views have one only.  See plan/inputs.c. */
 typedef struct CqInput
 {
 	const CqPlan *plan; /* replaced with the view's */
-	CqPrepared *stage_prepared;
+	int nstages;		/* more than one: branches of a UNION ALL */
+	CqStageRun *stages;
 	CqOperator *op; /* NULL for APPEND */
 	Oid chunks;
 	BlockNumber chunk_blocks;	 /* size of the chunk table after the last checkpoint */
 	BlockNumber vacuumed_blocks; /* and at its last vacuum */
 
 	/* of the checkpoint under way */
-	CqStage *stage;
 	Relation chunks_rel;
 	Tuplestorestate *closed_rows; /* of windows that have closed; NULL if none has */
 } CqInput;
@@ -125,7 +137,9 @@ typedef struct CqViewRun
 	CqTask task;
 	CqPlan *plan;
 	CqPrepared *close_prepared; /* NULL unless rows leave on window close */
-	Bitmapset *columns;			/* of the stream, that the plan reads */
+	int nstreams;
+	Bitmapset **columns;	   /* of each stream, that the plan reads */
+	CqLateLayout *late_layout; /* of its table of late rows; NULL if it has none */
 	int ninputs;
 	CqInput *inputs;
 	CqOperator *op;	 /* the first input's; NULL for APPEND */
@@ -148,10 +162,10 @@ typedef struct CqViewRun
 	int64 offset_shift;	   /* local: how many more rows it has read than the run's source */
 	int64 locked_since_us; /* monotonic: another session stands in its way; 0 = none does */
 	CqWishes wishes;
-	uint64 wait_ticket;			/* wait_for() under way; 0 = none */
-	int64 source_ticket;		/* what the source calls it */
-	int64 advance_ticket;		/* likewise of a pending advance_watermark(); 0 = none */
-	TimestampTz advance_marked; /* ... to this time */
+	uint64 wait_ticket;	  /* wait_for() under way; 0 = none */
+	int64 source_ticket;  /* what the source calls it */
+	int64 advance_ticket; /* likewise of a pending advance_watermark(); 0 = none */
+	TimestampTz advance_marked[CQ_MAX_STREAMS]; /* ... to these times */
 
 	CqLatePass late_pass;
 	CqLateSweep late_sweep;
@@ -166,7 +180,7 @@ typedef struct CqViewRun
 	/* of the batch: an event is late for a window once, however many rows it gave */
 	Bitmapset *late_events;
 	Bitmapset *untimed_events;
-	bool *taken; /* several inputs: which events gave a row in one of them */
+	bool *taken; /* several stages: which events gave a row in one of them */
 } CqViewRun;
 
 typedef struct CqRun
@@ -175,11 +189,10 @@ typedef struct CqRun
 	MemoryContext checkpoint_context; /* reset after each checkpoint */
 	List *views;					  /* of CqViewRun *; at least one */
 	Oid owner;						  /* of all of them */
-	const CqStream *stream;			  /* in the source's memory */
+	const CqStream *stream;			  /* in the source's memory; of several the first */
 	CqSource *source;
 	MemoryContext decoder_context;
-	CqDecoder *decoder;
-	Bitmapset *columns;	  /* that the decoder fills: those that any view reads */
+	CqDecoder **decoders; /* of each stream: fills the columns that any view reads */
 	bool same_columns;	  /* all views read all of them */
 	bool columns_changed; /* a view has left: fewer may be needed */
 	int64 owner_epoch;
@@ -248,6 +261,9 @@ extern void cq_view_run_prepare(CqRun *run, CqViewRun *view);
  */
 extern bool cq_view_run_fits(const CqRun *run, const CqViewRun *view);
 extern bool cq_view_run_meets(CqRun *run, CqViewRun *view);
+
+/* Records of Kafka given up since the source was opened. */
+extern int64 cq_run_lost(const CqRun *run);
 
 /* The same of positions: is the source at this one, event times included? */
 extern CqPlace cq_run_place(CqRun *run, const CqCheckpoint *checkpoint);
@@ -372,15 +388,11 @@ extern void cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, 
 /* Write the dead letters of this checkpoint. */
 extern void cq_dead_letters_write(CqRun *run, CqViewRun *view);
 
-/* Columns of a late table behind the stream's, and which of them, from 0, is arrived_at. */
-#define CQ_LATE_COLUMNS	   5
-#define CQ_LATE_ARRIVED_AT 1
-
 /*
- * Stop unless the late table has the columns that the view reads: an ordinary
- * view between it and the stream may have been replaced.
+ * Find out what the columns of the late table are; stop unless it has them: an
+ * ordinary view between the view and its stream may have been replaced.
  */
-extern void cq_late_check(CqRun *run, const CqViewRun *view);
+extern void cq_late_check(CqViewRun *view);
 
 /* Note an event of the batch; false if it was noted before. */
 extern bool cq_event_is_new(CqRun *run, Bitmapset **events, int ordinal);

@@ -237,7 +237,8 @@ wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to, boo
 static TimestampTz
 advance_target(const CqViewRun *view, const Consensus *consensus)
 {
-	return TIMESTAMP_IS_NOEND(view->task.advance_to) ? consensus->last_end : view->task.advance_to;
+	return TIMESTAMP_IS_NOEND(view->task.advance_to[0]) ? consensus->last_end
+														: view->task.advance_to[0];
 }
 
 /*
@@ -296,7 +297,7 @@ consensus_take(Consensus *consensus, const CqViewRun *view, const CqShardReport 
 	consensus->first_end = Min(consensus->first_end, report->first_end);
 	consensus->last_end = Max(consensus->last_end, report->last_end);
 	consensus->known_us = Min(consensus->known_us, report->known_us);
-	if (!view->task.has_advance || report->advanced_to != view->task.advance_to)
+	if (!view->task.has_advance || report->advanced_to != view->task.advance_to[0])
 		consensus->advanced = false;
 	consensus->past_gap = consensus->past_gap && report->past_gap;
 }
@@ -431,7 +432,7 @@ announce(CqRun *run, CqViewRun *view)
 		return false;
 	if (advanced)
 	{
-		cq_task_clear_advance(view->view.id, view->task.advance_to);
+		cq_task_clear_advance(view->view.id, 0, view->task.advance_to[0]);
 		view->task.has_advance = false;
 	}
 	view->shard->announced_us = cq_clock_us();
@@ -531,7 +532,7 @@ cq_shard_tell(CqRun *run, CqViewRun *view)
 	int i;
 
 	if (cq_view_run_advance_due(run, view))
-		shard->advanced_to = view->task.advance_to;
+		shard->advanced_to = view->task.advance_to[0];
 	report_make(run, view, &report);
 	if (memcmp(&report, &shard->told, sizeof(report)) == 0)
 		return;

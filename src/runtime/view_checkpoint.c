@@ -25,6 +25,7 @@ static bool feeds_lock(CqViewRun *view);
 static void feeds_mark(CqRun *run, CqViewRun *view);
 static Tuplestorestate *closed_rows(CqRun *run, CqInput *input);
 static void close_receive(void *arg, TupleTableSlot *row);
+static void stages_end(CqInput *input);
 static void show_changes(CqRun *run, CqViewRun *view);
 static void change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 						  bool *nulls);
@@ -53,9 +54,13 @@ cq_view_run_lock(CqViewRun *view)
 static bool
 input_lock(CqInput *input)
 {
-	return cq_prepared_lock(input->stage_prepared) &&
-		   (!OidIsValid(input->chunks) ||
-			relation_lock(input->chunks, RowExclusiveLock, &input->chunks_rel));
+	int i;
+
+	for (i = 0; i < input->nstages; i++)
+		if (!cq_prepared_lock(input->stages[i].prepared))
+			return false;
+	return !OidIsValid(input->chunks) ||
+		   relation_lock(input->chunks, RowExclusiveLock, &input->chunks_rel);
 }
 
 static bool
@@ -86,6 +91,7 @@ cq_view_run_open(CqRun *run, CqViewRun *view)
 	CqRunIdentity saved = cq_run_as_owner(run);
 	ListCell *lc;
 	int i;
+	int j;
 
 	view->dead_letters = NIL;
 	view->output = cq_output_begin(view->result_rel);
@@ -96,7 +102,8 @@ cq_view_run_open(CqRun *run, CqViewRun *view)
 	{
 		CqInput *input = &view->inputs[i];
 
-		input->stage = NULL;
+		for (j = 0; j < input->nstages; j++)
+			input->stages[j].stage = NULL;
 		input->closed_rows = NULL;
 		if (input->op)
 			cq_operator_begin(input->op, input->chunks_rel);
@@ -224,8 +231,7 @@ cq_view_run_save(CqRun *run, CqViewRun *view)
 	int i;
 
 	for (i = 0; i < view->ninputs; i++)
-		if (view->inputs[i].stage)
-			cq_stage_end(view->inputs[i].stage);
+		stages_end(&view->inputs[i]);
 	if (view->op && view->plan->emit == CQ_EMIT_CHANGES)
 		show_changes(run, view);
 	for (i = 0; i < view->ninputs; i++)
@@ -242,6 +248,16 @@ cq_view_run_save(CqRun *run, CqViewRun *view)
 	outputs_end(run, view);
 	run->phase = CQ_PHASE_OTHER;
 	cq_dead_letters_write(run, view);
+}
+
+static void
+stages_end(CqInput *input)
+{
+	int i;
+
+	for (i = 0; i < input->nstages; i++)
+		if (input->stages[i].stage)
+			cq_stage_end(input->stages[i].stage);
 }
 
 /* What is complete now was shown before it is forgotten. */
@@ -314,7 +330,6 @@ cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us)
 		cp->closed_to = view->watermark;
 	}
 	cp->stream_mark = run->watermark.mark;
-	cp->out_of_orderness_us = run->stream->out_of_orderness_us;
 	cp->npartitions = run->source->npartitions;
 	cp->partitions = positions_of(run, view);
 	cp->counters.lost += lost;
@@ -344,7 +359,8 @@ positions_of(const CqRun *run, const CqViewRun *view)
 		partitions[i] = run->source->partitions[i];
 		partitions[i].next_offset += view->offset_shift;
 		for (j = 0; j < view->nbegun; j++)
-			if (view->begun[j].id == partitions[i].id)
+			if (view->begun[j].stream == partitions[i].stream &&
+				view->begun[j].id == partitions[i].id)
 				partitions[i].start_offset = view->begun[j].start_offset;
 	}
 	return partitions;

@@ -42,7 +42,10 @@ static bool same_times(const CqPartition *a, int na, const CqPartition *b, int n
 static void make_plan(CqViewRun *view, MemoryContext context);
 static void load_feeds(CqViewRun *view);
 static bool feeds_differ(const CqViewRun *view);
+static void columns_note(CqViewRun *view);
+static void check_streams(const CqViewRun *view);
 static void inputs_prepare(CqViewRun *view);
+static void stages_prepare(CqViewRun *view, CqInput *input, const CqPlan *plan);
 static void create_operators(CqViewRun *view);
 static CqOperator *create_operator(CqViewRun *view, int number);
 
@@ -117,7 +120,8 @@ company_of(const CqViewRun *view)
 	StringInfoData text;
 	ListCell *lc;
 
-	if (!cq_share_tasks || view->shard || cq_view_more_chunks(view->view.id) != NIL)
+	if (!cq_share_tasks || view->shard || list_length(view->view.streams) > 1 ||
+		cq_view_more_chunks(view->view.id) != NIL)
 		return NULL;
 	initStringInfo(&text);
 	appendStringInfo(&text,
@@ -196,7 +200,8 @@ same_times(const CqPartition *a, int na, const CqPartition *b, int nb)
 
 	for (i = 0; i < na; i++)
 		for (j = 0; j < nb; j++)
-			if (a[i].id == b[j].id && a[i].max_event_time != b[j].max_event_time)
+			if (a[i].stream == b[j].stream && a[i].id == b[j].id &&
+				a[i].max_event_time != b[j].max_event_time)
 				return false;
 	return true;
 }
@@ -207,9 +212,21 @@ cq_view_run_prepare(CqRun *run, CqViewRun *view)
 	view->plan_context =
 		AllocSetContextCreate(view->context, "pipeline plan", ALLOCSET_DEFAULT_SIZES);
 	make_plan(view, view->context);
-	view->columns = view->plan->columns;
-	cq_late_check(run, view);
+	columns_note(view);
+	cq_late_check(view);
 	create_operators(view);
+}
+
+/* What the decoders are to fill. */
+static void
+columns_note(CqViewRun *view)
+{
+	int i;
+
+	view->nstreams = view->plan->nstreams;
+	view->columns = palloc(sizeof(Bitmapset *) * view->nstreams);
+	for (i = 0; i < view->nstreams; i++)
+		view->columns[i] = view->plan->streams[i].columns;
 }
 
 static void
@@ -218,6 +235,7 @@ make_plan(CqViewRun *view, MemoryContext context)
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	view->plan = cq_view_plan(&view->view, view->shard != NULL);
+	check_streams(view);
 	inputs_prepare(view);
 	view->close_prepared = NULL;
 	if (view->plan->close)
@@ -265,10 +283,41 @@ inputs_prepare(CqViewRun *view)
 				errhint("Undo the change of the views that it reads, or drop it and create it "
 						"again."));
 	for (i = 0; i < view->ninputs; i++)
+		stages_prepare(view, &view->inputs[i], view->plan->inputs[i]);
+}
+
+/* In the order in which they were created the streams are known to the position row. */
+static void
+check_streams(const CqViewRun *view)
+{
+	bool same = view->plan->nstreams == list_length(view->view.streams);
+	int i;
+
+	for (i = 0; same && i < view->plan->nstreams; i++)
+		same = view->plan->streams[i].relid == list_nth_oid(view->view.streams, i);
+	if (!same)
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("continuous view \"%s\" reads other streams than when it was created",
+					   view->name),
+				errhint("Undo the change of the views that it reads, or drop it and create it "
+						"again."));
+}
+
+static void
+stages_prepare(CqViewRun *view, CqInput *input, const CqPlan *plan)
+{
+	int i;
+
+	input->plan = plan;
+	input->nstages = plan->nstages;
+	input->stages = MemoryContextAllocZero(view->plan_context, sizeof(CqStageRun) * plan->nstages);
+	for (i = 0; i < plan->nstages; i++)
 	{
-		view->inputs[i].plan = view->plan->inputs[i];
-		view->inputs[i].stage_prepared =
-			cq_stage_prepare(view->plan->inputs[i], view->plan_context);
+		CqStageRun *stage = &input->stages[i];
+
+		stage->stream = cq_plan_stream_number(view->plan, plan->stages[i]->stream);
+		stage->prepared = cq_stage_prepare(plan->stages[i], view->plan_context);
 	}
 }
 
@@ -276,22 +325,28 @@ bool
 cq_view_run_replan(CqViewRun *view)
 {
 	MemoryContext old_plans = view->plan_context;
+	int i;
 
 	view->plan_context =
 		AllocSetContextCreate(view->context, "pipeline plan", ALLOCSET_DEFAULT_SIZES);
 	make_plan(view, view->plan_context);
 	MemoryContextDelete(old_plans);
-	return bms_equal(view->plan->columns, view->columns);
+	for (i = 0; i < view->nstreams; i++)
+		if (!bms_equal(view->plan->streams[i].columns, view->columns[i]))
+			return false;
+	return true;
 }
 
 bool
 cq_view_run_is_stale(const CqViewRun *view)
 {
 	int i;
+	int j;
 
 	for (i = 0; i < view->ninputs; i++)
-		if (cq_prepared_is_stale(view->inputs[i].stage_prepared))
-			return true;
+		for (j = 0; j < view->inputs[i].nstages; j++)
+			if (cq_prepared_is_stale(view->inputs[i].stages[j].prepared))
+				return true;
 	return (view->close_prepared && cq_prepared_is_stale(view->close_prepared)) ||
 		   feeds_differ(view);
 }

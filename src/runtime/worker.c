@@ -62,13 +62,14 @@ static void worker_loop(CqWorker *worker);
 static void run_prepare(CqWorker *worker);
 static bool worker_step(CqWorker *worker);
 static void source_maintain(CqWorker *worker);
-static void feed_idle(CqRun *run);
+static void feeds_idle(CqRun *run);
 static void readers_wake(const CqRun *run);
 static void idle_clock_advance(CqWorker *worker, bool stopped);
 static void publish_when_changed(CqWorker *worker, bool unreachable);
 static void caught_up_note(CqWorker *worker);
 static bool idle_close_due(CqWorker *worker, long *wait_ms);
 static bool view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms);
+static int64 largest_disorder_us(const CqSource *source);
 static bool checkpoint_wanted(CqWorker *worker, long *wait_ms);
 static bool advance_due(const CqRun *run);
 static bool checkpoint_step(CqWorker *worker, long *wait_ms);
@@ -79,6 +80,7 @@ static void shard_tell(CqWorker *worker);
 static void wait_check(CqWorker *worker);
 static bool anybody_waits(const CqRun *run);
 static void worker_wait(CqWorker *worker, long wait_ms);
+static void events_create(CqWorker *worker);
 static void care_relax(CqWorker *worker);
 static void trim_when_due(CqWorker *worker);
 static void late_rows_expire(CqWorker *worker);
@@ -93,7 +95,6 @@ cq_worker_main(Datum arg)
 	CqWorker *worker = MemoryContextAllocZero(TopMemoryContext, sizeof(CqWorker));
 
 	memcpy(&worker->args, MyBgworkerEntry->bgw_extra, sizeof(CqWorkerArgs));
-	worker->events_fd = -1;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, StatementCancelHandler);
@@ -290,8 +291,7 @@ source_maintain(CqWorker *worker)
 	idle_clock_advance(worker, unreachable || worker->join.leader != 0 || worker->join.stands);
 	worker->next_idle_us =
 		cq_watermark_idle(&run->watermark, run->source, worker->idle_clock_us, unreachable);
-	if (run->stream->feed)
-		feed_idle(run);
+	feeds_idle(run);
 	if (cq_watermark_all_idle(run->source) != worker->was_idle)
 	{
 		worker->was_idle = !worker->was_idle;
@@ -306,11 +306,18 @@ source_maintain(CqWorker *worker)
  * now says little.  It is idle when that view is.
  */
 static void
-feed_idle(CqRun *run)
+feeds_idle(CqRun *run)
 {
-	CqPartition *p = &run->source->partitions[0];
+	int i;
 
-	p->idle = p->caught_up && cq_publish_source_idle(run->stream->feed->source);
+	for (i = 0; i < run->source->npartitions; i++)
+	{
+		CqPartition *p = &run->source->partitions[i];
+		const CqFeed *feed = cq_source_stream(run->source, i)->feed;
+
+		if (feed)
+			p->idle = p->caught_up && cq_publish_source_idle(feed->source);
+	}
 }
 
 static void
@@ -407,7 +414,7 @@ static bool
 view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 {
 	TimestampTz deadline = cq_view_run_first_end(view);
-	int64 disorder_us = view->plan->window.processing ? 0 : run->stream->out_of_orderness_us;
+	int64 disorder_us = view->plan->window.processing ? 0 : largest_disorder_us(run->source);
 	TimestampTz now;
 
 	if (TIMESTAMP_NOT_FINITE(deadline))
@@ -427,6 +434,17 @@ view_idle_close_due(const CqRun *run, CqViewRun *view, long *wait_ms)
 		return false;
 	view->clock_to = Min(now - disorder_us, cq_view_run_last_end(view));
 	return true;
+}
+
+static int64
+largest_disorder_us(const CqSource *source)
+{
+	int64 largest = 0;
+	int i;
+
+	for (i = 0; i < source->nparts; i++)
+		largest = Max(largest, source->parts[i]->stream->out_of_orderness_us);
+	return largest;
 }
 
 static bool
@@ -592,28 +610,37 @@ care_relax(CqWorker *worker)
 static void
 worker_wait(CqWorker *worker, long wait_ms)
 {
-	int fd = worker->source->wakeup_fd;
+	const CqSource *source = worker->source;
 	WaitEvent event;
 
 	if (!worker->waiting_for_lock)
 		cq_publish_activity(worker->view_name,
-							worker->source->ops->unreachable(worker->source)
+							source->ops->unreachable(worker->source)
 								? CQ_ACTIVITY_SOURCE_UNREACHABLE
 								: CQ_ACTIVITY_WAITING_FOR_EVENTS);
-	if (worker->events == NULL || worker->events_fd != fd)
-	{
-		if (worker->events)
-			FreeWaitEventSet(worker->events);
-		worker->events = cq_compat_create_wait_event_set(TopMemoryContext, 3);
-		AddWaitEventToSet(worker->events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-		AddWaitEventToSet(worker->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-		if (fd >= 0)
-			AddWaitEventToSet(worker->events, WL_SOCKET_READABLE, fd, NULL, NULL);
-		worker->events_fd = fd;
-	}
+	if (worker->events == NULL)
+		events_create(worker);
 	if (WaitEventSetWait(worker->events, wait_ms, &event, 1, cq_wait_event(CQ_WAIT_EVENTS)) > 0 &&
 		(event.events & WL_LATCH_SET))
 		ResetLatch(MyLatch);
+}
+
+static void
+events_create(CqWorker *worker)
+{
+	const CqSource *source = worker->source;
+	int i;
+
+	worker->events = cq_compat_create_wait_event_set(TopMemoryContext, 2 + source->nparts);
+	AddWaitEventToSet(worker->events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(worker->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	for (i = 0; i < source->nparts; i++)
+		if (source->parts[i]->wakeup_fd >= 0)
+			AddWaitEventToSet(worker->events,
+							  WL_SOCKET_READABLE,
+							  source->parts[i]->wakeup_fd,
+							  NULL,
+							  NULL);
 }
 
 static void
@@ -668,13 +695,16 @@ input_vacuum(CqInput *input)
 static void
 trim_when_due(CqWorker *worker)
 {
+	const CqSource *source = worker->source;
 	int64 now = cq_clock_us();
+	int i;
 
-	if (worker->run->stream->kind != CQ_STREAM_LOCAL ||
-		now - worker->trimmed_at_us < TRIM_INTERVAL_US)
+	if (now - worker->trimmed_at_us < TRIM_INTERVAL_US)
 		return;
 	worker->trimmed_at_us = now;
-	cq_local_stream_trim(worker->run->stream->relid);
+	for (i = 0; i < source->nparts; i++)
+		if (source->parts[i]->stream->kind == CQ_STREAM_LOCAL)
+			cq_local_stream_trim(source->parts[i]->stream->relid);
 }
 
 void

@@ -51,7 +51,6 @@ typedef struct CqWorker
 	int64 trimmed_at_us;
 	int64 last_checkpoint_us;
 	WaitEventSet *events;
-	int events_fd;
 	bool waiting_for_lock;
 	int retry_ms; /* pause before the next attempt; 0 = none */
 } CqWorker;

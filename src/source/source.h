@@ -26,6 +26,7 @@
 typedef struct CqPartition
 {
 	/* saved with each checkpoint */
+	int32 stream;				/* number of its stream among those that the task reads, from 0 */
 	int32 id;					/* Kafka's number; 0 for a local stream */
 	int64 next_offset;			/* Kafka: position.  Local: rows read so far */
 	int64 start_offset;			/* Kafka: where this task began to read */
@@ -33,8 +34,9 @@ typedef struct CqPartition
 	int64 anchor_offset;		/* last record processed, CQ_OFFSET_UNKNOWN if none */
 	uint64 anchor_hash;			/* of that record's timestamp, key and value */
 	char *cursor;				/* local: snapshots and place between them, as text; else NULL */
-	TimestampTz max_event_time; /* highest seen; DT_NOBEGIN if none */
+	TimestampTz max_event_time; /* highest seen, or promised; DT_NOBEGIN if none */
 	int64 max_disorder_us;		/* furthest that an event was behind max_event_time */
+	int64 out_of_orderness_us;	/* the stream's bound on that */
 
 	/* known to this worker only */
 	int64 end_offset;		  /* log's end (high watermark) or CQ_OFFSET_UNKNOWN */
@@ -142,12 +144,15 @@ typedef struct CqSourceOps
 typedef struct CqSource
 {
 	const CqSourceOps *ops;
-	const CqStream *stream;
-	MemoryContext context; /* of the source; lives as long as the worker's run */
+	const CqStream *stream; /* of several: the first */
+	int nparts; /* sources of one stream each that it is made of, by number of the stream */
+	struct CqSource **parts; /* most often it is the only one itself */
+	MemoryContext context;	 /* of the source; lives as long as the worker's run */
 	int npartitions;
 	CqPartition *partitions; /* may be reallocated by maintain() */
 	CqRecord *records;		 /* of the last poll */
-	int wakeup_fd;			 /* readable when poll may have something; -1 = latch only */
+	int wakeup_fd; /* readable when poll may have something; -1 = latch only, or parts have it */
+	struct CqSource *self; /* what parts is of a source of one stream */
 } CqSource;
 
 /*
@@ -161,6 +166,28 @@ extern CqSource *cq_kafka_source_open(const CqStream *stream, Oid owner,
 extern CqSource *cq_local_source_open(const CqStream *stream, Oid owner,
 									  const CqPartition *partitions, int npartitions,
 									  MemoryContext context);
+
+/*
+ * One source of several, which are its own from now on; the order gives the numbers
+ * of their streams.  A poll gives records of one of them.  context outlives it.
+ */
+extern CqSource *cq_several_source_open(CqSource **parts, int nparts, MemoryContext context);
+
+/* For a source of one stream: it is its own only part. */
+static inline void
+cq_source_init_parts(CqSource *source)
+{
+	source->self = source;
+	source->nparts = 1;
+	source->parts = &source->self;
+}
+
+/* The stream of a partition, by its index into source->partitions. */
+static inline const CqStream *
+cq_source_stream(const CqSource *source, int partition)
+{
+	return source->parts[source->partitions[partition].stream]->stream;
+}
 
 /*
  * A Kafka record's headers, in order; a name may come more than once.  Returns

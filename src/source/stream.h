@@ -12,6 +12,9 @@
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
 
+/* So many streams may a view read. */
+#define CQ_MAX_STREAMS 16
+
 typedef enum CqStreamKind
 {
 	CQ_STREAM_KAFKA,

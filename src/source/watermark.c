@@ -1,13 +1,14 @@
 /*
  * watermark.c
- *	  How far event time has advanced in one stream, as one task sees it.
+ *	  How far event time has advanced in what a task reads.
  *
- * A partition's watermark is the highest event time seen in it minus the
- * stream's bound on disorder; a stream's is the lowest over its partitions,
- * idle ones left out.  A view's, which the run keeps, is the highest value that
- * the stream's ever had for it.
+ * A partition's watermark is the highest event time seen in it minus its
+ * stream's bound on disorder; the task's is the lowest over all partitions of
+ * all its streams, idle ones left out.  So a stream that is idle as a whole is
+ * left out while another one is not.  A view's, which the run keeps, is the
+ * highest value that its task's ever had for it.
  *
- * A partition that is behind the stream's watermark - new, or woken after it
+ * A partition that is behind that watermark - new, or woken after it
  * was idle - cannot take back what was already promised.  It holds the
  * watermark only while it has a known backlog: then it will soon catch up, and
  * waiting for it keeps its coming events from being late.
@@ -34,23 +35,16 @@
 #include "clock.h"
 #include "source/watermark.h"
 
-static TimestampTz partition_mark(const CqWatermark *wm, const CqPartition *partition);
+static TimestampTz partition_mark(const CqPartition *partition);
 static bool partition_holds(const CqWatermark *wm, const CqPartition *partition);
-
-void
-cq_watermark_init(CqWatermark *wm, const CqStream *stream, TimestampTz mark)
-{
-	wm->stream = stream;
-	wm->mark = mark;
-}
 
 /* Event times are finite; what would fall below the range of timestamps counts as none. */
 static TimestampTz
-partition_mark(const CqWatermark *wm, const CqPartition *partition)
+partition_mark(const CqPartition *partition)
 {
-	if (partition->max_event_time < MIN_TIMESTAMP + wm->stream->out_of_orderness_us)
+	if (partition->max_event_time < MIN_TIMESTAMP + partition->out_of_orderness_us)
 		return DT_NOBEGIN;
-	return partition->max_event_time - wm->stream->out_of_orderness_us;
+	return partition->max_event_time - partition->out_of_orderness_us;
 }
 
 static bool
@@ -58,14 +52,14 @@ partition_holds(const CqWatermark *wm, const CqPartition *partition)
 {
 	if (partition->idle)
 		return false;
-	return partition_mark(wm, partition) >= wm->mark || !partition->caught_up;
+	return partition_mark(partition) >= wm->mark || !partition->caught_up;
 }
 
 void
 cq_watermark_see(CqWatermark *wm, CqSource *source, int partition, TimestampTz time)
 {
 	CqPartition *p = &source->partitions[partition];
-	TimestampTz before = partition_mark(wm, p);
+	TimestampTz before = partition_mark(p);
 	bool woken = p->idle;
 
 	p->idle = false;
@@ -87,19 +81,23 @@ cq_watermark_refresh(CqWatermark *wm, CqSource *source)
 	TimestampTz lowest = DT_NOEND;
 	int i;
 
+	/* a stream of which nothing is known yet may have anything */
+	for (i = 0; i < source->nparts; i++)
+		if (source->parts[i]->npartitions == 0)
+			return;
 	for (i = 0; i < source->npartitions; i++)
 	{
 		CqPartition *p = &source->partitions[i];
 
 		if (partition_holds(wm, p))
-			lowest = Min(lowest, partition_mark(wm, p));
+			lowest = Min(lowest, partition_mark(p));
 	}
 	if (lowest == DT_NOEND)
 	{
 		/* nobody holds it: the furthest of the idle ones counts */
 		lowest = DT_NOBEGIN;
 		for (i = 0; i < source->npartitions; i++)
-			lowest = Max(lowest, partition_mark(wm, &source->partitions[i]));
+			lowest = Max(lowest, partition_mark(&source->partitions[i]));
 	}
 	wm->mark = Max(wm->mark, lowest);
 }
@@ -125,19 +123,19 @@ cq_watermark_note(CqSource *source, int64 now_us, bool unreachable)
 int64
 cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreachable)
 {
-	int64 timeout_us = wm->stream->idle_timeout_us;
 	int64 clock_us = cq_clock_us();
 	int64 next_us = -1;
 	bool changed = false;
 	int i;
 
 	cq_watermark_note(source, now_us, unreachable);
-	for (i = 0; i < source->npartitions && timeout_us >= 0; i++)
+	for (i = 0; i < source->npartitions; i++)
 	{
 		CqPartition *p = &source->partitions[i];
+		int64 timeout_us = cq_source_stream(source, i)->idle_timeout_us;
 		int64 due_us = p->caught_up_since_us + timeout_us;
 
-		if (p->idle || p->caught_up_since_us == 0)
+		if (timeout_us < 0 || p->idle || p->caught_up_since_us == 0)
 			continue;
 		if (now_us < due_us)
 		{
@@ -156,6 +154,24 @@ cq_watermark_idle(CqWatermark *wm, CqSource *source, int64 now_us, bool unreacha
 	if (changed || source->npartitions > 1)
 		cq_watermark_refresh(wm, source);
 	return next_us;
+}
+
+void
+cq_watermark_promise(CqWatermark *wm, CqSource *source, int stream, TimestampTz to)
+{
+	int i;
+
+	for (i = 0; i < source->npartitions; i++)
+	{
+		CqPartition *p = &source->partitions[i];
+
+		if (p->stream != stream || partition_mark(p) >= to)
+			continue;
+		p->max_event_time = to < END_TIMESTAMP - p->out_of_orderness_us
+								? to + p->out_of_orderness_us
+								: END_TIMESTAMP - 1;
+	}
+	cq_watermark_refresh(wm, source);
 }
 
 bool

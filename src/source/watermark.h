@@ -1,6 +1,6 @@
 /*
  * watermark.h
- *	  How far event time has advanced in one stream, as one task sees it.
+ *	  How far event time has advanced in what a task reads.
  */
 #pragma once
 
@@ -10,15 +10,14 @@
 
 typedef struct CqWatermark
 {
-	const CqStream *stream;
 	TimestampTz mark; /* lowest over the live partitions; DT_NOBEGIN if none yet; monotone */
 } CqWatermark;
 
-/* mark: as saved; DT_NOBEGIN = none yet. */
-extern void cq_watermark_init(CqWatermark *wm, const CqStream *stream, TimestampTz mark);
-
 /* Take in one event's time; afterwards wm->mark is the watermark after it. */
 extern void cq_watermark_see(CqWatermark *wm, CqSource *source, int partition, TimestampTz time);
+
+/* No event before that time comes in a stream any more: that is promised. */
+extern void cq_watermark_promise(CqWatermark *wm, CqSource *source, int stream, TimestampTz to);
 
 /* Reconsider after partitions became idle, live, or were added. */
 extern void cq_watermark_refresh(CqWatermark *wm, CqSource *source);

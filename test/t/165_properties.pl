@@ -166,7 +166,7 @@ for my $disorder ('0', '1 second', '5 seconds')
 		$node->sql("INSERT INTO $s SELECT * FROM h$number WHERE id > $from AND id <= $to ORDER BY id");
 		$from = $to;
 	}
-	my @views = split /\n/, $node->sql("SELECT view FROM pipeline.views WHERE stream = '$s'::regclass");
+	my @views = split /\n/, $node->sql("SELECT view FROM pipeline.views WHERE '$s'::regclass = ANY (streams)");
 
 	$node->wait_for($_) for @views;
 	for my $kind (@kinds)

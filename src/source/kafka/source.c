@@ -67,6 +67,7 @@ cq_kafka_source_open(const CqStream *stream, Oid owner, const CqPartition *parti
 	src->base.stream = stream;
 	src->base.context = context;
 	src->base.wakeup_fd = -1;
+	cq_source_init_parts(&src->base);
 	src->wake_read = -1;
 	src->wake_write = -1;
 	src->open = true;
@@ -179,6 +180,7 @@ cq_kafka_add_partition(CqKafkaSource *src, const CqPartition *partition)
 	p = &base->partitions[base->npartitions];
 	*p = *partition;
 	p->cursor = NULL;
+	p->out_of_orderness_us = base->stream->out_of_orderness_us;
 	p->end_offset = CQ_OFFSET_UNKNOWN;
 	p->caught_up = fetcher->phase == CQ_KAFKA_EXCLUDED;
 	p->idle = false;

@@ -65,6 +65,7 @@ static void fill_slot(LocalInsert *insert, TupleTableSlot *to, TupleTableSlot *f
 static void set_metadata(LocalInsert *insert, TupleTableSlot *slot, int64 seq, TimestampTz now);
 static void store_rows(LocalInsert *insert, EState *estate, int nrows);
 static void transaction_ended(XactEvent event, void *arg);
+static bool reads(const CqTaskSlot *slot, Oid stream);
 
 void
 cq_local_insert_begin(EState *estate, ResultRelInfo *rri)
@@ -270,6 +271,17 @@ transaction_ended(XactEvent event, void *arg)
 	inserted_streams = NIL;
 }
 
+static bool
+reads(const CqTaskSlot *slot, Oid stream)
+{
+	int i;
+
+	for (i = 0; i < CQ_MAX_STREAMS && OidIsValid(slot->streams[i]); i++)
+		if (slot->streams[i] == stream)
+			return true;
+	return false;
+}
+
 void
 cq_local_wake_readers(Oid relid)
 {
@@ -282,7 +294,7 @@ cq_local_wake_readers(Oid relid)
 	{
 		CqTaskSlot *slot = &cq_shared->tasks[i];
 
-		if (slot->in_use && slot->database == MyDatabaseId && slot->stream == relid && slot->latch)
+		if (slot->in_use && slot->database == MyDatabaseId && slot->latch && reads(slot, relid))
 			SetLatch(slot->latch);
 	}
 	LWLockRelease(cq_shared->lock);

@@ -164,6 +164,7 @@ cq_local_source_open(const CqStream *stream, Oid owner, const CqPartition *parti
 	source->base.npartitions = 1;
 	source->base.partitions = &source->partition;
 	source->base.wakeup_fd = -1;
+	cq_source_init_parts(&source->base);
 	source->position_context =
 		AllocSetContextCreate(context, "pipeline local position", ALLOCSET_SMALL_SIZES);
 	source->limit_context =
@@ -186,6 +187,7 @@ partition_open(LocalSource *source, const CqPartition *saved)
 	if (saved)
 		*p = *saved;
 	p->id = 0;
+	p->out_of_orderness_us = source->base.stream->out_of_orderness_us;
 	p->end_offset = CQ_OFFSET_UNKNOWN;
 	p->caught_up = p->idle = false;
 	p->caught_up_since_us = 0;

@@ -69,18 +69,23 @@ typedef struct TrimNote
 	TransactionId next_xid; /* T3 */
 } TrimNote;
 
-/* What this process knows about the stream that it reads. */
-static struct
+/* What this process knows about a stream that it reads. */
+typedef struct TrimState
 {
-	Oid relid;
+	Oid relid; /* InvalidOid = not used */
 	TimestampTz turn_began;
 	TrimNote notes[CQ_LOCAL_TABLES];
-} trim_state;
+} TrimState;
 
-static void trim_stream(Oid relid, const CqLocalLayout *layout);
+static TrimState trim_states[CQ_MAX_STREAMS];
+static int next_trim_state;
+
+static TrimState *find_state(Oid relid);
+static void trim_stream(TrimState *state, const CqLocalLayout *layout);
 static bool load_readers(Oid relid, CqLocalPosition **readers, int *nreaders);
-static void trim_table(const CqLocalLayout *layout, int index, const CqLocalPosition *readers,
-					   int nreaders, int64 retention_us);
+static const char *cursor_of(int64 id, Oid stream);
+static void trim_table(const CqLocalLayout *layout, int index, TrimNote *note,
+					   const CqLocalPosition *readers, int nreaders, int64 retention_us);
 static void read_last_row(Relation table, TrimNote *note);
 static bool same_last_row(const TrimNote *a, const TrimNote *b);
 static bool all_read(Relation table, const TrimNote *note, const CqLocalPosition *readers,
@@ -88,7 +93,8 @@ static bool all_read(Relation table, const TrimNote *note, const CqLocalPosition
 static bool reader_has_read(Relation table, const TrimNote *note, const CqLocalPosition *reader);
 static TimestampTz newest_insertion(Relation table);
 static bool empty_table(Oid relid, TrimNote *note);
-static void take_turns(const CqLocalLayout *layout, int current, int64 retention_us);
+static void take_turns(TrimState *state, const CqLocalLayout *layout, int current,
+					   int64 retention_us);
 static bool is_empty(Oid table);
 
 void
@@ -96,23 +102,36 @@ cq_local_stream_trim(Oid relid)
 {
 	CqLocalLayout layout;
 
-	if (trim_state.relid != relid)
-	{
-		MemSet(&trim_state, 0, sizeof(trim_state));
-		trim_state.relid = relid;
-		trim_state.turn_began = GetCurrentTimestamp();
-	}
+	TrimState *state = find_state(relid);
+
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (get_rel_name(relid) != NULL && cq_local_layout_find(relid, &layout))
-		trim_stream(relid, &layout);
+		trim_stream(state, &layout);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
 
+static TrimState *
+find_state(Oid relid)
+{
+	TrimState *state;
+	int i;
+
+	for (i = 0; i < CQ_MAX_STREAMS; i++)
+		if (trim_states[i].relid == relid)
+			return &trim_states[i];
+	state = &trim_states[next_trim_state];
+	next_trim_state = (next_trim_state + 1) % CQ_MAX_STREAMS;
+	MemSet(state, 0, sizeof(TrimState));
+	state->relid = relid;
+	state->turn_began = GetCurrentTimestamp();
+	return state;
+}
+
 /* One process at a time: a second one would end a turn that has just begun. */
 static void
-trim_stream(Oid relid, const CqLocalLayout *layout)
+trim_stream(TrimState *state, const CqLocalLayout *layout)
 {
 	int current = cq_local_current_table(layout);
 	CqStreamOptions options;
@@ -122,12 +141,13 @@ trim_stream(Oid relid, const CqLocalLayout *layout)
 
 	if (!ConditionalLockRelationOid(layout->rotation, ShareUpdateExclusiveLock))
 		return;
-	cq_stream_options_parse(GetForeignTable(relid)->options, CQ_STREAM_LOCAL, &options);
-	if (load_readers(relid, &readers, &nreaders) && (nreaders > 0 || options.retention_us >= 0))
+	cq_stream_options_parse(GetForeignTable(state->relid)->options, CQ_STREAM_LOCAL, &options);
+	if (load_readers(state->relid, &readers, &nreaders) &&
+		(nreaders > 0 || options.retention_us >= 0))
 		for (i = 0; i < CQ_LOCAL_TABLES; i++)
 			if (i != current)
-				trim_table(layout, i, readers, nreaders, options.retention_us);
-	take_turns(layout, current, options.retention_us);
+				trim_table(layout, i, &state->notes[i], readers, nreaders, options.retention_us);
+	take_turns(state, layout, current, options.retention_us);
 }
 
 /* False if a view has no position: it may want everything. */
@@ -141,21 +161,40 @@ load_readers(Oid relid, CqLocalPosition **readers, int *nreaders)
 	*nreaders = 0;
 	foreach (lc, views)
 	{
-		CqCheckpoint checkpoint;
+		const char *cursor = cursor_of(*(int64 *) lfirst(lc), relid);
 
-		if (!cq_checkpoint_load(*(int64 *) lfirst(lc), &checkpoint) ||
-			checkpoint.npartitions != 1 || checkpoint.partitions[0].cursor == NULL)
+		if (cursor == NULL)
 			return false;
-		cq_local_position_parse(checkpoint.partitions[0].cursor, &(*readers)[(*nreaders)++]);
+		cq_local_position_parse(cursor, &(*readers)[(*nreaders)++]);
 	}
 	return true;
 }
 
-static void
-trim_table(const CqLocalLayout *layout, int index, const CqLocalPosition *readers, int nreaders,
-		   int64 retention_us)
+/* Where a view is in a stream; NULL if it has no position. */
+static const char *
+cursor_of(int64 id, Oid stream)
 {
-	TrimNote *note = &trim_state.notes[index];
+	CqView view;
+	CqCheckpoint checkpoint;
+	int number = 0;
+	int i;
+	ListCell *lc;
+
+	if (!cq_view_load(id, &view) || !cq_checkpoint_load(id, &checkpoint))
+		return NULL;
+	foreach (lc, view.streams)
+		if (lfirst_oid(lc) == stream)
+			number = foreach_current_index(lc);
+	for (i = 0; i < checkpoint.npartitions; i++)
+		if (checkpoint.partitions[i].stream == number)
+			return checkpoint.partitions[i].cursor;
+	return NULL;
+}
+
+static void
+trim_table(const CqLocalLayout *layout, int index, TrimNote *note, const CqLocalPosition *readers,
+		   int nreaders, int64 retention_us)
+{
 	TrimNote now = {0};
 	Relation table;
 	bool due;
@@ -282,7 +321,7 @@ empty_table(Oid relid, TrimNote *note)
 }
 
 static void
-take_turns(const CqLocalLayout *layout, int current, int64 retention_us)
+take_turns(TrimState *state, const CqLocalLayout *layout, int current, int64 retention_us)
 {
 	int64 turn_us = Max(TURN_US, retention_us / 2);
 	TimestampTz now = GetCurrentTimestamp();
@@ -291,14 +330,14 @@ take_turns(const CqLocalLayout *layout, int current, int64 retention_us)
 
 	table_close(table, AccessShareLock);
 	if (blocks == 0)
-		trim_state.turn_began = now;
-	if (blocks < TURN_BLOCKS && now - trim_state.turn_began < turn_us)
+		state->turn_began = now;
+	if (blocks < TURN_BLOCKS && now - state->turn_began < turn_us)
 		return;
 	if (!is_empty(layout->tables[(current + 1) % CQ_LOCAL_TABLES]))
 		return;
 	while (nextval_internal(layout->rotation, false) % CQ_LOCAL_TABLES == current)
 		;
-	trim_state.turn_began = now;
+	state->turn_began = now;
 }
 
 static bool

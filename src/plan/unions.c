@@ -140,7 +140,7 @@ stands_alone(const Query *query)
 		   !cq_inputs_refer_outside(unconstify(Query *, query));
 }
 
-/* A branch with the columns of the union: the planner would convert them, too.  NULL if it cannot. */
+/* A branch with the columns of the union, as the planner would convert them; NULL if it cannot. */
 static Query *
 branch_with_types(const Query *query, int rti)
 {

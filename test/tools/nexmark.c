@@ -119,7 +119,8 @@ usage(FILE *out)
 		  "  --seed N             other events (1)\n"
 		  "  --rate N             events per second of event time (10000)\n"
 		  "  --group N            shuffle so many neighbouring events (1)\n"
-		  "  --late-share F       share of events that are --late-ms older than that (0)\n"
+		  "  --start SECONDS      event time of event 0, since 1970 (2015-07-15)\n"
+		  "  --late-share F       share of events that are up to --late-ms older than that (0)\n"
 		  "  --late-ms N          (8000)\n"
 		  "  --sentinel           a last event per partition, two days ahead\n"
 		  "  --pace N             send N events per second; event time is when to send\n",
@@ -163,6 +164,7 @@ parse_arguments(Job *job, int argc, char **argv)
 											{"seed", required_argument, NULL, 's'},
 											{"rate", required_argument, NULL, 'r'},
 											{"group", required_argument, NULL, 'g'},
+											{"start", required_argument, NULL, 'T'},
 											{"late-share", required_argument, NULL, 'l'},
 											{"late-ms", required_argument, NULL, 'L'},
 											{"pace", required_argument, NULL, 'P'},
@@ -185,7 +187,7 @@ parse_arguments(Job *job, int argc, char **argv)
 	{
 		double number = 0;
 
-		if (strchr("nfpsrglLP", c) != NULL)
+		if (strchr("nfpsrgTlLP", c) != NULL)
 			number = parse_number(options[index].name, optarg);
 		switch (c)
 		{
@@ -219,6 +221,9 @@ parse_arguments(Job *job, int argc, char **argv)
 			case 'g':
 				spec->group = (int64_t) number;
 				break;
+			case 'T':
+				spec->start_us = (int64_t) (number * 1000) * 1000;
+				break;
 			case 'l':
 				spec->late_share = number;
 				break;
@@ -244,7 +249,8 @@ parse_arguments(Job *job, int argc, char **argv)
 		usage(stderr);
 		exit(1);
 	}
-	if (job->partitions < 1 || spec->rate <= 0 || spec->group < 1 || spec->group % 953 == 0)
+	if (job->partitions < 1 || spec->rate <= 0 || spec->group < 1 || spec->group % 953 == 0 ||
+		spec->late_us < 1000)
 		die("an argument is out of range");
 	if (job->pace > 0)
 	{

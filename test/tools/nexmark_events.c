@@ -36,6 +36,7 @@
 static uint64_t draw(uint64_t *random);
 static int64_t draw_below(uint64_t *random, int64_t n);
 static int64_t draw_price(uint64_t *random);
+static int64_t draw_delay(const NexmarkSpec *spec, uint64_t *random);
 static int64_t recent_person(uint64_t *random, int64_t last);
 static void make_bid(NexmarkEvent *event, int64_t last_person, int64_t last_auction);
 static void make_auction(const NexmarkSpec *spec, NexmarkEvent *event, int64_t last_person);
@@ -74,6 +75,13 @@ draw_price(uint64_t *random)
 	return (int64_t) (100 * pow(10, 6 * draw_share(random)) + 0.5);
 }
 
+/* Of a late event: up to the longest, in whole milliseconds. */
+static int64_t
+draw_delay(const NexmarkSpec *spec, uint64_t *random)
+{
+	return (1 + draw_below(random, spec->late_us / 1000)) * 1000;
+}
+
 /* One of the last thousand, or of the next few. */
 static int64_t
 recent_person(uint64_t *random, int64_t last)
@@ -102,7 +110,7 @@ nexmark_make(const NexmarkSpec *spec, int64_t place, NexmarkEvent *event)
 	event->random = text_mix(spec->seed ^ text_mix((uint64_t) number));
 	event->time_us = event_time(spec, number);
 	if (spec->late_share > 0 && draw_share(&event->random) < spec->late_share)
-		event->time_us -= spec->late_us;
+		event->time_us -= draw_delay(spec, &event->random);
 	if (rest == 0)
 	{
 		event->kind = NEXMARK_PERSON;
@@ -350,7 +358,7 @@ ysb_make(const NexmarkSpec *spec, int64_t place, YsbEvent *event)
 	event->random = text_mix(spec->seed ^ text_mix((uint64_t) event->number));
 	event->time_us = event_time(spec, event->number);
 	if (spec->late_share > 0 && draw_share(&event->random) < spec->late_share)
-		event->time_us -= spec->late_us;
+		event->time_us -= draw_delay(spec, &event->random);
 	event->ad = (int) draw_below(&event->random, YSB_ADS);
 	event->kind = (int) draw_below(&event->random, 3);
 }

@@ -18,7 +18,7 @@ typedef struct NexmarkSpec
 	int64_t start_us;  /* event time of event 0, microseconds since 1970 */
 	double rate;	   /* events per second of event time */
 	int64_t group;	   /* so many neighbouring events are shuffled; 1 = in order */
-	double late_share; /* of events that are late_us older than their turn */
+	double late_share; /* of events that are up to late_us older than their turn */
 	int64_t late_us;
 } NexmarkSpec;
 

@@ -72,7 +72,7 @@ sub wrong_views
 sub closed_to
 {
 	my ($database) = @_;
-	return sql_in($database, q{SELECT string_agg(DISTINCT pipeline.watermark(view)::text, ' ') FROM pipeline.views WHERE view <> 'local'::regclass});
+	return sql_in($database, q{SELECT string_agg(DISTINCT pipeline.watermark(view)::text, ' ') FROM pipeline.views WHERE view NOT IN ('local'::regclass, 'mixed')});
 }
 
 $broker->create_topic('orders', $spec{partitions});
@@ -87,6 +87,7 @@ CREATE FOREIGN TABLE orders ($columns OPTIONS (field 'address.country'), part in
 CREATE FOREIGN TABLE clicks (id int, at timestamptz) SERVER pipeline_local
   OPTIONS (event_time 'at', out_of_orderness '0', idle_timeout 'off');
 CREATE VIEW local WITH (pipeline.continuous) AS SELECT date_trunc('minute', at) AS m, count(*) AS n FROM clicks GROUP BY m;
+CREATE VIEW mixed WITH (pipeline.continuous) AS SELECT k, count(*) AS n, sum(id) AS ids FROM (SELECT 'click' AS k, id FROM clicks UNION ALL SELECT 'order', seq FROM orders) u GROUP BY k;
 INSERT INTO clicks SELECT i, timestamptz '2024-01-01' + i * interval '1 second' FROM generate_series(0, 89) AS i});
 for my $name (sort keys %queries)
 {
@@ -107,7 +108,7 @@ my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump ], 'a dump is made');
 $node->safe_psql('postgres', 'CREATE DATABASE copy');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('copy'), '-f', $dump ], 'and restored');
-is(sql_in('copy', q{SELECT count(*) FROM pipeline.views WHERE state = 'not adopted'}), 1 + keys %queries, 'no view runs before it is adopted');
+is(sql_in('copy', q{SELECT count(*) FROM pipeline.views WHERE state = 'not adopted'}), 2 + keys %queries, 'no view runs before it is adopted');
 is(sql_in('copy', q{SELECT count(*) FROM pipeline.stat_workers WHERE database = 'copy'}), 0, 'there is no worker');
 my ($status, undef, $message) = $node->psql('copy', q{SELECT pipeline.resume('pair')});
 like($message, qr/was restored from another database/, 'resume() says why not');
@@ -120,7 +121,7 @@ wait_for_all('copy');
 is_deeply([ wrong_views('copy') ], [], 'and so is the copy');
 # workers of one view agree on it a moment after they have read all
 ok(wait_until(10, sub { closed_to('copy') eq closed_to('postgres') }), 'both have come as far');
-is(sql_in('copy', q{SELECT count(*) FROM pipeline.stat_views WHERE events_in <> } . 2 * $half . q{ AND view <> 'local'::regclass OR late > 0}), 0, 'each event was read once');
+is(sql_in('copy', q{SELECT count(*) FROM pipeline.stat_views WHERE events_in <> } . 2 * $half . q{ AND view NOT IN ('local'::regclass, 'mixed') OR late > 0}), 0, 'each event was read once');
 is(sql_in('copy', 'SELECT bool_and(pipeline.verify_state(view)) FROM pipeline.views'), 't', 'state is what the chunks say');
 is(sql_in('copy', q{SELECT count(*) FROM pipeline.stat_workers WHERE view = 'pair'::regclass}), 2, 'a view has its workers');
 
@@ -128,6 +129,7 @@ is(sql_in('copy', q{SELECT count(*) FROM pipeline.stat_workers WHERE view = 'pai
 sql_in('copy', q{INSERT INTO clicks SELECT i, timestamptz '2024-01-01' + i * interval '1 second' FROM generate_series(90, 130) AS i});
 wait_for_all('copy');
 is(sql_in('copy', q{SELECT string_agg(n::text, ' ' ORDER BY m) FROM local}), '60 60', 'a local stream goes on');
+is(sql_in('copy', q{SELECT string_agg(k || ' ' || n || ' ' || ids, ', ' ORDER BY k) FROM mixed}), 'click 131 8515, order ' . 2 * $half . ' ' . sql_in('postgres', 'SELECT sum(seq) FROM archive'), 'and so does a view of both');
 
 # The parts of a view belong to it again.
 sql_in('copy', q{ALTER VIEW fewer SET (pipeline.workers = 3)});
@@ -137,7 +139,7 @@ $node->safe_psql('copy', 'SELECT 1') until sql_in('copy', 'SELECT bool_and(advan
 wait_for_all('copy');
 is_deeply([ wrong_views('copy') ], [], 'after the last windows have closed');
 is(sql_in('copy', 'SELECT sum(n) FROM pair'), 2 * $half, 'which has all events');
-sql_in('copy', 'DROP VIEW pair, fewer, lists, totals, plain, single, local');
+sql_in('copy', 'DROP VIEW pair, fewer, lists, totals, plain, single, local, mixed');
 is(sql_in('copy', q{SELECT count(*) FROM pg_class WHERE relnamespace = 'pipeline_data'::regnamespace AND relname ~ '^[kqt]_[0-9]+$'}), 0, 'nothing is left of what was dropped');
 $node->safe_psql('postgres', 'DROP DATABASE copy');
 

@@ -2,8 +2,8 @@
  * feeds.c
  *	  Making one continuous view readable by another.
  *
- * A view whose query names another continuous view, and no stream, reads it as
- * one: through a feed, which is a hidden local stream and a part of the reader
+ * A view whose query names other continuous views, and no stream, reads them as
+ * streams: each through a feed, which is a hidden local stream and a part of the reader
  * (sink/feed_log.c).  A view can only read what was there when it was created
  * and is never replaced, so there are no cycles.
  *
@@ -42,10 +42,11 @@
 #include "sink/feed_log.h"
 #include "source/local/local.h"
 
+static CqFeed *create_feed(Oid source_view, int64 id, int number, const char *view_name);
 static bool sources_walker(Node *node, List **sources);
 static void source_take(Oid relid, List **sources);
 static void check_source(const CqView *source, const CqPlan *plan, const char *view_name);
-static Oid create_stream(int64 id, const CqView *source, const CqPlan *plan, Oid owner);
+static Oid create_stream(int64 id, int number, const CqView *source, const CqPlan *plan, Oid owner);
 static List *feed_columns(const CqView *source, const CqPlan *plan, char **time_name);
 static ColumnDef *own_column(const char *name, Oid type, const List *columns);
 static DefElem *option(const char *name, const char *value);
@@ -56,34 +57,39 @@ List *
 cq_feeds_create(const Query *query, int64 id, const char *view_name)
 {
 	List *sources = NIL;
-	CqFeed *feed;
-	CqView source;
-	CqPlan *plan;
+	List *feeds = NIL;
+	ListCell *lc;
 
 	if (cq_reads_stream((Node *) query))
 		return NIL;
 	sources_walker((Node *) query, &sources);
-	if (sources == NIL)
-		return NIL;
-	if (list_length(sources) > 1)
-		cq_refuse(view_name,
-				  "more than one continuous view",
-				  psprintf("The query reads %d of them.", list_length(sources)),
-				  "Make a continuous view over each and join or unite them in ordinary SQL.");
-	if (!cq_view_load_by_oid(linitial_oid(sources), &source))
-		cq_view_gone(get_rel_name(linitial_oid(sources)));
+	/* in the same order as whoever else reads them */
+	list_sort(sources, list_oid_cmp);
+	foreach (lc, sources)
+		feeds =
+			lappend(feeds, create_feed(lfirst_oid(lc), id, foreach_current_index(lc), view_name));
+	return feeds;
+}
+
+static CqFeed *
+create_feed(Oid source_view, int64 id, int number, const char *view_name)
+{
+	CqFeed *feed = palloc0(sizeof(CqFeed));
+	CqView source;
+	CqPlan *plan;
+
+	if (!cq_view_load_by_oid(source_view, &source))
+		cq_view_gone(get_rel_name(source_view));
 	LockRelationOid(source.result, ShareLock);
 	plan = cq_identity_plan(&source);
 	check_source(&source, plan, view_name);
-
-	feed = palloc0(sizeof(CqFeed));
 	feed->view = id;
 	feed->source = source.id;
 	feed->source_view = source.view;
 	feed->time = plan->time;
-	feed->relation = create_stream(id, &source, plan, GetUserId());
+	feed->relation = create_stream(id, number, &source, plan, GetUserId());
 	cq_feed_insert(feed);
-	return list_make1(feed);
+	return feed;
 }
 
 static bool
@@ -145,15 +151,16 @@ check_source(const CqView *source, const CqPlan *plan, const char *view_name)
 
 /* A local stream as CREATE FOREIGN TABLE would make it, seen by no event trigger. */
 static Oid
-create_stream(int64 id, const CqView *source, const CqPlan *plan, Oid owner)
+create_stream(int64 id, int number, const CqView *source, const CqPlan *plan, Oid owner)
 {
 	CreateForeignTableStmt *stmt = makeNode(CreateForeignTableStmt);
+	char *name = number == 0 ? psprintf("f_" INT64_FORMAT, id)
+							 : psprintf("f_" INT64_FORMAT "_%d", id, number);
 	CqIdentity saved;
 	char *time_name;
 	Oid relid = InvalidOid;
 
-	stmt->base.relation =
-		makeRangeVar(pstrdup("pipeline_data"), psprintf("f_" INT64_FORMAT, id), -1);
+	stmt->base.relation = makeRangeVar(pstrdup("pipeline_data"), name, -1);
 	stmt->base.tableElts = feed_columns(source, plan, &time_name);
 	stmt->base.oncommit = ONCOMMIT_NOOP;
 	stmt->servername = pstrdup("pipeline_local");

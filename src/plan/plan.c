@@ -58,6 +58,7 @@ static void check_clock(const CqPath *path, const CqPlan *plan);
 static void close_drop_sort(Query *close);
 static bool other_relation_walker(Node *node, const Oid *stream);
 static void views_to_check(CqPlan *plan, List *views);
+static void stage_check_views(Query *stage, List *views);
 static void notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped);
 static void notice_sort(const char *view_name, CqPlan *plan, bool sort_dropped);
 static bool placeholder_walker(Node *node, Oid *result_table);
@@ -85,7 +86,7 @@ cq_plan_query(const Query *query, int emit, const char *corrected_by, bool divid
 		plan_several(tree, emit, corrected_by, view_name, plan);
 	else
 		plan_one(tree, emit, corrected_by, view_name, plan);
-	views_to_check(plan->inputs[0], views);
+	views_to_check(plan, views);
 	streams_take(plan, view_name);
 	return plan;
 }
@@ -443,9 +444,20 @@ other_relation_walker(Node *node, const Oid *stream)
 	return query_tree_walker((Query *) node, other_relation_walker, (void *) stream, 0);
 }
 
-/* Have the stage's executor check the right to read the views that were expanded. */
+/* Have the stages' executors check the right to read the views that were expanded. */
 static void
 views_to_check(CqPlan *plan, List *views)
+{
+	int i;
+	int j;
+
+	for (i = 0; i < plan->ninputs; i++)
+		for (j = 0; j < plan->inputs[i]->nstages; j++)
+			stage_check_views(plan->inputs[i]->stages[j]->stage, views);
+}
+
+static void
+stage_check_views(Query *stage, List *views)
 {
 	ListCell *lc;
 
@@ -453,7 +465,7 @@ views_to_check(CqPlan *plan, List *views)
 	{
 		CqExpandedView *view = lfirst(lc);
 
-		cq_compat_query_append_rte(plan->stage, copyObject(view->rte), view->permissions);
+		cq_compat_query_append_rte(stage, copyObject(view->rte), view->permissions);
 	}
 }
 

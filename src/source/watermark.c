@@ -179,6 +179,9 @@ cq_watermark_all_idle(const CqSource *source)
 {
 	int i;
 
+	for (i = 0; i < source->nparts; i++)
+		if (source->parts[i]->npartitions == 0)
+			return false;
 	for (i = 0; i < source->npartitions; i++)
 		if (!source->partitions[i].idle || !source->partitions[i].caught_up)
 			return false;

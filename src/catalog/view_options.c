@@ -33,6 +33,8 @@ static void take_continuous(const char *name, const char *value, const char *vie
 							CqViewOptions *options);
 static void take_emit(const char *name, const char *value, const char *view_name,
 					  CqViewOptions *options);
+static void take_emit_interval(const char *name, const char *value, const char *view_name,
+							   CqViewOptions *options);
 static void take_late(const char *name, const char *value, const char *view_name,
 					  CqViewOptions *options);
 static void take_checkpoint_interval(const char *name, const char *value, const char *view_name,
@@ -64,6 +66,7 @@ static const ViewOption view_options[] = {
 	{"continuous", take_continuous},
 	{"delivery", take_delivery},
 	{"emit", take_emit},
+	{"emit_interval", take_emit_interval},
 	{"keep_closed", take_keep_closed},
 	{"late", take_late},
 	{"late_retention", take_late_retention},
@@ -223,6 +226,15 @@ take_allowed_lateness(const char *name, const char *value, const char *view_name
 	options->allowed_lateness_us = interval_us(name, value, view_name);
 	if (options->allowed_lateness_us < 0)
 		bad_value(name, value, view_name, "The interval cannot be negative.");
+}
+
+static void
+take_emit_interval(const char *name, const char *value, const char *view_name,
+				   CqViewOptions *options)
+{
+	options->emit_interval_us = interval_us(name, value, view_name);
+	if (options->emit_interval_us < 0 || options->emit_interval_us > USECS_PER_DAY)
+		bad_value(name, value, view_name, "The interval is between 0 and 1 day.");
 }
 
 static void

@@ -128,6 +128,8 @@ alter_options(const CqView *view, const AlterParts *parts)
 				errmsg("late rows of continuous view \"%s\" cannot be stored", name),
 				errdetail("The view was created without a table for them."),
 				errhint("Drop the view and create it again."));
+	if (options.emit_interval_us > 0)
+		cq_view_options_check_plan(&options, cq_identity_plan(view), name);
 	cq_view_set_options(view->id, given);
 	cq_shards_alter(view, options.workers);
 	cq_shards_at_commit(CQ_SLOT_CHANGED, view->id);

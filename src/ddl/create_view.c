@@ -120,6 +120,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 						 view.options.workers > 1,
 						 feeds,
 						 name);
+	cq_view_options_check_plan(&view.options, plan, name);
 	cq_shards_check(plan, view.options.workers, name);
 	for (i = 0; i < plan->ninputs; i++)
 		cq_operator_check(plan->inputs[i]);

@@ -92,6 +92,19 @@ cq_view_options_check_others(List *others, const char *view_name)
 	}
 }
 
+void
+cq_view_options_check_plan(const CqViewOptions *options, const CqPlan *plan, const char *view_name)
+{
+	if (options->emit_interval_us > 0 && !plan->shows_open &&
+		(plan->emit != CQ_EMIT_CHANGES || plan->window.kind != CQ_WINDOW_NONE))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("option \"emit_interval\" has no meaning for continuous view \"%s\"",
+					   view_name),
+				errdetail("Its rows are written when they are final, not before."),
+				errhint("Leave the option out, or create the view with emit = 'changes'."));
+}
+
 const char *
 cq_view_options_value(List *given, const char *name)
 {

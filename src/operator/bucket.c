@@ -487,6 +487,12 @@ cq_bucket_evict(CqOperator *operator, CqPane * pane, CqEvict how)
 	uint32 left;
 	uint32 n = 0;
 
+	/* changes() would not find them on disk */
+	if (pane->behind)
+	{
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	if (pane->groups.ngroups > 0 && buckets == NULL)
 		buckets = buckets_create(operator, pane, bits_for(operator, pane));
 

@@ -5,6 +5,10 @@
  * Without windows, and where open windows are shown, the groups that were touched
  * since the last save.  Where a window is shown when it is complete, all of its
  * groups then, and the touched ones afterwards.
+ *
+ * What is not complete need not be shown at every checkpoint (emit_interval).  Then
+ * the rows of the touched groups are behind: so their entries say, and a later
+ * call finds them among the groups in memory, where they stay until then.
  */
 #include "postgres.h"
 
@@ -18,64 +22,146 @@ typedef struct Changes
 {
 	CqUpsert upsert;
 	void *arg;
+	TimestampTz complete_to; /* windows that end by then are complete ... */
+	TimestampTz leave_to;	 /* ... and these are about to be forgotten */
 } Changes;
 
+static int show_windows(CqOperator *operator, bool refresh, Changes *changes);
 static void show_touched(CqOperator *operator, CqPane * pane, Changes *changes);
+static void show_behind(CqOperator *operator, CqPane * pane, Changes *changes);
+static void put_off(CqOperator *operator, CqPane * pane);
 static void show_all(CqOperator *operator, CqPane * pane, Changes *changes);
 static void show_begin(CqOperator *operator, CqPane * pane);
 static void show_group(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);
 
 int
-cq_operator_changes(CqOperator *operator, TimestampTz watermark, CqUpsert upsert, void *arg)
+cq_operator_changes(CqOperator *operator, TimestampTz watermark, bool refresh, CqUpsert upsert,
+					void *arg)
 {
-	Changes changes = {.upsert = upsert, .arg = arg};
+	Changes changes = {.upsert = upsert,
+					   .arg = arg,
+					   .complete_to = watermark,
+					   .leave_to = cq_before(watermark, operator->keep_closed_us)};
+	CqPane *pane;
+
+	Assert(operator->changes);
+	refresh = refresh || cq_operator_is_short(operator);
+	if (operator->counts)
+		return cq_counts_changes(operator, refresh, upsert, arg);
+	if (operator->window.kind != CQ_WINDOW_NONE)
+		return show_windows(operator, refresh, &changes);
+	pane = operator->state->panes[0];
+	if (operator->nkeys == 0 && pane->ngroups == 0)
+	{
+		/* without GROUP BY there is a row even when there is nothing to aggregate */
+		cq_key_pack(operator->kinds[0].codec, NULL, NULL);
+		(void) cq_group_add(operator, pane, 0);
+		refresh = true;
+	}
+	if (refresh)
+		show_touched(operator, pane, &changes);
+	else
+		put_off(operator, pane);
+	return 0;
+}
+
+bool
+cq_operator_is_behind(const CqOperator *operator)
+{
+	int i;
+
+	for (i = 0; i < operator->state->npanes; i++)
+		if (operator->state->panes[i]->behind)
+			return true;
+	return false;
+}
+
+static int
+show_windows(CqOperator *operator, bool refresh, Changes *changes)
+{
 	CqState *state = operator->state;
 	int completed = 0;
 	int i;
 
-	Assert(operator->changes);
-	if (operator->counts)
-		return cq_counts_changes(operator, upsert, arg);
-	if (operator->window.kind == CQ_WINDOW_NONE)
-	{
-		if (operator->nkeys == 0 && state->panes[0]->ngroups == 0)
-		{
-			/* without GROUP BY there is a row even when there is nothing to aggregate */
-			cq_key_pack(operator->kinds[0].codec, NULL, NULL);
-			(void) cq_group_add(operator, state->panes[0], 0);
-		}
-		show_touched(operator, state->panes[0], &changes);
-		return 0;
-	}
 	for (i = 0; i < state->npanes; i++)
 	{
 		CqPane *pane = state->panes[i];
-		bool complete = pane->end <= watermark;
+		bool complete = pane->end <= changes->complete_to;
 		bool was_complete = pane->end <= operator->shown_to;
 
 		CHECK_FOR_INTERRUPTS();
 		if (complete && !was_complete)
 			completed++;
-		if (operator->shows_open || was_complete)
-			show_touched(operator, pane, &changes);
+		if (was_complete || (operator->shows_open &&(complete || refresh)))
+			show_touched(operator, pane, changes);
+		else if (operator->shows_open)
+			put_off(operator, pane);
 		else if (complete)
-			show_all(operator, pane, &changes);
+			show_all(operator, pane, changes);
 	}
 	return completed;
 }
 
-/* The rows of groups that changed. */
+/* The rows of groups that changed, now or before. */
 static void
 show_touched(CqOperator *operator, CqPane * pane, Changes *changes)
 {
 	CqTouched *touched;
 
-	if (pane->touched == NULL)
+	if (pane->touched == NULL && !pane->behind)
 		return;
 	show_begin(operator, pane);
 	for (touched = pane->touched; touched; touched = touched->next)
 		show_group(operator, pane, touched->group, changes);
+	if (pane->behind)
+		show_behind(operator, pane, changes);
 	MemoryContextReset(operator->emitting);
+}
+
+/*
+ * If memory is too short to note that all are to be saved, the rest waits for the next
+ * time, where there will be one.
+ */
+static void
+show_behind(CqOperator *operator, CqPane * pane, Changes *changes)
+{
+	bool leaves = pane->end <= changes->leave_to;
+	CqGroupScan scan;
+	CqGroup *group;
+
+	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
+	while ((group = cq_group_scan_next(&scan)) != NULL)
+	{
+		const CqGroupRow *row = cq_group_row(group);
+
+		if (group->kind > 0 || (row->exists && !row->behind))
+			continue;
+		if (!leaves && !cq_group_resave(operator, pane, group))
+		{
+			if (pane->end <= changes->complete_to)
+				cq_operator_full(operator);
+			return;
+		}
+		show_group(operator, pane, group, changes);
+	}
+	pane->behind = false;
+}
+
+/* What changed is to be shown later. */
+static void
+put_off(CqOperator *operator, CqPane * pane)
+{
+	CqTouched *touched;
+
+	/* that it is behind is not taken back by an abort */
+	if (pane->touched)
+		operator->state->current = false;
+	for (touched = pane->touched; touched; touched = touched->next)
+		if (touched->group->kind == 0)
+		{
+			cq_group_row(touched->group)->behind = true;
+			pane->behind = true;
+		}
 }
 
 /* Those of a window that has none yet, on disk or not. */
@@ -117,5 +203,6 @@ show_group(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg)
 					operator->values,
 					operator->nulls);
 	row->exists = true;
+	row->behind = false;
 	MemoryContextReset(operator->scratch);
 }

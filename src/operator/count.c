@@ -47,6 +47,13 @@ static void window_begin(CqOperator *operator, CqPane * pane, char *slot);
 static void window_complete(CqOperator *operator, CqPane * pane, CqGroup *group, int64 window);
 static void window_values(CqOperator *operator, CqPane * pane, CqGroup *group, int64 window,
 						  bool keep);
+static void show_complete(CqOperator *operator, CqUpsert upsert, void *arg);
+static void show_open(CqOperator *operator, CqPane * pane, CqGroup *group, CqUpsert upsert,
+					  void *arg);
+static void put_off(CqOperator *operator, CqGroup * group);
+static void show_behind(CqOperator *operator, CqPane * pane, CqUpsert upsert, void *arg);
+static bool is_behind(CqOperator *operator, CqGroup * group);
+static void row_found(CqOperator *operator, CqPane * pane, const CqCountRow *row);
 static void forget(CqOperator *operator);
 
 static inline CqCount *
@@ -226,16 +233,42 @@ cq_counts_close(CqOperator *operator, Tuplestorestate * rows)
 	return closed;
 }
 
-/* Complete windows first, in the order of events, then what is open of the groups that changed. */
+/*
+ * Complete windows first, in the order of events, then what is open of the groups that
+ * changed: now, or later.
+ */
 int
-cq_counts_changes(CqOperator *operator, CqUpsert upsert, void *arg)
+cq_counts_changes(CqOperator *operator, bool refresh, CqUpsert upsert, void *arg)
 {
 	CqPane *pane = operator->state->panes[0];
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(operator->closed_desc, &TTSOpsMinimalTuple);
 	int closed = (int) operator->counts->n;
+	CqTouched *touched;
+
+	show_complete(operator, upsert, arg);
+	/* what is about to change in the slots is not taken back by an abort */
+	operator->state->current = false;
+	for (touched = pane->touched; touched; touched = touched->next)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (refresh)
+			show_open(operator, pane, touched->group, upsert, arg);
+		else
+			put_off(operator, touched->group);
+	}
+	if (!refresh)
+		pane->behind = pane->behind || pane->touched;
+	else if (pane->behind)
+		show_behind(operator, pane, upsert, arg);
+	forget(operator);
+	return closed;
+}
+
+static void
+show_complete(CqOperator *operator, CqUpsert upsert, void *arg)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(operator->closed_desc, &TTSOpsMinimalTuple);
 	ItemPointerData tid;
 	CqCompleted *completed;
-	CqTouched *touched;
 
 	for (completed = operator->counts->first; completed; completed = completed->next)
 	{
@@ -251,27 +284,72 @@ cq_counts_changes(CqOperator *operator, CqUpsert upsert, void *arg)
 			   slot->tts_isnull);
 	}
 	ExecDropSingleTupleTableSlot(slot);
-	for (touched = pane->touched; touched; touched = touched->next)
+}
+
+/* The windows of a group that are open and whose rows are not what they are. */
+static void
+show_open(CqOperator *operator, CqPane * pane, CqGroup *group, CqUpsert upsert, void *arg)
+{
+	ItemPointerData tid;
+	int64 window;
+	int64 last;
+
+	open_range(operator->counts, count_of(operator, group)->events, &window, &last);
+	for (; window <= last; window++)
 	{
-		CqGroup *group = touched->group;
-		int64 window;
-		int64 last;
+		CqCountRow *row = (CqCountRow *) slot_of(operator, group, window);
 
-		CHECK_FOR_INTERRUPTS();
-		open_range(operator->counts, count_of(operator, group)->events, &window, &last);
-		for (; window <= last; window++)
-		{
-			CqCountRow *row = (CqCountRow *) slot_of(operator, group, window);
-
-			window_values(operator, pane, group, window, true);
-			ItemPointerSetInvalid(&tid);
-			upsert(arg, row->gid, !row->exists, &tid, operator->values, operator->nulls);
-			row->exists = true;
-		}
-		MemoryContextReset(operator->scratch);
+		window_values(operator, pane, group, window, true);
+		ItemPointerSetInvalid(&tid);
+		upsert(arg, row->gid, !row->exists, &tid, operator->values, operator->nulls);
+		row->exists = true;
+		row->behind = false;
 	}
-	forget(operator);
-	return closed;
+	MemoryContextReset(operator->scratch);
+}
+
+static void
+put_off(CqOperator *operator, CqGroup * group)
+{
+	int64 window;
+	int64 last;
+
+	open_range(operator->counts, count_of(operator, group)->events, &window, &last);
+	for (; window <= last; window++)
+		((CqCountRow *) slot_of(operator, group, window))->behind = true;
+}
+
+/* If memory is too short to note that all are to be saved, the rest waits for the next time. */
+static void
+show_behind(CqOperator *operator, CqPane * pane, CqUpsert upsert, void *arg)
+{
+	CqGroupScan scan;
+	CqGroup *group;
+
+	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
+	while ((group = cq_group_scan_next(&scan)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!is_behind(operator, group))
+			continue;
+		if (!cq_group_resave(operator, pane, group))
+			return;
+		show_open(operator, pane, group, upsert, arg);
+	}
+	pane->behind = false;
+}
+
+static bool
+is_behind(CqOperator *operator, CqGroup * group)
+{
+	int64 window;
+	int64 last;
+
+	open_range(operator->counts, count_of(operator, group)->events, &window, &last);
+	for (; window <= last; window++)
+		if (((CqCountRow *) slot_of(operator, group, window))->behind)
+			return true;
+	return false;
 }
 
 /* What was complete has been given out. */
@@ -322,6 +400,13 @@ cq_counts_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo ou
 	}
 }
 
+static void
+row_found(CqOperator *operator, CqPane * pane, const CqCountRow *row)
+{
+	operator->state->next_gid = Max(operator->state->next_gid, row->gid + 1);
+	pane->behind = pane->behind || row->behind;
+}
+
 void
 cq_counts_get(CqOperator *operator, CqPane * pane, CqGroup *group, CqReader *entry)
 {
@@ -339,8 +424,7 @@ cq_counts_get(CqOperator *operator, CqPane * pane, CqGroup *group, CqReader *ent
 		memset(slot, 0, counts->slot_size);
 		memcpy(slot, cq_reader_take(entry, counts->row_size), counts->row_size);
 		if (operator->changes)
-			operator->state->next_gid =
-				Max(operator->state->next_gid, ((CqCountRow *) slot)->gid + 1);
+			row_found(operator, pane, (CqCountRow *) slot);
 		if (operator->aggregates->all_fast)
 			memcpy(slot_states(operator, slot), cq_reader_take(entry, size), size);
 		else

@@ -17,11 +17,15 @@ typedef struct CqCount
 	int64 events;
 } CqCount;
 
-/* CHANGES: before the states of a window, the number of its row, and whether it is there. */
+/*
+ * CHANGES: before the states of a window, the number of its row, whether it is there,
+ * and whether the window has changed since it was written.
+ */
 typedef struct CqCountRow
 {
 	int64 gid;
-	int64 exists;
+	int32 exists;
+	int32 behind;
 } CqCountRow;
 
 /* A window that is complete, until the end of the checkpoint. */

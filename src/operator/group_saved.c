@@ -9,6 +9,11 @@
 
 #include "operator/shape.h"
 
+/* Beside the number of a group's row in its entry. */
+#define ROW_MISSING (INT64CONST(1) << 62) /* there is none yet */
+#define ROW_BEHIND	(INT64CONST(1) << 61) /* the group has changed since it was written */
+
+static void row_put(CqOperator *operator, const CqGroupRow * row, StringInfo out);
 static void kept_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out);
 static void kept_get(CqOperator *operator, CqPane * pane, CqGroup *group, CqReader *entry);
 static uint32 load_log(CqOperator *operator, CqPane * pane, CqChunkData *chunk,
@@ -20,12 +25,22 @@ cq_group_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out
 	if (operator->nkinds> 1)
 		appendStringInfoCharMacro(out, (char) group->kind);
 	if (cq_groups_have_rows(operator) && group->kind == 0)
-		appendBinaryStringInfo(out, (char *) &cq_group_row(group)->gid, sizeof(int64));
+		row_put(operator, cq_group_row(group), out);
 	cq_key_put(operator->kinds[group->kind].codec,
 			   out,
 			   cq_group_key(operator, group),
 			   group->key_size);
 	kept_put(operator, pane, group, out);
+}
+
+static void
+row_put(CqOperator *operator, const CqGroupRow * row, StringInfo out)
+{
+	int64 word = row->gid;
+
+	if (cq_groups_tell_rows(operator))
+		word |= (row->exists ? 0 : ROW_MISSING) | (row->behind ? ROW_BEHIND : 0);
+	appendBinaryStringInfo(out, (char *) &word, sizeof(word));
 }
 
 /* What is saved of a group besides its key. */
@@ -62,10 +77,14 @@ cq_group_get_key(CqOperator *operator, CqReader * entry, CqGroupRow *row)
 		cq_reader_damaged();
 	if (cq_groups_have_rows(operator) && kind == 0)
 	{
+		int64 word;
+
 		memset(row, 0, sizeof(CqGroupRow));
-		memcpy(&row->gid, cq_reader_take(entry, sizeof(int64)), sizeof(int64));
+		memcpy(&word, cq_reader_take(entry, sizeof(word)), sizeof(word));
+		row->gid = word & ~(ROW_MISSING | ROW_BEHIND);
+		row->exists = (word & ROW_MISSING) == 0;
+		row->behind = (word & ROW_BEHIND) != 0;
 		ItemPointerSetInvalid(&row->tid);
-		row->exists = true;
 	}
 	cq_key_get(operator->kinds[kind].codec, entry);
 	return kind;
@@ -78,8 +97,10 @@ cq_group_get(CqOperator *operator, CqPane * pane, CqGroup *group, const CqGroupR
 	if (cq_groups_have_rows(operator) && group->kind == 0)
 	{
 		*cq_group_row(group) = *row;
-		cq_group_row(group)->exists =
-			cq_has_one_pane(operator) || operator->shows_open || pane->end <= operator->shown_to;
+		if (!cq_groups_tell_rows(operator))
+			cq_group_row(group)->exists = pane->end <= operator->shown_to;
+		else if (!row->exists || row->behind)
+			pane->behind = true;
 		operator->state->next_gid = Max(operator->state->next_gid, row->gid + 1);
 	}
 	kept_get(operator, pane, group, entry);

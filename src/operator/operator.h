@@ -117,11 +117,15 @@ extern void cq_operator_leave(CqOperator *operator, TimestampTz watermark);
  * how many have become complete.  gid identifies the group for ever;
  * *tid is invalid when this worker does not know where the group's row is
  * (is_new says whether there is one) and is set by the callee.
+ *
+ * refresh false: what is not complete need not be shown now.  is_behind: what
+ * changed was not shown, and waits for a call with refresh.
  */
 typedef void (*CqUpsert)(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 						 bool *nulls);
-extern int cq_operator_changes(CqOperator *operator, TimestampTz watermark, CqUpsert upsert,
-							   void *arg);
+extern int cq_operator_changes(CqOperator *operator, TimestampTz watermark, bool refresh,
+							   CqUpsert upsert, void *arg);
+extern bool cq_operator_is_behind(const CqOperator *operator);
 
 /* Write what changed since the last save to the chunk table, delete what is obsolete. */
 extern void cq_operator_save(CqOperator *operator, Relation chunks);

@@ -189,6 +189,13 @@ enough_given_up(CqOperator *operator, CqEvict how)
 			   region.limit / CQ_KEEP_PARTS;
 }
 
+bool
+cq_operator_is_short(CqOperator *operator)
+{
+	return cq_can_evict(operator) &&
+		   (!cq_operator_has_room(operator) || !enough_given_up(operator, CQ_EVICT_ALL));
+}
+
 void
 cq_operator_make_room(CqOperator *operator)
 {

@@ -212,7 +212,7 @@ extern void cq_counts_take(CqOperator *operator, CqPane * pane, const Datum *val
 						   const bool *nulls);
 extern TimestampTz cq_counts_first_end(CqOperator *operator);
 extern int cq_counts_close(CqOperator *operator, Tuplestorestate * rows);
-extern int cq_counts_changes(CqOperator *operator, CqUpsert upsert, void *arg);
+extern int cq_counts_changes(CqOperator *operator, bool refresh, CqUpsert upsert, void *arg);
 extern void cq_counts_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out);
 extern void cq_counts_get(CqOperator *operator, CqPane * pane, CqGroup *group, CqReader *entry);
 
@@ -338,6 +338,16 @@ cq_groups_have_rows(const CqOperator *operator)
 	return operator->changes && operator->window.kind != CQ_WINDOW_COUNT;
 }
 
+/*
+ * Do chunks say which groups have a row, and which rows are behind?  Otherwise groups
+ * have one if their window was shown to be complete.
+ */
+static inline bool
+cq_groups_tell_rows(const CqOperator *operator)
+{
+	return operator->shows_open || cq_has_one_pane(operator);
+}
+
 /* Can groups be given up when memory is short? */
 static inline bool
 cq_can_evict(const CqOperator *operator)
@@ -371,6 +381,9 @@ extern void cq_client_encoding_restore(int encoding);
 /* Is there memory enough, so that eviction may end?  How much more may panes take? */
 extern bool cq_operator_has_room(CqOperator *operator);
 extern Size cq_operator_room(CqOperator *operator);
+
+/* Will a save have to give groups up?  Those whose rows are behind are not. */
+extern bool cq_operator_is_short(CqOperator *operator);
 
 /* By a save: before the panes are saved, what is not used much; after it, all, if need be. */
 extern void cq_operator_make_room(CqOperator *operator);
@@ -451,6 +464,12 @@ extern CqGroup *cq_group_add(CqOperator *operator, CqPane * pane, int kind);
 
 /* A group is about to change: unless that was said before, what it is is noted. */
 extern void cq_group_touch(CqOperator *operator, CqPane * pane, CqGroup *group);
+
+/*
+ * After evaluation, when an abort means loading: a group that did not change is to be
+ * saved again.  False if there is no memory to note it.
+ */
+extern bool cq_group_resave(CqOperator *operator, CqPane * pane, CqGroup *group);
 
 /* A group is to be freed when that is committed. */
 extern void cq_group_leave(CqOperator *operator, CqPane * pane, CqGroup *group);

@@ -56,6 +56,7 @@ typedef struct CqPane
 
 	/* AGGREGATE */
 	CqGroupTable groups;
+	bool behind; /* some rows may be behind their groups, all of them in memory; changes.c */
 	CqTouched *touched;
 	CqTouched *gone;		   /* since the last commit: to be freed, without states */
 	struct CqBuckets *buckets; /* what is on disk only; NULL if nothing ever was */

@@ -321,6 +321,25 @@ cq_group_touch(CqOperator *operator, CqPane * pane, CqGroup *group)
 	group->flags = (group->flags & ~CQ_GROUP_IN_BUCKET) | CQ_GROUP_DIRTY | CQ_GROUP_RECENT;
 }
 
+bool
+cq_group_resave(CqOperator *operator, CqPane * pane, CqGroup *group)
+{
+	CqTouched *touched;
+
+	Assert(!operator->state->current);
+	if (group->flags & CQ_GROUP_DIRTY)
+		return true;
+	touched = cq_arena_alloc(&operator->state->touched, sizeof(CqTouched));
+	if (touched == NULL)
+		return false;
+	touched->group = group;
+	touched->next = pane->touched;
+	pane->touched = touched;
+	group->flags = (group->flags & ~CQ_GROUP_IN_BUCKET) | CQ_GROUP_DIRTY;
+	operator->state->touched_groups++;
+	return true;
+}
+
 void
 cq_group_leave(CqOperator *operator, CqPane * pane, CqGroup *group)
 {

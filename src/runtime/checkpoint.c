@@ -108,8 +108,8 @@ cq_checkpoint_run(CqRun *run)
 /*
  * Besides events: the watermark moved on its own; partitions were found, whose
  * first positions must be kept; a view has never had a checkpoint, which
- * settles where it started and gives an ungrouped aggregate its row; or a view
- * must give memory back to others.
+ * settles where it started and gives an ungrouped aggregate its row; a view must
+ * give memory back to others; or it is time to show what has changed.
  */
 bool
 cq_checkpoint_due(const CqRun *run)
@@ -122,7 +122,8 @@ cq_checkpoint_due(const CqRun *run)
 	{
 		const CqViewRun *view = lfirst(lc);
 
-		if (must_shrink(view))
+		if (must_shrink(view) ||
+			(cq_view_run_is_behind(view) && cq_view_run_refresh_due(view, NULL)))
 			return true;
 		if (view->shard)
 			return cq_shard_due(run, view);

@@ -169,6 +169,7 @@ typedef struct CqViewRun
 
 	CqLatePass late_pass;
 	CqLateSweep late_sweep;
+	int64 refreshed_us; /* shifted clock: when rows of open windows were shown, or it came */
 
 	/* of the checkpoint under way */
 	CqOutput *output;
@@ -322,6 +323,13 @@ extern CqProgress cq_checkpoint_run(CqRun *run);
  */
 extern void cq_view_run_advance_mark(CqRun *run, CqViewRun *view);
 extern bool cq_view_run_advance_due(const CqRun *run, const CqViewRun *view);
+
+/*
+ * CHANGES: is anything not shown that changed, and is it time to show it?  See the
+ * option emit_interval.
+ */
+extern bool cq_view_run_is_behind(const CqViewRun *view);
+extern bool cq_view_run_refresh_due(const CqViewRun *view, long *wait_ms);
 
 /*
  * Are there events that must wait, because another worker of the view is far

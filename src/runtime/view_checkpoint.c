@@ -15,6 +15,7 @@
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 
+#include "clock.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "sink/feed_log.h"
@@ -260,14 +261,38 @@ stages_end(CqInput *input)
 			cq_stage_end(input->stages[i].stage);
 }
 
+bool
+cq_view_run_is_behind(const CqViewRun *view)
+{
+	return view->op && view->plan->emit == CQ_EMIT_CHANGES && cq_operator_is_behind(view->op);
+}
+
+/* Whoever waits for the view wants to see what was there when they called. */
+bool
+cq_view_run_refresh_due(const CqViewRun *view, long *wait_ms)
+{
+	int64 left_us = view->refreshed_us + view->view.options.emit_interval_us - cq_clock_us() -
+					cq_clock_shift_us();
+
+	if (left_us <= 0 || view->view.options.emit_interval_us == 0 || view->wait_ticket != 0)
+		return true;
+	if (wait_ms)
+		*wait_ms = Min(*wait_ms, left_us / 1000 + 1);
+	return false;
+}
+
 /* What is complete now was shown before it is forgotten. */
 static void
 show_changes(CqRun *run, CqViewRun *view)
 {
 	TimestampTz watermark = cq_view_run_watermark(run, view);
 
+	bool refresh = cq_view_run_refresh_due(view, NULL);
+
 	view->checkpoint.counters.windows_closed +=
-		cq_operator_changes(view->op, watermark, change_upsert, view);
+		cq_operator_changes(view->op, watermark, refresh, change_upsert, view);
+	if (refresh)
+		view->refreshed_us = cq_clock_us() + cq_clock_shift_us();
 	if (view->plan->window.kind != CQ_WINDOW_NONE)
 		cq_operator_leave(view->op, watermark);
 }

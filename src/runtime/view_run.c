@@ -27,6 +27,7 @@
 
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
+#include "clock.h"
 #include "errors.h"
 #include "plan/view_plan.h"
 #include "runtime/run.h"
@@ -62,6 +63,7 @@ cq_view_run_load(CqRun *run, int64 id)
 	view->id = id;
 	view->clock_to = DT_NOBEGIN;
 	view->arrival = DT_NOBEGIN;
+	view->refreshed_us = cq_clock_us() + cq_clock_shift_us();
 	runs = load_catalog(view);
 	view->watermark = view->checkpoint.closed_to;
 	view->begun = view->checkpoint.partitions;

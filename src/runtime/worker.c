@@ -73,6 +73,7 @@ static int64 largest_disorder_us(const CqSource *source);
 static bool checkpoint_wanted(CqWorker *worker, long *wait_ms);
 static bool advance_due(const CqRun *run);
 static bool checkpoint_step(CqWorker *worker, long *wait_ms);
+static void refreshes_await(const CqRun *run, long *wait_ms);
 static bool late_rows_due(const CqRun *run, long *wait_ms);
 static void advances_mark(CqRun *run);
 static bool accepts_loss(const CqRun *run);
@@ -258,7 +259,7 @@ wait_check(CqWorker *worker)
 		CqViewRun *view = lfirst(lc);
 
 		if (view->wait_ticket == 0 || view->task.apply_late != 0 ||
-			(view->task.has_advance && !view->shard) ||
+			(view->task.has_advance && !view->shard) || cq_view_run_is_behind(view) ||
 			!worker->source->ops->reached(worker->source, view->source_ticket) ||
 			(view->shard && !cq_shard_settled(worker->run, view)))
 			continue;
@@ -463,6 +464,7 @@ checkpoint_wanted(CqWorker *worker, long *wait_ms)
 		return wanted || cq_checkpoint_due(run);
 	}
 	wanted = late_rows_due(run, wait_ms) || wanted;
+	refreshes_await(run, wait_ms);
 	wanted = wanted || worker->task_changed || cq_checkpoint_due(run) || advance_due(run);
 	if (wanted || !run->source->ops->ready(run->source))
 		return wanted || anybody_waits(run);
@@ -488,6 +490,17 @@ advance_due(const CqRun *run)
 			return true;
 	}
 	return false;
+}
+
+/* cq_checkpoint_due() says when it is time. */
+static void
+refreshes_await(const CqRun *run, long *wait_ms)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		if (cq_view_run_is_behind(lfirst(lc)))
+			(void) cq_view_run_refresh_due(lfirst(lc), wait_ms);
 }
 
 static bool

@@ -60,6 +60,7 @@ typedef struct CqGroupRow
 	int64 gid;
 	ItemPointerData tid;
 	bool exists;
+	bool behind; /* the group has changed since the row was written */
 } CqGroupRow;
 
 typedef struct CqGroupTable

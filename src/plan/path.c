@@ -271,11 +271,13 @@ stream_entry(Query *query, const char *view_name)
 	ListCell *lc;
 
 	if (query->setOperations != NULL)
-		cq_refuse(view_name,
-				  "UNION, INTERSECT or EXCEPT over a stream",
-				  "Set operations with a stream are not supported yet.",
-				  "Make a continuous view of the stream alone and combine it with the rest in "
-				  "ordinary SQL.");
+		cq_refuse(
+			view_name,
+			"UNION, INTERSECT or EXCEPT over a stream",
+			"Rows of a branch that reads no stream are no events, and would have to be given out "
+			"once, before all others.",
+			"Make a continuous view of the stream alone and combine it with the rest in "
+			"ordinary SQL.");
 	foreach (lc, query->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);

@@ -54,7 +54,6 @@ static void hand_down(SeveralSource *source);
 static void take_up(SeveralSource *source);
 static int choose(const SeveralSource *source, const bool *tried);
 static TimestampTz part_time(const CqSource *part);
-static bool part_has_backlog(const CqSource *part);
 static bool is_too_far(const SeveralSource *source, int number);
 
 static const CqSourceOps several_ops = {
@@ -62,6 +61,7 @@ static const CqSourceOps several_ops = {
 	.advance = several_advance,
 	.seek = several_seek,
 	.ready = several_ready,
+	.has_backlog = several_ready,
 	.maintain = several_maintain,
 	.mark_end = several_mark_end,
 	.reached = several_reached,
@@ -213,21 +213,7 @@ part_time(const CqSource *part)
 	return lowest == DT_NOEND ? highest : lowest;
 }
 
-static bool
-part_has_backlog(const CqSource *part)
-{
-	int i;
-
-	for (i = 0; i < part->npartitions; i++)
-		if (!part->partitions[i].caught_up)
-			return true;
-	return part->npartitions == 0;
-}
-
-/*
- * While the log's end is not known, it is not known either whether there is a
- * backlog: one is assumed, and the client will soon say.
- */
+/* More than it may be ahead of another one that has a backlog. */
 static bool
 is_too_far(const SeveralSource *source, int number)
 {
@@ -240,11 +226,13 @@ is_too_far(const SeveralSource *source, int number)
 		return false;
 	for (i = 0; i < base->nparts; i++)
 	{
-		TimestampTz other = part_time(base->parts[i]);
+		CqSource *part = base->parts[i];
+		TimestampTz other = part_time(part);
 
-		if (i != number && base->parts[i]->stream->event_time != 0 &&
-			!base->parts[i]->ops->unreachable(base->parts[i]) && part_has_backlog(base->parts[i]) &&
-			(TIMESTAMP_IS_NOBEGIN(other) || (time > other && time - other > stream->max_skew_us)))
+		/* as unsigned numbers any difference can be told */
+		if (i != number && part->stream->event_time != 0 && time > other &&
+			(uint64) time - (uint64) other > (uint64) stream->max_skew_us &&
+			!part->ops->unreachable(part) && part->ops->has_backlog(part))
 			return true;
 	}
 	return false;

@@ -100,6 +100,12 @@ typedef struct CqSourceOps
 	bool (*ready)(struct CqSource *source);
 
 	/*
+	 * Is there, or may there be, something to poll that others should wait for?
+	 * Not what an open transaction keeps back: nobody knows when that ends.
+	 */
+	bool (*has_backlog)(struct CqSource *source);
+
+	/*
 	 * Housekeeping outside of transactions: take in answers about partitions
 	 * and log ends, ask anew when due, report errors by ereport (CQ_ERRCODE_STOP
 	 * for a retention gap, a deleted or recreated topic).  Returns true if

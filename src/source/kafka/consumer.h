@@ -185,6 +185,7 @@ cq_kafka_fetcher(const CqKafkaSource *src, int partition)
 extern int cq_kafka_poll(CqSource *source, int max);
 extern void cq_kafka_advance(CqSource *source, int n);
 extern bool cq_kafka_ready(CqSource *source);
+extern bool cq_kafka_has_backlog(CqSource *source);
 
 /* Make wakeup_fd unreadable.  What woke us is looked for in the queues and answers, after this. */
 extern void cq_kafka_drain_wakeups(CqKafkaSource *src);

@@ -22,6 +22,7 @@
 #define QUOTA_GROWTH   4
 
 static bool has_backlog(const CqKafkaSource *src, int partition);
+static bool is_beginning(const CqKafkaFetcher *f);
 static void pace_learn(const CqPartition *p, CqKafkaFetcher *f);
 static TimestampTz limit_of(const CqKafkaSource *src, const CqKafkaSkew *skew, int partition);
 
@@ -44,8 +45,7 @@ cq_kafka_skew_find(const CqKafkaSource *src, CqKafkaSkew *skew)
 		if (f->phase != CQ_KAFKA_READING || !has_backlog(src, i))
 			continue;
 		if (time == DT_NOBEGIN)
-			skew->wait =
-				skew->wait || (!f->begun && cq_kafka_clock_us() - f->assigned_us < FIRST_FETCH_US);
+			skew->wait = skew->wait || is_beginning(f);
 		else if (time < skew->lowest)
 		{
 			skew->second = skew->lowest;
@@ -67,6 +67,32 @@ has_backlog(const CqKafkaSource *src, int partition)
 	if (f->count > f->taken || rd_kafka_queue_length(f->queue) > 0)
 		return true;
 	return f->eof < 0 && p->end_offset > p->next_offset;
+}
+
+/* Before the first answers nobody knows. */
+bool
+cq_kafka_has_backlog(CqSource *source)
+{
+	CqKafkaSource *src = (CqKafkaSource *) source;
+	int i;
+
+	if (source->npartitions == 0)
+		return !cq_kafka_knows_partitions(src);
+	for (i = 0; i < source->npartitions; i++)
+	{
+		const CqKafkaFetcher *f = cq_kafka_fetcher(src, i);
+
+		if (f->phase == CQ_KAFKA_UNVERIFIED ||
+			(f->phase == CQ_KAFKA_READING && (has_backlog(src, i) || is_beginning(f))))
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_beginning(const CqKafkaFetcher *f)
+{
+	return !f->begun && cq_kafka_clock_us() - f->assigned_us < FIRST_FETCH_US;
 }
 
 bool

@@ -45,6 +45,7 @@ static const CqSourceOps kafka_ops = {
 	.advance = cq_kafka_advance,
 	.seek = cq_kafka_seek,
 	.ready = cq_kafka_ready,
+	.has_backlog = cq_kafka_has_backlog,
 	.maintain = cq_kafka_maintain,
 	.mark_end = cq_kafka_mark_end,
 	.reached = cq_kafka_reached,

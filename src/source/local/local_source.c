@@ -141,6 +141,7 @@ static const CqSourceOps local_ops = {
 	.advance = local_advance,
 	.seek = local_seek,
 	.ready = local_ready,
+	.has_backlog = local_ready,
 	.maintain = local_maintain,
 	.mark_end = local_mark_end,
 	.reached = local_reached,

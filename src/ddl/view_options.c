@@ -103,6 +103,14 @@ cq_view_options_check_plan(const CqViewOptions *options, const CqPlan *plan, con
 					   view_name),
 				errdetail("Its rows are written when they are final, not before."),
 				errhint("Leave the option out, or create the view with emit = 'changes'."));
+	if (plan->window.kind == CQ_WINDOW_SESSION &&
+		options->keep_closed_us > options->allowed_lateness_us)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("continuous view \"%s\" cannot use keep_closed with sessions", view_name),
+				errdetail("Which session a late row belongs to would depend on when it is "
+						  "applied."),
+				errhint("Use allowed_lateness: late events join the sessions that they touch."));
 }
 
 const char *

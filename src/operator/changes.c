@@ -17,51 +17,32 @@
 
 #include "operator/shape.h"
 
-/* Where rows that change go. */
-typedef struct Changes
-{
-	CqUpsert upsert;
-	void *arg;
-	TimestampTz complete_to; /* windows that end by then are complete ... */
-	TimestampTz leave_to;	 /* ... and these are about to be forgotten */
-} Changes;
-
-static int show_windows(CqOperator *operator, bool refresh, Changes *changes);
-static void show_touched(CqOperator *operator, CqPane * pane, Changes *changes);
-static void show_behind(CqOperator *operator, CqPane * pane, Changes *changes);
+static void show_groups(CqOperator *operator, CqPane * pane, CqChanges *changes);
+static int show_windows(CqOperator *operator, const CqChanges * changes);
+static void show_touched(CqOperator *operator, CqPane * pane, const CqChanges *changes);
+static void show_behind(CqOperator *operator, CqPane * pane, const CqChanges *changes);
 static void put_off(CqOperator *operator, CqPane * pane);
-static void show_all(CqOperator *operator, CqPane * pane, Changes *changes);
+static void show_all(CqOperator *operator, CqPane * pane, const CqChanges *changes);
 static void show_begin(CqOperator *operator, CqPane * pane);
 static void show_group(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);
 
 int
-cq_operator_changes(CqOperator *operator, TimestampTz watermark, bool refresh, CqUpsert upsert,
-					void *arg)
+cq_operator_changes(CqOperator *operator, TimestampTz watermark, bool refresh,
+					const CqChangeSink *sink)
 {
-	Changes changes = {.upsert = upsert,
-					   .arg = arg,
-					   .complete_to = watermark,
-					   .leave_to = cq_before(watermark, operator->keep_closed_us)};
-	CqPane *pane;
+	CqChanges changes = {.sink = sink,
+						 .refresh = refresh || cq_operator_is_short(operator),
+						 .complete_to = watermark,
+						 .leave_to = cq_before(watermark, operator->keep_closed_us)};
 
 	Assert(operator->changes);
-	refresh = refresh || cq_operator_is_short(operator);
 	if (operator->counts)
-		return cq_counts_changes(operator, refresh, upsert, arg);
+		return cq_counts_changes(operator, & changes);
+	if (operator->sessions)
+		return cq_sessions_changes(operator, & changes);
 	if (operator->window.kind != CQ_WINDOW_NONE)
-		return show_windows(operator, refresh, &changes);
-	pane = operator->state->panes[0];
-	if (operator->nkeys == 0 && pane->ngroups == 0)
-	{
-		/* without GROUP BY there is a row even when there is nothing to aggregate */
-		cq_key_pack(operator->kinds[0].codec, NULL, NULL);
-		(void) cq_group_add(operator, pane, 0);
-		refresh = true;
-	}
-	if (refresh)
-		show_touched(operator, pane, &changes);
-	else
-		put_off(operator, pane);
+		return show_windows(operator, & changes);
+	show_groups(operator, operator->state->panes[0], &changes);
 	return 0;
 }
 
@@ -76,8 +57,25 @@ cq_operator_is_behind(const CqOperator *operator)
 	return false;
 }
 
+/* Those of a view without windows. */
+static void
+show_groups(CqOperator *operator, CqPane * pane, CqChanges *changes)
+{
+	if (operator->nkeys == 0 && pane->ngroups == 0)
+	{
+		/* without GROUP BY there is a row even when there is nothing to aggregate */
+		cq_key_pack(operator->kinds[0].codec, NULL, NULL);
+		(void) cq_group_add(operator, pane, 0);
+		changes->refresh = true;
+	}
+	if (changes->refresh)
+		show_touched(operator, pane, changes);
+	else
+		put_off(operator, pane);
+}
+
 static int
-show_windows(CqOperator *operator, bool refresh, Changes *changes)
+show_windows(CqOperator *operator, const CqChanges * changes)
 {
 	CqState *state = operator->state;
 	int completed = 0;
@@ -92,7 +90,7 @@ show_windows(CqOperator *operator, bool refresh, Changes *changes)
 		CHECK_FOR_INTERRUPTS();
 		if (complete && !was_complete)
 			completed++;
-		if (was_complete || (operator->shows_open &&(complete || refresh)))
+		if (was_complete || (operator->shows_open &&(complete || changes->refresh)))
 			show_touched(operator, pane, changes);
 		else if (operator->shows_open)
 			put_off(operator, pane);
@@ -104,7 +102,7 @@ show_windows(CqOperator *operator, bool refresh, Changes *changes)
 
 /* The rows of groups that changed, now or before. */
 static void
-show_touched(CqOperator *operator, CqPane * pane, Changes *changes)
+show_touched(CqOperator *operator, CqPane * pane, const CqChanges *changes)
 {
 	CqTouched *touched;
 
@@ -112,7 +110,8 @@ show_touched(CqOperator *operator, CqPane * pane, Changes *changes)
 		return;
 	show_begin(operator, pane);
 	for (touched = pane->touched; touched; touched = touched->next)
-		show_group(operator, pane, touched->group, changes);
+		if (touched->group->kind == 0)
+			cq_group_show(operator, pane, touched->group, changes);
 	if (pane->behind)
 		show_behind(operator, pane, changes);
 	MemoryContextReset(operator->emitting);
@@ -123,7 +122,7 @@ show_touched(CqOperator *operator, CqPane * pane, Changes *changes)
  * time, where there will be one.
  */
 static void
-show_behind(CqOperator *operator, CqPane * pane, Changes *changes)
+show_behind(CqOperator *operator, CqPane * pane, const CqChanges *changes)
 {
 	bool leaves = pane->end <= changes->leave_to;
 	CqGroupScan scan;
@@ -142,7 +141,7 @@ show_behind(CqOperator *operator, CqPane * pane, Changes *changes)
 				cq_operator_full(operator);
 			return;
 		}
-		show_group(operator, pane, group, changes);
+		cq_group_show(operator, pane, group, changes);
 	}
 	pane->behind = false;
 }
@@ -166,10 +165,10 @@ put_off(CqOperator *operator, CqPane * pane)
 
 /* Those of a window that has none yet, on disk or not. */
 static void
-show_all(CqOperator *operator, CqPane * pane, Changes *changes)
+show_all(CqOperator *operator, CqPane * pane, const CqChanges *changes)
 {
 	show_begin(operator, pane);
-	cq_groups_visit(operator, pane, show_group, changes);
+	cq_groups_visit(operator, pane, show_group, unconstify(CqChanges *, changes));
 	MemoryContextReset(operator->emitting);
 }
 
@@ -188,20 +187,23 @@ show_begin(CqOperator *operator, CqPane * pane)
 static void
 show_group(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg)
 {
-	Changes *changes = arg;
-	CqGroupRow *row;
+	if (group->kind == 0)
+		cq_group_show(operator, pane, group, arg);
+}
+
+void
+cq_group_show(CqOperator *operator, CqPane * pane, CqGroup *group, const CqChanges *changes)
+{
+	CqGroupRow *row = cq_group_row(group);
 
 	CHECK_FOR_INTERRUPTS();
-	if (group->kind > 0)
-		return;
-	row = cq_group_row(group);
 	cq_group_values(operator, pane, group, true);
-	changes->upsert(changes->arg,
-					row->gid,
-					!row->exists,
-					&row->tid,
-					operator->values,
-					operator->nulls);
+	changes->sink->upsert(changes->sink->arg,
+						  row->gid,
+						  !row->exists,
+						  &row->tid,
+						  operator->values,
+						  operator->nulls);
 	row->exists = true;
 	row->behind = false;
 	MemoryContextReset(operator->scratch);

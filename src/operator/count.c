@@ -47,11 +47,11 @@ static void window_begin(CqOperator *operator, CqPane * pane, char *slot);
 static void window_complete(CqOperator *operator, CqPane * pane, CqGroup *group, int64 window);
 static void window_values(CqOperator *operator, CqPane * pane, CqGroup *group, int64 window,
 						  bool keep);
-static void show_complete(CqOperator *operator, CqUpsert upsert, void *arg);
-static void show_open(CqOperator *operator, CqPane * pane, CqGroup *group, CqUpsert upsert,
-					  void *arg);
+static void show_complete(CqOperator *operator, const CqChangeSink * sink);
+static void show_open(CqOperator *operator, CqPane * pane, CqGroup *group,
+					  const CqChangeSink *sink);
 static void put_off(CqOperator *operator, CqGroup * group);
-static void show_behind(CqOperator *operator, CqPane * pane, CqUpsert upsert, void *arg);
+static void show_behind(CqOperator *operator, CqPane * pane, const CqChangeSink *sink);
 static bool is_behind(CqOperator *operator, CqGroup * group);
 static void row_found(CqOperator *operator, CqPane * pane, const CqCountRow *row);
 static void forget(CqOperator *operator);
@@ -238,33 +238,33 @@ cq_counts_close(CqOperator *operator, Tuplestorestate * rows)
  * changed: now, or later.
  */
 int
-cq_counts_changes(CqOperator *operator, bool refresh, CqUpsert upsert, void *arg)
+cq_counts_changes(CqOperator *operator, const CqChanges * changes)
 {
 	CqPane *pane = operator->state->panes[0];
 	int closed = (int) operator->counts->n;
 	CqTouched *touched;
 
-	show_complete(operator, upsert, arg);
+	show_complete(operator, changes->sink);
 	/* what is about to change in the slots is not taken back by an abort */
 	operator->state->current = false;
 	for (touched = pane->touched; touched; touched = touched->next)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (refresh)
-			show_open(operator, pane, touched->group, upsert, arg);
+		if (changes->refresh)
+			show_open(operator, pane, touched->group, changes->sink);
 		else
 			put_off(operator, touched->group);
 	}
-	if (!refresh)
+	if (!changes->refresh)
 		pane->behind = pane->behind || pane->touched;
 	else if (pane->behind)
-		show_behind(operator, pane, upsert, arg);
+		show_behind(operator, pane, changes->sink);
 	forget(operator);
 	return closed;
 }
 
 static void
-show_complete(CqOperator *operator, CqUpsert upsert, void *arg)
+show_complete(CqOperator *operator, const CqChangeSink * sink)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(operator->closed_desc, &TTSOpsMinimalTuple);
 	ItemPointerData tid;
@@ -276,19 +276,19 @@ show_complete(CqOperator *operator, CqUpsert upsert, void *arg)
 		ExecStoreMinimalTuple(completed->closed, slot, false);
 		slot_getallattrs(slot);
 		ItemPointerSetInvalid(&tid);
-		upsert(arg,
-			   completed->row.gid,
-			   !completed->row.exists,
-			   &tid,
-			   slot->tts_values,
-			   slot->tts_isnull);
+		sink->upsert(sink->arg,
+					 completed->row.gid,
+					 !completed->row.exists,
+					 &tid,
+					 slot->tts_values,
+					 slot->tts_isnull);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 }
 
 /* The windows of a group that are open and whose rows are not what they are. */
 static void
-show_open(CqOperator *operator, CqPane * pane, CqGroup *group, CqUpsert upsert, void *arg)
+show_open(CqOperator *operator, CqPane * pane, CqGroup *group, const CqChangeSink *sink)
 {
 	ItemPointerData tid;
 	int64 window;
@@ -301,7 +301,7 @@ show_open(CqOperator *operator, CqPane * pane, CqGroup *group, CqUpsert upsert, 
 
 		window_values(operator, pane, group, window, true);
 		ItemPointerSetInvalid(&tid);
-		upsert(arg, row->gid, !row->exists, &tid, operator->values, operator->nulls);
+		sink->upsert(sink->arg, row->gid, !row->exists, &tid, operator->values, operator->nulls);
 		row->exists = true;
 		row->behind = false;
 	}
@@ -321,7 +321,7 @@ put_off(CqOperator *operator, CqGroup * group)
 
 /* If memory is too short to note that all are to be saved, the rest waits for the next time. */
 static void
-show_behind(CqOperator *operator, CqPane * pane, CqUpsert upsert, void *arg)
+show_behind(CqOperator *operator, CqPane * pane, const CqChangeSink *sink)
 {
 	CqGroupScan scan;
 	CqGroup *group;
@@ -334,7 +334,7 @@ show_behind(CqOperator *operator, CqPane * pane, CqUpsert upsert, void *arg)
 			continue;
 		if (!cq_group_resave(operator, pane, group))
 			return;
-		show_open(operator, pane, group, upsert, arg);
+		show_open(operator, pane, group, sink);
 	}
 	pane->behind = false;
 }

@@ -14,6 +14,7 @@
 #define ROW_BEHIND	(INT64CONST(1) << 61) /* the group has changed since it was written */
 
 static void row_put(CqOperator *operator, const CqGroupRow * row, StringInfo out);
+static bool shows_incomplete(const CqOperator *operator);
 static void kept_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out);
 static void kept_get(CqOperator *operator, CqPane * pane, CqGroup *group, CqReader *entry);
 static uint32 load_log(CqOperator *operator, CqPane * pane, CqChunkData *chunk,
@@ -99,13 +100,19 @@ cq_group_get(CqOperator *operator, CqPane * pane, CqGroup *group, const CqGroupR
 		*cq_group_row(group) = *row;
 		if (!cq_groups_tell_rows(operator))
 			cq_group_row(group)->exists = pane->end <= operator->shown_to;
-		else if (!row->exists || row->behind)
+		else if ((!row->exists || row->behind) && shows_incomplete(operator))
 			pane->behind = true;
 		operator->state->next_gid = Max(operator->state->next_gid, row->gid + 1);
 	}
 	kept_get(operator, pane, group, entry);
 	if (entry->at != entry->end)
 		cq_reader_damaged();
+}
+
+static bool
+shows_incomplete(const CqOperator *operator)
+{
+	return operator->shows_open || operator->window.kind == CQ_WINDOW_NONE;
 }
 
 static void

@@ -503,6 +503,8 @@ cq_operator_leave(CqOperator *operator, TimestampTz watermark)
 	TimestampTz to = cq_before(watermark, operator->keep_closed_us);
 	int n = 0;
 
+	if (operator->sessions)
+		cq_sessions_leave(operator, to);
 	while (n < operator->state->npanes && operator->state->panes[n]->end <= to)
 		n++;
 	if (n > 0)

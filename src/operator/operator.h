@@ -116,15 +116,24 @@ extern void cq_operator_leave(CqOperator *operator, TimestampTz watermark);
  * are complete at the watermark, and of others if the plan shows them; returns
  * how many have become complete.  gid identifies the group for ever;
  * *tid is invalid when this worker does not know where the group's row is
- * (is_new says whether there is one) and is set by the callee.
+ * (is_new says whether there is one) and is set by the callee.  Sessions: remove()
+ * gets rows of those that are part of others now, or may grow again.
  *
  * refresh false: what is not complete need not be shown now.  is_behind: what
  * changed was not shown, and waits for a call with refresh.
  */
 typedef void (*CqUpsert)(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 						 bool *nulls);
+typedef void (*CqRemove)(void *arg, int64 gid, ItemPointer tid);
+typedef struct CqChangeSink
+{
+	CqUpsert upsert;
+	CqRemove remove;
+	void *arg;
+} CqChangeSink;
+
 extern int cq_operator_changes(CqOperator *operator, TimestampTz watermark, bool refresh,
-							   CqUpsert upsert, void *arg);
+							   const CqChangeSink *sink);
 extern bool cq_operator_is_behind(const CqOperator *operator);
 
 /* Write what changed since the last save to the chunk table, delete what is obsolete. */

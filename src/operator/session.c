@@ -18,13 +18,23 @@
  * that ended before closed_to was given out, and one that touches a newer entry
  * of the same key is an older version, or a part, of that.
  *
+ * Where rows change each session has one in the result table, from its first event
+ * or from its end on.  With allowed_lateness a session takes events for that long
+ * after its end, and is kept; so "open" means that it does, and "past" that it does
+ * not any more.  Kept sessions are in a heap of their own.  A late event takes one
+ * back to the others; if it is not complete then, its row goes away until it is,
+ * unless open ones are shown.  When two become one the row of one of them goes away.
+ *
  * Invariants
  *	E1. Open sessions of a key lie more than the gap apart; ranges that touch
  *		are one session.
- *	E2. A session whose end lies before an event's watermark takes no more
- *		events, and is given out with the checkpoint.
- *	E3. The heap holds every session that is not gone, with a time that is not
+ *	E2. A session whose end lies before an event's watermark, by more than the
+ *		allowed lateness, takes no more events, and is given out, or forgotten, with
+ *		the checkpoint.
+ *	E3. The heaps hold every session that is not gone, with a time that is not
  *		later than its end.
+ *	E6. After a checkpoint a session that is kept is complete and has a row; one that
+ *		is not complete has one only if open ones are shown.
  *
  * Memory: as for other groups, and 32 bytes for the heap.  Transition values
  * that are not in the states cannot be freed one by one; they are copied to fresh
@@ -48,13 +58,40 @@ static CqGroup *session_touching(CqOperator *operator, CqPane * pane, TimestampT
 static void session_open(CqOperator *operator, CqPane * pane, TimestampTz time);
 static void merge(CqOperator *operator, CqPane * pane, CqGroup *into, CqGroup *from);
 static void leave(CqOperator *operator, CqPane * pane, CqGroup *group);
-static CqGroup *first_to_end(CqOperator *operator);
+static CqGroup *first_to_end(CqOperator *operator, pairingheap * heap);
+static void take_back(CqOperator *operator, CqGroup * group);
+static void rows_remove_absorbed(CqPane *pane, const CqChanges *changes);
+static int rows_show_complete(CqOperator *operator, CqPane * pane, const CqChanges *changes);
+static void rows_show_open(CqOperator *operator, CqPane * pane, const CqChanges *changes);
+static void rows_show_behind(CqOperator *operator, CqPane * pane, const CqChanges *changes);
+static void row_show(CqOperator *operator, CqPane * pane, CqGroup *group, const CqChanges *changes);
+static void row_remove(CqGroup *group, const CqChanges *changes);
+static void renew_memory(CqOperator *operator, CqPane * pane);
 
-/* Between a session's entry and its states. */
-static inline CqSessionPlace *
-session_place(CqGroup *group)
+/* Between a session's entry, or its row, and its states. */
+static inline Size
+place_offset(const CqOperator *operator)
 {
-	return (CqSessionPlace *) (group + 1);
+	return sizeof(CqGroup) + (cq_groups_have_rows(operator) ? sizeof(CqGroupRow) : 0);
+}
+
+static inline CqSessionPlace *
+session_place(const CqOperator *operator, CqGroup * group)
+{
+	return (CqSessionPlace *) ((char *) group + place_offset(operator));
+}
+
+static inline CqGroup *
+place_session(const CqOperator *operator, pairingheap_node * node)
+{
+	return (CqGroup *) ((char *) pairingheap_container(CqSessionPlace, node, node) -
+						place_offset(operator));
+}
+
+static inline pairingheap *
+place_heap(const CqOperator *operator, const CqSessionPlace * place)
+{
+	return place->is_kept ? operator->kept : operator->ends;
 }
 
 static inline CqSession *
@@ -77,16 +114,21 @@ cq_sessions_begin(CqOperator *operator)
 	CqGroup *group;
 
 	operator->ends = pairingheap_allocate(compare_due, NULL);
+	operator->kept = pairingheap_allocate(compare_due, NULL);
 	operator->latest_end = DT_NOBEGIN;
 	operator->gone_since = 0;
 	MemoryContextSwitchTo(old);
 	cq_group_scan_begin(&scan, &operator->state->panes[0]->groups, 0, 0);
 	while ((group = cq_group_scan_next(&scan)) != NULL)
 	{
+		CqSessionPlace *place = session_place(operator, group);
+
 		CHECK_FOR_INTERRUPTS();
-		session_place(group)->due = session_end(operator, group);
-		operator->latest_end = Max(operator->latest_end, session_place(group)->due);
-		pairingheap_add(operator->ends, &session_place(group)->node);
+		place->due = session_end(operator, group);
+		place->is_kept = operator->changes && place->due<operator->shown_to;
+		place->was_complete = place->is_kept;
+		operator->latest_end = Max(operator->latest_end, place->due);
+		pairingheap_add(place_heap(operator, place), &place->node);
 	}
 }
 
@@ -110,7 +152,8 @@ cq_sessions_find(CqOperator *operator, const Datum * values, const bool *nulls,
 				 const CqEvent *event, CqMissed *missed)
 {
 	CqPane *pane = operator->state->panes[0];
-	TimestampTz watermark = Max(event->watermark, operator->closed_to);
+	TimestampTz open_at =
+		Max(cq_before(event->watermark, operator->allowed_lateness_us), operator->closed_to);
 	TimestampTz time = event->time;
 	TimestampTz end = time + operator->window.size_us;
 	CqSession *session;
@@ -120,10 +163,10 @@ cq_sessions_find(CqOperator *operator, const Datum * values, const bool *nulls,
 	if (!IS_VALID_TIMESTAMP(end))
 		return CQ_NO_TIME;
 	cq_key_pack(operator->kinds[0].codec, values, nulls);
-	group = session_touching(operator, pane, time, time, watermark, &second);
+	group = session_touching(operator, pane, time, time, open_at, &second);
 	if (group == NULL)
 	{
-		if (watermark > end)
+		if (open_at > end)
 		{
 			missed->n = 1;
 			missed->start = time;
@@ -134,6 +177,7 @@ cq_sessions_find(CqOperator *operator, const Datum * values, const bool *nulls,
 		return CQ_COUNTED;
 	}
 	cq_group_touch(operator, pane, group);
+	take_back(operator, group);
 	if (second)
 		merge(operator, pane, group, second);
 	session = session_of(operator, group);
@@ -146,7 +190,7 @@ cq_sessions_find(CqOperator *operator, const Datum * values, const bool *nulls,
 
 /*
  * The sessions of the key packed last which a range touches and which are not
- * complete at that watermark: the earliest, and the next if there is one.
+ * past at that time: the earliest, and the next if there is one.
  */
 static CqGroup *
 session_touching(CqOperator *operator, CqPane * pane, TimestampTz first, TimestampTz last,
@@ -187,7 +231,7 @@ session_open(CqOperator *operator, CqPane * pane, TimestampTz time)
 {
 	CqGroup *group = cq_group_add(operator, pane, 0);
 	CqSession *session = session_of(operator, group);
-	CqSessionPlace *place = session_place(group);
+	CqSessionPlace *place = session_place(operator, group);
 
 	session->first = session->last = time;
 	place->due = session_end(operator, group);
@@ -208,8 +252,24 @@ merge(CqOperator *operator, CqPane * pane, CqGroup *into, CqGroup *from)
 						  cq_group_states(operator, from),
 						  cq_pane_memory(operator, pane));
 	session->last = Max(session->last, session_of(operator, from)->last);
-	pairingheap_remove(operator->ends, &session_place(from)->node);
+	pairingheap_remove(place_heap(operator, session_place(operator, from)),
+					   &session_place(operator, from)->node);
+	if (cq_groups_have_rows(operator) && cq_group_row(from)->exists)
+		into->flags |= CQ_GROUP_MERGED;
 	leave(operator, pane, from);
+}
+
+/* One that was complete has got a late event: it is complete again, or not, at the checkpoint. */
+static void
+take_back(CqOperator *operator, CqGroup * group)
+{
+	CqSessionPlace *place = session_place(operator, group);
+
+	if (!place->is_kept)
+		return;
+	pairingheap_remove(operator->kept, &place->node);
+	place->is_kept = false;
+	pairingheap_add(operator->ends, &place->node);
 }
 
 /* A session is no more, once this is committed. */
@@ -225,9 +285,9 @@ leave(CqOperator *operator, CqPane * pane, CqGroup *group)
  * ------------------------------------------------------------------------
  */
 
-/* The session that ends first, its place in the heap being its end; NULL if there is none. */
+/* The session of a heap that ends first, its place being its end; NULL if there is none. */
 static CqGroup *
-first_to_end(CqOperator *operator)
+first_to_end(CqOperator *operator, pairingheap * heap)
 {
 	for (;;)
 	{
@@ -235,16 +295,16 @@ first_to_end(CqOperator *operator)
 		CqGroup *group;
 		TimestampTz end;
 
-		if (pairingheap_is_empty(operator->ends))
+		if (pairingheap_is_empty(heap))
 			return NULL;
-		place = pairingheap_container(CqSessionPlace, node, pairingheap_first(operator->ends));
-		group = (CqGroup *) place - 1;
+		group = place_session(operator, pairingheap_first(heap));
+		place = session_place(operator, group);
 		end = session_end(operator, group);
 		if (place->due == end)
 			return group;
-		(void) pairingheap_remove_first(operator->ends);
+		(void) pairingheap_remove_first(heap);
 		place->due = end;
-		pairingheap_add(operator->ends, &place->node);
+		pairingheap_add(heap, &place->node);
 	}
 }
 
@@ -256,7 +316,7 @@ cq_sessions_first_end(CqOperator *operator)
 
 	if (operator->session_rows)
 		return cq_session_rows_first_end(operator);
-	group = first_to_end(operator);
+	group = first_to_end(operator, operator->ends);
 	return group ? session_end(operator, group) + 1 : DT_NOEND;
 }
 
@@ -276,7 +336,8 @@ cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 	int closed = 0;
 	CqGroup *group;
 
-	while ((group = first_to_end(operator)) != NULL && session_end(operator, group) < watermark)
+	while ((group = first_to_end(operator, operator->ends)) != NULL &&
+		   session_end(operator, group) < watermark)
 	{
 		CHECK_FOR_INTERRUPTS();
 		cq_window_values(operator,
@@ -293,13 +354,166 @@ cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 	}
 	MemoryContextSwitchTo(old);
 	operator->closed_to = Max(operator->closed_to, watermark);
-	if (!operator->aggregates->flat && operator->gone_since> GONE_MINIMUM +
-		 operator->state->ngroups)
-	{
-		cq_groups_renew_memory(operator, pane);
-		operator->gone_since = 0;
-	}
+	renew_memory(operator, pane);
 	return closed;
+}
+
+/* What sessions that are gone have left there. */
+static void
+renew_memory(CqOperator *operator, CqPane * pane)
+{
+	if (operator->aggregates->flat || operator->gone_since <= GONE_MINIMUM +
+		operator->state->ngroups)
+		return;
+	cq_groups_renew_memory(operator, pane);
+	operator->gone_since = 0;
+}
+
+/* ------------------------------------------------------------------------
+ * Rows that change
+ * ------------------------------------------------------------------------
+ */
+
+int
+cq_sessions_changes(CqOperator *operator, const CqChanges * changes)
+{
+	CqPane *pane = operator->state->panes[0];
+	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+	int completed;
+
+	/* which rows there are is not taken back by an abort */
+	operator->state->current = false;
+	rows_remove_absorbed(pane, changes);
+	completed = rows_show_complete(operator, pane, changes);
+	rows_show_open(operator, pane, changes);
+	if (pane->behind && changes->refresh)
+		rows_show_behind(operator, pane, changes);
+	MemoryContextSwitchTo(old);
+	return completed;
+}
+
+/* Of those that are gone now all have become part of others. */
+static void
+rows_remove_absorbed(CqPane *pane, const CqChanges *changes)
+{
+	CqTouched *gone;
+
+	for (gone = pane->gone; gone; gone = gone->next)
+		row_remove(gone->group, changes);
+}
+
+/* Every session that has changed is among those that are not kept. */
+static int
+rows_show_complete(CqOperator *operator, CqPane * pane, const CqChanges *changes)
+{
+	int completed = 0;
+	CqGroup *group;
+
+	while ((group = first_to_end(operator, operator->ends)) != NULL &&
+		   session_end(operator, group) < changes->complete_to)
+	{
+		CqSessionPlace *place = session_place(operator, group);
+		const CqGroupRow *row = cq_group_row(group);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!row->exists || row->behind || (group->flags & CQ_GROUP_DIRTY))
+		{
+			if (session_end(operator, group) >= changes->leave_to &&
+				!cq_group_resave(operator, pane, group))
+				cq_operator_full(operator);
+			row_show(operator, pane, group, changes);
+		}
+		(void) pairingheap_remove_first(operator->ends);
+		completed += !place->was_complete;
+		place->is_kept = place->was_complete = true;
+		pairingheap_add(operator->kept, &place->node);
+	}
+	return completed;
+}
+
+/* Of those that have changed and are not complete: show, put off, or take away what was shown. */
+static void
+rows_show_open(CqOperator *operator, CqPane * pane, const CqChanges *changes)
+{
+	CqTouched *touched;
+
+	for (touched = pane->touched; touched; touched = touched->next)
+	{
+		CqGroup *group = touched->group;
+		CqSessionPlace *place = session_place(operator, group);
+
+		CHECK_FOR_INTERRUPTS();
+		if ((group->flags & CQ_GROUP_GONE) || place->is_kept)
+			continue;
+		place->was_complete = false;
+		if (!operator->shows_open)
+			row_remove(group, changes);
+		else if (changes->refresh || (group->flags & CQ_GROUP_MERGED))
+			row_show(operator, pane, group, changes);
+		else
+			pane->behind = cq_group_row(group)->behind = true;
+	}
+}
+
+/* If memory is too short to note that all are to be saved, the rest waits for the next time. */
+static void
+rows_show_behind(CqOperator *operator, CqPane * pane, const CqChanges *changes)
+{
+	CqGroupScan scan;
+	CqGroup *group;
+
+	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
+	while ((group = cq_group_scan_next(&scan)) != NULL)
+	{
+		const CqGroupRow *row = cq_group_row(group);
+
+		CHECK_FOR_INTERRUPTS();
+		if ((group->flags & CQ_GROUP_GONE) || (row->exists && !row->behind))
+			continue;
+		if (!cq_group_resave(operator, pane, group))
+			return;
+		row_show(operator, pane, group, changes);
+	}
+	pane->behind = false;
+}
+
+static void
+row_show(CqOperator *operator, CqPane * pane, CqGroup *group, const CqChanges *changes)
+{
+	cq_window_values(operator,
+					 operator->emitting,
+					 session_of(operator, group)->first,
+					 session_end(operator, group));
+	cq_group_show(operator, pane, group, changes);
+	group->flags &= ~CQ_GROUP_MERGED;
+	MemoryContextReset(operator->emitting);
+}
+
+static void
+row_remove(CqGroup *group, const CqChanges *changes)
+{
+	CqGroupRow *row = cq_group_row(group);
+
+	CHECK_FOR_INTERRUPTS();
+	if (row->exists)
+		changes->sink->remove(changes->sink->arg, row->gid, &row->tid);
+	row->exists = false;
+}
+
+void
+cq_sessions_leave(CqOperator *operator, TimestampTz to)
+{
+	CqPane *pane = operator->state->panes[0];
+	CqGroup *group;
+
+	while ((group = first_to_end(operator, operator->kept)) != NULL &&
+		   session_end(operator, group) < to)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) pairingheap_remove_first(operator->kept);
+		leave(operator, pane, group);
+	}
+	renew_memory(operator, pane);
 }
 
 /* ------------------------------------------------------------------------

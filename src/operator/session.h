@@ -13,7 +13,9 @@
 typedef struct CqSessionPlace
 {
 	pairingheap_node node;
-	TimestampTz due; /* not later than the session's end */
+	TimestampTz due;   /* not later than the session's end */
+	bool is_kept;	   /* in which heap it is */
+	bool was_complete; /* before late events came, at least */
 } CqSessionPlace;
 
 /* Before its aggregates' states, and saved with them: times of its first and its last event. */

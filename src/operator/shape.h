@@ -36,6 +36,15 @@ typedef struct CqVerification
 	char *problem;		 /* the first difference */
 } CqVerification;
 
+/* Rows that change: where they go, and which are due; see changes.c. */
+typedef struct CqChanges
+{
+	const CqChangeSink *sink;
+	bool refresh;			 /* also those that are not complete */
+	TimestampTz complete_to; /* windows that end by then are complete ... */
+	TimestampTz leave_to;	 /* ... and these are about to be forgotten */
+} CqChanges;
+
 /* What is kept in a pane. */
 typedef struct CqShapeOps
 {
@@ -135,6 +144,7 @@ struct CqOperator
 	/* sessions */
 	bool sessions;						/* there is one pane, and groups are sessions */
 	pairingheap *ends;					/* of CqSessionPlace */
+	pairingheap *kept;					/* likewise, of those that were shown to be complete */
 	TimestampTz latest_end;				/* of all that are in it */
 	CqGroup *session;					/* that the event at hand belongs to */
 	int64 gone_since;					/* sessions gone since values were copied */
@@ -203,6 +213,10 @@ extern TimestampTz cq_sessions_first_end(CqOperator *operator);
 extern TimestampTz cq_sessions_last_end(CqOperator *operator);
 extern int cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
 
+/* The same of sessions whose rows change; leave: forget those that take no more events. */
+extern int cq_sessions_changes(CqOperator *operator, const CqChanges * changes);
+extern void cq_sessions_leave(CqOperator *operator, TimestampTz to);
+
 /*
  * count.c; create: size of a group's windows.  take: fold a row in.  first_end: as if
  * what is complete had always been.  close, changes, put and get: as for other groups.
@@ -212,7 +226,7 @@ extern void cq_counts_take(CqOperator *operator, CqPane * pane, const Datum *val
 						   const bool *nulls);
 extern TimestampTz cq_counts_first_end(CqOperator *operator);
 extern int cq_counts_close(CqOperator *operator, Tuplestorestate * rows);
-extern int cq_counts_changes(CqOperator *operator, bool refresh, CqUpsert upsert, void *arg);
+extern int cq_counts_changes(CqOperator *operator, const CqChanges * changes);
 extern void cq_counts_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out);
 extern void cq_counts_get(CqOperator *operator, CqPane * pane, CqGroup *group, CqReader *entry);
 
@@ -470,6 +484,10 @@ extern void cq_group_touch(CqOperator *operator, CqPane * pane, CqGroup *group);
  * saved again.  False if there is no memory to note it.
  */
 extern bool cq_group_resave(CqOperator *operator, CqPane * pane, CqGroup *group);
+
+/* Show a group's row, the columns of its window being set (changes.c). */
+extern void cq_group_show(CqOperator *operator, CqPane * pane, CqGroup *group,
+						  const CqChanges *changes);
 
 /* A group is to be freed when that is committed. */
 extern void cq_group_leave(CqOperator *operator, CqPane * pane, CqGroup *group);

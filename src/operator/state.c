@@ -496,7 +496,7 @@ pane_undo(CqState *state, CqPane *pane)
 			continue;
 		}
 		memcpy((char *) group + layout->states_offset, touched + 1, layout->states_size);
-		group->flags &= ~CQ_GROUP_DIRTY;
+		group->flags &= ~(CQ_GROUP_DIRTY | CQ_GROUP_MERGED);
 	}
 	pane->touched = NULL;
 	if (pane->first)

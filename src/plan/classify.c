@@ -320,11 +320,6 @@ check_changing(const CqPath *path, int emit, const char *corrected_by, const CqP
 				  psprintf("%s with %s", what, plan->rows_why),
 				  "Rows that change are kept up to date incrementally, and this cannot be.",
 				  "Leave the option out, or use aggregates that can be kept incrementally.");
-	if (plan->window.kind == CQ_WINDOW_SESSION)
-		cq_refuse(path->view_name,
-				  psprintf("%s with sessions", what),
-				  "The rows of a session that is still open cannot be changed yet.",
-				  "Leave the option out: rows appear when their session is complete.");
 	if (plan->divided)
 		cq_refuse(path->view_name,
 				  psprintf("%s with windows and several workers", what),

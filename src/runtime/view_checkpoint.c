@@ -30,6 +30,7 @@ static void stages_end(CqInput *input);
 static void show_changes(CqRun *run, CqViewRun *view);
 static void change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 						  bool *nulls);
+static void change_remove(void *arg, int64 gid, ItemPointer tid);
 static void outputs_end(CqRun *run, CqViewRun *view);
 static CqPartition *positions_of(const CqRun *run, const CqViewRun *view);
 
@@ -285,12 +286,12 @@ cq_view_run_refresh_due(const CqViewRun *view, long *wait_ms)
 static void
 show_changes(CqRun *run, CqViewRun *view)
 {
+	CqChangeSink sink = {.upsert = change_upsert, .remove = change_remove, .arg = view};
 	TimestampTz watermark = cq_view_run_watermark(run, view);
-
 	bool refresh = cq_view_run_refresh_due(view, NULL);
 
 	view->checkpoint.counters.windows_closed +=
-		cq_operator_changes(view->op, watermark, refresh, change_upsert, view);
+		cq_operator_changes(view->op, watermark, refresh, &sink);
 	if (refresh)
 		view->refreshed_us = cq_clock_us() + cq_clock_shift_us();
 	if (view->plan->window.kind != CQ_WINDOW_NONE)
@@ -316,6 +317,14 @@ change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 
 	cq_output_upsert(view->output, gid, is_new, tid, values, nulls);
 	view->checkpoint.next_gid = Max(view->checkpoint.next_gid, gid + 1);
+}
+
+static void
+change_remove(void *arg, int64 gid, ItemPointer tid)
+{
+	CqViewRun *view = arg;
+
+	cq_output_delete(view->output, gid, tid);
 }
 
 /* Index expressions of the user's are evaluated here. */

@@ -51,6 +51,7 @@ struct CqOutput
 static void queue_write(CqOutput *output);
 static void row_store(CqOutput *output, TupleTableSlot *slot, Datum *values, bool *nulls,
 					  int natts);
+static void row_locate(CqOutput *output, int64 gid, ItemPointer tid);
 static bool row_is_group(CqOutput *output, ItemPointer tid, int64 gid);
 static bool row_find(CqOutput *output, int64 gid, ItemPointer tid);
 static void row_update(CqOutput *output, ItemPointer tid, TupleTableSlot *slot);
@@ -150,14 +151,7 @@ cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datu
 	}
 	else
 	{
-		if (!row_is_group(output, tid, gid) && !row_find(output, gid, tid))
-			ereport(ERROR,
-					errcode(CQ_ERRCODE_STOP),
-					errmsg("row of group %lld is missing from table \"%s\"",
-						   (long long) gid,
-						   RelationGetRelationName(output->relation)),
-					errhint(
-						"Somebody changed the view's table. Drop the view and create it again."));
+		row_locate(output, gid, tid);
 		row_update(output, tid, slot);
 	}
 	*tid = slot->tts_tid;
@@ -166,6 +160,26 @@ cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datu
 	ResetPerTupleExprContext(output->estate);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(output->row_context);
+}
+
+void
+cq_output_delete(CqOutput *output, int64 gid, ItemPointer tid)
+{
+	row_locate(output, gid, tid);
+	simple_table_tuple_delete(output->relation, tid, GetActiveSnapshot());
+	ItemPointerSetInvalid(tid);
+}
+
+static void
+row_locate(CqOutput *output, int64 gid, ItemPointer tid)
+{
+	if (!row_is_group(output, tid, gid) && !row_find(output, gid, tid))
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("row of group %lld is missing from table \"%s\"",
+					   (long long) gid,
+					   RelationGetRelationName(output->relation)),
+				errhint("Somebody changed the view's table. Drop the view and create it again."));
 }
 
 /* Is the visible row at tid the one of this group? */

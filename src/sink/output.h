@@ -25,5 +25,8 @@ extern void cq_output_insert(CqOutput *output, Datum *values, bool *nulls);
 extern void cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid,
 							 Datum *values, bool *nulls);
 
+/* Delete the row of a group; tid as for upsert(). */
+extern void cq_output_delete(CqOutput *output, int64 gid, ItemPointer tid);
+
 /* Write what is queued and close; returns the number of rows written. */
 extern int64 cq_output_end(CqOutput *output);

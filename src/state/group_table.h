@@ -53,6 +53,7 @@ cq_group_size(const CqGroupLayout *layout, const CqGroup *group)
 #define CQ_GROUP_IN_BUCKET 0x08 /* chunk is its bucket's and has it as it is in memory */
 #define CQ_GROUP_SEEN	   0x10 /* mark of a verification */
 #define CQ_GROUP_GONE	   0x20 /* will be freed when that is committed; see CqPane.gone */
+#define CQ_GROUP_MERGED	   0x40 /* a session that took in one with a row, which goes away */
 
 /* Where the group's row in the result table is. */
 typedef struct CqGroupRow

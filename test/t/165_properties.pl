@@ -59,8 +59,8 @@ BEGIN
   END LOOP;
 END $$;
 
--- sessions of a group, event by event: what is not past and touches is merged
-CREATE FUNCTION sessions_of(events regclass, gap interval, OUT late int[], OUT sessions jsonb) LANGUAGE plpgsql AS $$
+-- sessions of a group, event by event: what is not past, with the time of grace, and touches is merged
+CREATE FUNCTION sessions_of(events regclass, gap interval, grace interval, OUT late int[], OUT sessions jsonb) LANGUAGE plpgsql AS $$
 DECLARE
   e record;
   starts timestamptz[]; ends timestamptz[]; keys int[]; counts int[];
@@ -70,7 +70,7 @@ BEGIN
   FOR e IN EXECUTE format('SELECT * FROM %s WHERE timed ORDER BY id', events) LOOP
     -- those that are past
     FOR i IN REVERSE cardinality(ends) .. 1 LOOP
-      IF ends[i] < e.wm THEN
+      IF ends[i] + grace < e.wm THEN
         sessions := sessions || jsonb_build_array(jsonb_build_array(keys[i], starts[i], ends[i], counts[i]));
         starts := starts[:i-1] || starts[i+1:]; ends := ends[:i-1] || ends[i+1:];
         keys := keys[:i-1] || keys[i+1:]; counts := counts[:i-1] || counts[i+1:];
@@ -82,7 +82,7 @@ BEGIN
         s := least(s, starts[i]); f := greatest(f, ends[i]); n := n + counts[i];
       END IF;
     END LOOP;
-    IF e.wm > f THEN
+    IF e.wm > f + grace THEN
       late := late || e.id;
       CONTINUE;
     END IF;
@@ -151,6 +151,8 @@ for my $disorder ('0', '1 second', '5 seconds')
 		$node->sql("CREATE VIEW ${s}_${kind}_admits WITH (pipeline.continuous, pipeline.allowed_lateness = '3 seconds') AS $query");
 	}
 	$node->sql("CREATE VIEW ${s}_session WITH (pipeline.continuous) AS SELECT k, pipeline.session(at, '7 seconds') AS w, count(*) AS n, max(id) AS last_id FROM $s GROUP BY k, w");
+	$node->sql("CREATE VIEW ${s}_session_changes WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.emit_interval = '50 milliseconds') AS SELECT k, pipeline.session(at, '7 seconds') AS w, count(*) AS n, max(id) AS last_id FROM $s GROUP BY k, w");
+	$node->sql("CREATE VIEW ${s}_session_admits WITH (pipeline.continuous, pipeline.allowed_lateness = '3 seconds') AS SELECT k, pipeline.session(at, '7 seconds') AS w, count(*) AS n, max(id) AS last_id FROM $s GROUP BY k, w");
 	$node->sql("CREATE VIEW ${s}_top WITH (pipeline.continuous) AS SELECT id, w FROM (SELECT id, pipeline.tumble(at, '10 seconds') AS w, row_number() OVER (PARTITION BY pipeline.tumble(at, '10 seconds') ORDER BY v DESC, id) AS r FROM $s) AS x WHERE r <= 2");
 	$node->sql("CREATE VIEW ${s}_distinct WITH (pipeline.continuous) AS SELECT DISTINCT k, pipeline.tumble(at, '10 seconds') AS w FROM $s");
 	$node->sql("CREATE VIEW ${s}_rows WITH (pipeline.continuous) AS SELECT k, pipeline.tumble(at, '10 seconds') AS w, array_agg(id ORDER BY v, id) AS ids FROM $s GROUP BY k, w");
@@ -184,9 +186,19 @@ for my $disorder ('0', '1 second', '5 seconds')
 	my $tumble = '(' . sprintf($windows{tumble}, "e$number") . ') AS a';
 	my $in_time = "$tumble WHERE wm < upper(w) AND upper(w) <= $last";
 
-	$node->sql("CREATE TABLE o$number AS SELECT * FROM sessions_of('e$number', '7 seconds')");
-	is($node->rows_differ("SELECT k, lower(w) AS a1, upper(w) AS a2, n FROM ${s}_session", "SELECT (j->>0)::int, (j->>1)::timestamptz, (j->>2)::timestamptz, (j->>3)::bigint FROM o$number, jsonb_array_elements(sessions) AS j WHERE (j->>2)::timestamptz < $last"), '', "${s}_session: sessions");
-	is($node->rows_differ("SELECT id AS late_id FROM ${s}_session_late", "SELECT unnest(late) AS late_id FROM o$number"), '', "${s}_session: late rows");
+	for my $grace ('0 seconds', '3 seconds')
+	{
+		my $over = $grace eq '0 seconds' ? 'session' : 'session_admits';
+		my $wanted = "(SELECT (j->>0)::int, (j->>1)::timestamptz, (j->>2)::timestamptz AS ending, (j->>3)::bigint FROM o$number, jsonb_array_elements(sessions) AS j) AS w";
+		my $shown = 'SELECT k, lower(w) AS a1, upper(w) AS a2, n FROM';
+
+		$node->sql("DROP TABLE IF EXISTS o$number; CREATE TABLE o$number AS SELECT * FROM sessions_of('e$number', '7 seconds', '$grace')");
+		is($node->rows_differ("$shown ${s}_$over", "SELECT * FROM $wanted WHERE ending < $last"), '', "${s}_$over: sessions");
+		is($node->rows_differ("SELECT id AS late_id FROM ${s}_${over}_late", "SELECT unnest(late) AS late_id FROM o$number"), '', "${s}_$over: late rows");
+		next if $over ne 'session';
+		is($node->rows_differ("$shown ${s}_session_changes", "SELECT * FROM $wanted"), '', "${s}_session_changes: sessions that are over and those that are open");
+		is($node->rows_differ("SELECT id AS late_id FROM ${s}_session_changes_late", "SELECT unnest(late) AS late_id FROM o$number"), '', "${s}_session_changes: late rows");
+	}
 	check_view("${s}_top", "SELECT id, w FROM (SELECT id, w, row_number() OVER (PARTITION BY w ORDER BY v DESC, id) AS r FROM $in_time) AS x WHERE r <= 2", 'best of each window');
 	check_view("${s}_distinct", "SELECT DISTINCT k, w FROM $in_time", 'distinct rows of each window');
 	check_view("${s}_rows", "SELECT k, w, array_agg(id ORDER BY v, id) FROM $in_time GROUP BY k, w", 'rows of each window');

@@ -45,12 +45,14 @@ INSERT INTO queries VALUES
 (27, $$SELECT pipeline.tumble(at, '10 seconds') AS w, count(*) AS n, avg(price) AS mean FROM (SELECT at, price FROM {bids} UNION ALL SELECT opened, price FROM {auctions}) u GROUP BY 1$$),
 (28, $$SELECT id, at, row_number() OVER (PARTITION BY pipeline.tumble(at, '20 seconds') ORDER BY at, id, kind) AS nth FROM (SELECT id, at, 1 AS kind FROM {persons} UNION ALL SELECT seller, opened, 2 FROM {auctions}) u$$),
 (29, $$SELECT x.w, x.n, p.n AS persons FROM (SELECT pipeline.tumble(at, '10 seconds') AS w, count(*) AS n FROM {bids} GROUP BY 1
-  UNION ALL SELECT pipeline.tumble(opened, '10 seconds'), count(*) FROM {auctions} GROUP BY 1) x JOIN (SELECT pipeline.tumble(at, '10 seconds') AS w, count(*) AS n FROM {persons} GROUP BY 1) p USING (w)$$);
+  UNION ALL SELECT pipeline.tumble(opened, '10 seconds'), count(*) FROM {auctions} GROUP BY 1) x JOIN (SELECT pipeline.tumble(at, '10 seconds') AS w, count(*) AS n FROM {persons} GROUP BY 1) p USING (w)$$),
+(30, $$SELECT pipeline.tumble(at, '10 seconds') AS w, count(*) AS n, sum(price) AS total, count(DISTINCT kind) AS kinds FROM (SELECT at, price, note AS kind FROM {bids} UNION ALL SELECT opened, price, seller::text FROM {auctions}) u GROUP BY 1$$);
 UPDATE queries SET oracle = $$WITH u AS (SELECT id, at FROM {persons} UNION ALL SELECT seller, opened FROM {auctions} UNION ALL SELECT bidder, at FROM {bids}),
   n AS (SELECT *, coalesce(at - lag(at) OVER (PARTITION BY id ORDER BY at) > '3 seconds', true)::int AS new FROM u), s AS (SELECT *, sum(new) OVER (PARTITION BY id ORDER BY at) AS s FROM n)
   SELECT id, tstzrange(min(at), max(at) + interval '3 seconds') AS w, count(*) AS n FROM s GROUP BY id, s$$ WHERE id = 24;
 UPDATE queries SET options = 'pipeline.continuous, pipeline.emit = changes' WHERE id = 27;
 UPDATE queries SET options = $$pipeline.continuous, pipeline.allowed_lateness = '10 seconds'$$ WHERE id = 21;
+UPDATE queries SET options = $$pipeline.continuous, pipeline.keep_closed = '1 day'$$ WHERE id = 30;
 CREATE FUNCTION query_over(id int, prefix text) RETURNS text LANGUAGE sql AS $$ SELECT regexp_replace(CASE WHEN prefix = 'past_' THEN coalesce(oracle, query) ELSE query END, '\{(\w+)\}', prefix || '\1', 'g') FROM queries q WHERE q.id = query_over.id $$;
 DO $$ DECLARE q record; BEGIN
   FOR q IN TABLE queries ORDER BY id LOOP
@@ -124,6 +126,17 @@ SELECT stream, at, opened, auction, id FROM s_22_late ORDER BY stream::text;
 SELECT view, stream, message FROM pipeline.dead_letters WHERE view IN ('s_2'::regclass, 's_22') ORDER BY view::text;
 SELECT count(*) AS differ FROM (SELECT price, count(*) FROM (SELECT price FROM past_bids UNION ALL SELECT price FROM past_auctions UNION ALL VALUES (3), (3), (4.5)) u GROUP BY 1 EXCEPT ALL TABLE s_23) d;
 
+-- late rows of each of them are applied
+SELECT stream, at, opened FROM s_30_late ORDER BY stream::text;
+SELECT pipeline.apply_late('s_30');
+SELECT pipeline.wait_for('s_30'), pipeline.verify_state('s_30');
+SELECT count(*) AS left FROM s_30_late;
+INSERT INTO past_bids VALUES (1, 2, 3, '2024-01-01 00:00:01+00', 'late');
+INSERT INTO past_auctions VALUES (999, 3, 4.5, '2024-01-01 00:00:02+00');
+SELECT * FROM check_streams(ARRAY[30]);
+DELETE FROM past_bids WHERE note = 'late';
+DELETE FROM past_auctions WHERE id = 999;
+
 -- rebuilt from history beside the running view
 CALL pipeline.replay('s_5');
 CALL pipeline.replay('s_24');
@@ -131,7 +144,6 @@ SELECT * FROM check_streams(ARRAY[5]);
 
 -- what is refused
 CREATE VIEW no WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT at FROM persons UNION ALL SELECT opened FROM auctions;
-CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1 day') AS SELECT pipeline.tumble(at, '1 minute'), count(*) FROM (SELECT at FROM persons UNION ALL SELECT opened FROM auctions) u GROUP BY 1;
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT p.id FROM persons p JOIN auctions a ON a.seller = p.id;
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT w, count(*) FROM (SELECT pipeline.tumble(at, '1 minute') AS w FROM persons UNION ALL SELECT pipeline.tumble(opened, '2 minutes') FROM auctions) u GROUP BY w;
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT at FROM persons UNION SELECT opened FROM auctions;

@@ -121,11 +121,6 @@ streams_take(CqPlan *plan, const char *view_name)
 				  "several workers where it reads several streams",
 				  "The workers of a view divide the partitions of one stream.",
 				  "Leave the option \"workers\" out.");
-	if (plan->corrected_by && strcmp(plan->corrected_by, "keep_closed") == 0)
-		cq_refuse(view_name,
-				  "keep_closed where it reads several streams",
-				  "Late rows of several streams cannot be applied.",
-				  "Use allowed_lateness, or make one continuous view per stream.");
 }
 
 static void

@@ -52,13 +52,21 @@
 #define SHORT_ROWS	  64
 #define SKIPPED_PAUSE (INT64CONST(100) * 1000)
 
-/* Late rows of one checkpoint. */
-typedef struct LateBatch
+/* Late rows of one stream. */
+typedef struct LateEvents
 {
 	CqViewRun *view;
-	CqBatch events;
+	CqBatch batch;
 	TimestampTz *upto; /* by event: the last of the windows that it is late for ends then */
+} LateEvents;
+
+/* Those of one checkpoint. */
+typedef struct LateBatch
+{
+	MemoryContext context;
+	int nrows;
 	int capacity;
+	LateEvents *streams; /* by number */
 } LateBatch;
 
 static void pass_begin(CqViewRun *view);
@@ -72,10 +80,12 @@ static bool windows_split(Datum late_windows, TimestampTz kept_from, TimestampTz
 						  Datum *rest);
 static bool window_end(TypeCacheEntry *type, Datum window, TimestampTz *end);
 static bool row_delete(CqViewRun *view, ItemPointer tid);
-static void event_add(CqRun *run, CqViewRun *view, LateBatch *batch, const Datum *values,
-					  const bool *nulls, TimestampTz upto);
+static int stream_of_row(const CqViewRun *view, TupleTableSlot *slot);
+static void event_add(const CqRun *run, LateEvents *events, const Datum *values, const bool *nulls,
+					  TimestampTz upto);
 static Datum value_copy(Form_pg_attribute att, Datum value);
-static void batch_fold(CqRun *run, CqViewRun *view, LateBatch *batch);
+static void batch_fold(CqViewRun *view, LateBatch *batch);
+static void stage_fold(CqViewRun *view, CqStageRun *stage, LateEvents *events);
 static void row_fold(void *arg, int ordinal, TupleTableSlot *row);
 
 bool
@@ -110,10 +120,10 @@ cq_apply_late_step(CqRun *run, CqViewRun *view)
 	saved = cq_run_as_owner(run);
 	batch = batch_create(run, view, step_rows(run, view));
 	done = batch_fill(run, view, batch);
-	run->applying = batch->events.nevents;
-	if (batch->events.nevents > 0)
-		batch_fold(run, view, batch);
-	MemoryContextDelete(batch->events.context);
+	run->applying = batch->nrows;
+	if (batch->nrows > 0)
+		batch_fold(view, batch);
+	MemoryContextDelete(batch->context);
 	cq_run_as_system(saved);
 	run->phase = CQ_PHASE_OTHER;
 	if (!done)
@@ -167,17 +177,26 @@ batch_create(const CqRun *run, CqViewRun *view, int capacity)
 		AllocSetContextCreate(CurrentMemoryContext, "pipeline late rows", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	LateBatch *batch = palloc0(sizeof(LateBatch));
-	Size values;
+	int i;
 
-	batch->view = view;
+	batch->context = context;
 	batch->capacity = capacity;
-	batch->events.context = context;
-	batch->events.natts = run->stream->ncolumns;
-	values = (Size) capacity * Max(batch->events.natts, 1);
-	batch->events.events = palloc0(sizeof(CqEvent) * capacity);
-	batch->events.values = palloc(sizeof(Datum) * values);
-	batch->events.nulls = palloc(sizeof(bool) * values);
-	batch->upto = palloc(sizeof(TimestampTz) * capacity);
+	batch->streams = palloc0(sizeof(LateEvents) * view->nstreams);
+	for (i = 0; i < view->nstreams; i++)
+	{
+		LateEvents *events = &batch->streams[i];
+		int natts = run->source->parts[i]->stream->ncolumns;
+		Size values = (Size) capacity * Max(natts, 1);
+
+		events->view = view;
+		events->batch.context = context;
+		events->batch.stream = i;
+		events->batch.natts = natts;
+		events->batch.events = palloc0(sizeof(CqEvent) * capacity);
+		events->batch.values = palloc(sizeof(Datum) * values);
+		events->batch.nulls = palloc(sizeof(bool) * values);
+		events->upto = palloc(sizeof(TimestampTz) * capacity);
+	}
 	MemoryContextSwitchTo(old);
 	return batch;
 }
@@ -198,7 +217,7 @@ batch_fill(CqRun *run, CqViewRun *view, LateBatch *batch)
 	ItemPointerSet(&last, pass->end - 1, MaxOffsetNumber);
 	slot = table_slot_create(view->late_rel, NULL);
 	scan = table_beginscan_tidrange(view->late_rel, GetActiveSnapshot(), &pass->next, &last);
-	while (batch->events.nevents < batch->capacity && looked++ < STEP_LOOKED && !is_large(batch))
+	while (batch->nrows < batch->capacity && looked++ < STEP_LOOKED && !is_large(batch))
 	{
 		CHECK_FOR_INTERRUPTS();
 		more = table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot);
@@ -217,8 +236,7 @@ batch_fill(CqRun *run, CqViewRun *view, LateBatch *batch)
 static bool
 is_large(const LateBatch *batch)
 {
-	return batch->events.nevents > 0 &&
-		   MemoryContextMemAllocated(batch->events.context, false) > STEP_BYTES;
+	return batch->nrows > 0 && MemoryContextMemAllocated(batch->context, false) > STEP_BYTES;
 }
 
 /* The columns are those of cq_late_event(). */
@@ -226,7 +244,7 @@ static void
 row_take(CqRun *run, CqViewRun *view, LateBatch *batch, TupleTableSlot *slot)
 {
 	int windows = slot->tts_tupleDescriptor->natts - CQ_LATE_COLUMNS;
-	MemoryContext old = MemoryContextSwitchTo(batch->events.context);
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
 	TimestampTz upto;
 	Datum rest;
 
@@ -234,17 +252,42 @@ row_take(CqRun *run, CqViewRun *view, LateBatch *batch, TupleTableSlot *slot)
 	if (!slot->tts_isnull[windows] &&
 		windows_split(slot->tts_values[windows], cq_operator_kept_from(view->op), &upto, &rest))
 	{
+		LateEvents *events = &batch->streams[stream_of_row(view, slot)];
+		int before = events->batch.nevents;
+
 		/* copied first: what is stored out of line goes with the row */
-		event_add(run, view, batch, slot->tts_values, slot->tts_isnull, upto);
+		event_add(run, events, slot->tts_values, slot->tts_isnull, upto);
 		if (!row_delete(view, &slot->tts_tid))
-			batch->events.nevents--;
-		else if (rest != (Datum) 0)
+			events->batch.nevents--;
+		else
+			batch->nrows++;
+		if (rest != (Datum) 0 && events->batch.nevents > before)
 		{
 			slot->tts_values[windows] = rest;
 			cq_output_insert(view->late, slot->tts_values, slot->tts_isnull);
 		}
 	}
 	MemoryContextSwitchTo(old);
+}
+
+/* Number of the stream whose event a late row is. */
+static int
+stream_of_row(const CqViewRun *view, TupleTableSlot *slot)
+{
+	int column = view->late_layout->ncolumns - 1;
+	ListCell *lc;
+
+	if (view->nstreams == 1)
+		return 0;
+	foreach (lc, view->view.streams)
+		if (!slot->tts_isnull[column] &&
+			DatumGetObjectId(slot->tts_values[column]) == lfirst_oid(lc))
+			return foreach_current_index(lc);
+	ereport(ERROR,
+			errcode(ERRCODE_DATA_EXCEPTION),
+			errmsg("a late row of continuous view \"%s\" is of no stream that the view reads",
+				   view->name),
+			errhint("Somebody changed it. Delete it from the table of late rows."));
 }
 
 /*
@@ -341,28 +384,32 @@ row_delete(CqViewRun *view, ItemPointer tid)
 }
 
 static void
-event_add(CqRun *run, CqViewRun *view, LateBatch *batch, const Datum *values, const bool *nulls,
+event_add(const CqRun *run, LateEvents *events, const Datum *values, const bool *nulls,
 		  TimestampTz upto)
 {
+	const CqViewRun *view = events->view;
+	const int *places = view->late_layout->places[events->batch.stream];
 	TupleDesc desc = RelationGetDescr(view->late_rel);
-	CqBatch *events = &batch->events;
-	CqEvent *event = &events->events[events->nevents];
-	Datum *row = &events->values[(Size) events->nevents * events->natts];
-	bool *row_nulls = &events->nulls[(Size) events->nevents * events->natts];
-	AttrNumber time = run->stream->event_time;
-	int column = -1;
-	int n = 0;
+	CqBatch *batch = &events->batch;
+	CqEvent *event = &batch->events[batch->nevents];
+	Datum *row = &batch->values[(Size) batch->nevents * batch->natts];
+	bool *row_nulls = &batch->nulls[(Size) batch->nevents * batch->natts];
+	AttrNumber time = run->source->parts[batch->stream]->stream->event_time;
+	int i;
 
-	memset(row_nulls, true, sizeof(bool) * events->natts);
-	while ((column = bms_next_member(view->columns[0], column)) >= 0)
+	memset(row_nulls, true, sizeof(bool) * batch->natts);
+	for (i = 0; i < batch->natts; i++)
 	{
-		row_nulls[column - 1] = nulls[n];
-		row[column - 1] = nulls[n] ? (Datum) 0 : value_copy(TupleDescAttr(desc, n), values[n]);
-		n++;
+		int place = places[i];
+
+		if (place < 0)
+			continue;
+		row_nulls[i] = nulls[place];
+		row[i] = nulls[place] ? (Datum) 0 : value_copy(TupleDescAttr(desc, place), values[place]);
 	}
 	event->has_time = time != 0 && !row_nulls[time - 1];
 	event->time = event->has_time ? DatumGetTimestampTz(row[time - 1]) : 0;
-	batch->upto[events->nevents++] = upto;
+	events->upto[batch->nevents++] = upto;
 }
 
 static Datum
@@ -373,17 +420,28 @@ value_copy(Form_pg_attribute att, Datum value)
 	return datumCopy(value, att->attbyval, att->attlen);
 }
 
+static void
+batch_fold(CqViewRun *view, LateBatch *batch)
+{
+	const CqInput *input = &view->inputs[0];
+	int i;
+
+	Assert(view->ninputs == 1);
+	for (i = 0; i < input->nstages; i++)
+		stage_fold(view, &input->stages[i], &batch->streams[input->stages[i].stream]);
+}
+
 /* What joins nothing any more counts as an event that did. */
 static void
-batch_fold(CqRun *run, CqViewRun *view, LateBatch *batch)
+stage_fold(CqViewRun *view, CqStageRun *stage, LateEvents *events)
 {
-	CqStageRun *stage = &view->inputs[0].stages[0];
 	CqStageCounts counts = {0};
 
-	Assert(view->nstreams == 1 && view->ninputs == 1 && view->inputs[0].nstages == 1);
+	if (events->batch.nevents == 0)
+		return;
 	if (stage->stage == NULL)
 		stage->stage = cq_stage_begin(stage->prepared);
-	cq_stage_run(stage->stage, &batch->events, row_fold, batch, &counts);
+	cq_stage_run(stage->stage, &events->batch, row_fold, events, &counts);
 	view->checkpoint.counters.filtered += counts.filtered;
 	view->checkpoint.counters.unmatched += counts.unmatched;
 }
@@ -391,15 +449,15 @@ batch_fold(CqRun *run, CqViewRun *view, LateBatch *batch)
 static void
 row_fold(void *arg, int ordinal, TupleTableSlot *row)
 {
-	LateBatch *batch = arg;
+	LateEvents *events = arg;
 
-	if (!cq_operator_apply(batch->view->op,
+	if (!cq_operator_apply(events->view->op,
 						   row,
-						   &batch->events.events[ordinal],
-						   batch->upto[ordinal]))
+						   &events->batch.events[ordinal],
+						   events->upto[ordinal]))
 		ereport(ERROR,
 				errcode(ERRCODE_DATA_EXCEPTION),
 				errmsg("a late row of continuous view \"%s\" is not of the windows that it names",
-					   batch->view->name),
+					   events->view->name),
 				errhint("Somebody changed it. Delete it from the table of late rows."));
 }

@@ -21,7 +21,8 @@ INSERT INTO queries VALUES
 (8, $$SELECT DISTINCT w, n FROM (SELECT who, pipeline.cumulate(at, '20 seconds', '10 seconds') AS w, count(*) AS n FROM {S} GROUP BY 1, 2) c$$),
 (9, $$SELECT * FROM (SELECT kind, who, w, n, rank() OVER (PARTITION BY w, kind ORDER BY n DESC) AS r, first_value(who) OVER (PARTITION BY w ORDER BY n DESC, who, kind) AS best
   FROM (SELECT kind, who, pipeline.tumble(at, '20 seconds') AS w, count(*) AS n FROM {S} GROUP BY 1, 2, 3) c) t WHERE r <= 2$$),
-(10, $$SELECT w, max(rate) AS rate FROM (SELECT w, kind, avg(n) AS rate FROM (SELECT who, kind, pipeline.tumble(at, '20 seconds') AS w, count(*) AS n FROM {S} GROUP BY 1, 2, 3) a GROUP BY w, kind) b GROUP BY w$$);
+(10, $$SELECT w, max(rate) AS rate FROM (SELECT w, kind, avg(n) AS rate FROM (SELECT who, kind, pipeline.tumble(at, '20 seconds') AS w, count(*) AS n FROM {S} GROUP BY 1, 2, 3) a GROUP BY w, kind) b GROUP BY w$$),
+(11, $$SELECT coalesce(who, 'all') AS who, coalesce(kind, 'any') || '!' AS kind, pipeline.tumble(at, '20 seconds') AS w, count(*) AS n FROM {S} GROUP BY pipeline.tumble(at, '20 seconds'), ROLLUP (who, kind) HAVING kind IS NULL AND (who IS NULL OR who > 'p1')$$);
 DO $$ DECLARE q record; BEGIN
   FOR q IN TABLE queries ORDER BY id LOOP
     EXECUTE format('CREATE VIEW shape_%s WITH (pipeline.continuous) AS %s', q.id, replace(q.query, '{S}', 'doings'));

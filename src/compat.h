@@ -1,7 +1,7 @@
 /*
  * compat.h
- *	  The only place that tests PG_VERSION_NUM: one shim per difference of
- *	  PostgreSQL 15 to 18 that the rest of the code would otherwise see.
+ *	  The only place, with compat.c, that tests PG_VERSION_NUM: one shim per
+ *	  difference of PostgreSQL 15 to 18 that the rest of the code would otherwise see.
  */
 #pragma once
 
@@ -297,9 +297,6 @@ cq_compat_form_minimal_tuple(TupleDesc desc, Datum *values, bool *nulls)
 #define CQ_COMPAT_RULE_ENTRIES 2
 #endif
 
-/* Can the parts of a query with grouping sets be planned on their own? */
-#define CQ_COMPAT_GROUPING_SETS (PG_VERSION_NUM < 180000)
-
 static inline Node *
 cq_compat_flatten_joins(Query *query, Node *expr)
 {
@@ -350,6 +347,13 @@ cq_compat_flatten_groups(Query *query)
 	(void) query;
 #endif
 }
+
+/*
+ * Before a query is planned: undo that where there are grouping sets.  Their
+ * columns may be null where what is grouped by is not, and since 18 the planner
+ * goes by that entry.
+ */
+extern void cq_compat_restore_groups(Query *query);
 
 /* A copy of the permission entry of a range table entry; NULL where the entry itself has it. */
 static inline Node *

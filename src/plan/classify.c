@@ -353,10 +353,9 @@ classify_shape(const CqPath *path, bool grouped, bool windowed, CqPlan *plan)
 		plan->rows_why = level->hasWindowFuncs ? "window functions" : "DISTINCT ON";
 	else if (level->groupingSets != NIL)
 	{
-		if (!windowed || !CQ_COMPAT_GROUPING_SETS)
+		if (!windowed)
 			cq_refuse(path->view_name,
-					  windowed ? "GROUPING SETS, ROLLUP or CUBE"
-							   : "GROUPING SETS, ROLLUP or CUBE without a window",
+					  "GROUPING SETS, ROLLUP or CUBE without a window",
 					  "Groups of several kinds cannot be kept incrementally.",
 					  "Make one view per set of keys, or group by all keys and sum up when reading "
 					  "the view.");

@@ -155,12 +155,6 @@ roots_walker(Node *node, CqInputs *inputs)
 				  "a recursive WITH query over a stream",
 				  NULL,
 				  "Read the stream in the main query.");
-	if (query->groupingSets != NIL && !CQ_COMPAT_GROUPING_SETS)
-		cq_refuse(
-			inputs->view_name,
-			"GROUPING SETS, ROLLUP or CUBE where inputs are combined",
-			"With this version of PostgreSQL they are possible in sub-queries over one input.",
-			"Make one view per set of keys, or do this step in ordinary SQL over the view.");
 	cq_compat_flatten_groups(query);
 	roots_of_level(inputs, query);
 	/* expressions, then the sub-queries in FROM that are no roots */

@@ -25,6 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "plan/prepared.h"
 #include "settings.h"
 
@@ -56,6 +57,7 @@ cq_prepared_create(const CqPlan *plan, const Query *query, bool hash_joins, Memo
 	MemoryContext context = AllocSetContextCreate(parent, "pipeline plan", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	CqPrepared *prepared = palloc0(sizeof(CqPrepared));
+	Query *tree;
 	int settings;
 
 	prepared->context = context;
@@ -66,7 +68,9 @@ cq_prepared_create(const CqPlan *plan, const Query *query, bool hash_joins, Memo
 	settings = cq_prepared_settings_enter();
 	if (!hash_joins)
 		setting_override("enable_hashjoin", "off");
-	prepared->stmt = pg_plan_query(cq_rewrite(copyObject((Query *) query)), "", 0, NULL);
+	tree = copyObject((Query *) query);
+	cq_compat_restore_groups(tree);
+	prepared->stmt = pg_plan_query(cq_rewrite(tree), "", 0, NULL);
 	cq_prepared_settings_leave(settings);
 	prepared->stmt->jitFlags = 0;
 	prepared->relations = list_concat_unique_oid(prepared->relations, prepared->stmt->relationOids);

@@ -22,6 +22,7 @@ use strict;
 use warnings;
 
 use parent 'PostgreSQL::Test::Cluster';
+use Errno;
 use Time::HiRes qw(time sleep);
 
 my $TIMEOUT = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 180;
@@ -165,10 +166,15 @@ server takes connections again: after KILL the postmaster restarts everything.
 sub kill_worker
 {
 	my ($self, $view, $signal) = @_;
-	my $pid = $self->worker_pid($view);
 	my $started = $self->started_at;
+	my $pid = $self->worker_pid($view);
 
-	kill($signal // 'KILL', $pid) == 1 or die "could not signal worker $pid: $!\n";
+	# the view may have gone to another task meanwhile, and its worker with it
+	while (kill($signal // 'KILL', $pid) != 1)
+	{
+		die "could not signal worker $pid: $!\n" unless $!{ESRCH};
+		$pid = $self->worker_pid($view);
+	}
 	if (($signal // 'KILL') eq 'KILL')
 	{
 		$self->until_true("SELECT backend_start > '$started' FROM pg_stat_activity "

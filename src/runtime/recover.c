@@ -255,6 +255,7 @@ late_rows_leave(const ErrorData *error)
 	ListCell *lc;
 
 	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	foreach (lc, cq_publish_views())
 	{
 		int64 id = cq_shard_view(*(int64 *) lfirst(lc));
@@ -266,6 +267,7 @@ late_rows_leave(const ErrorData *error)
 								error->sqlerrcode,
 								psprintf("late rows were not applied: %s", error->message));
 	}
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
 

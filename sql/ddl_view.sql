@@ -183,3 +183,20 @@ DROP FOREIGN TABLE ddl_clicks CASCADE;
 SELECT * FROM leftovers;
 DROP VIEW leftovers;
 DROP FUNCTION ddl_report(), parts(regclass);
+
+-- a view's start is a time: not what its text means to somebody else, or tomorrow
+SET client_min_messages = warning;
+CREATE FOREIGN TABLE begun (id int) SERVER pipeline_local;
+SET TimeZone = 'Europe/Berlin';
+SET DateStyle = 'SQL, DMY';
+CREATE VIEW since_christmas WITH (pipeline.continuous, pipeline.start = '25/12/2023 00:00') AS SELECT id FROM begun;
+CREATE VIEW since_today WITH (pipeline.continuous, pipeline.start = 'today') AS SELECT id FROM begun;
+RESET DateStyle;
+RESET TimeZone;
+RESET client_min_messages;
+INSERT INTO begun VALUES (1);
+SELECT pipeline.wait_for('since_christmas');
+TABLE since_christmas;
+SELECT options FROM pipeline.views WHERE view = 'since_christmas'::regclass;
+SELECT count(*) FROM pipeline.views WHERE view = 'since_today'::regclass AND options::text LIKE '%today%';
+DROP FOREIGN TABLE begun CASCADE;

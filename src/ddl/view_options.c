@@ -8,8 +8,12 @@
 #include "postgres.h"
 
 #include "commands/defrem.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "ddl/view_options.h"
+
+static const char *value_to_keep(DefElem *option);
 
 void
 cq_view_options_split(List *options, List **ours, List **others)
@@ -49,7 +53,7 @@ cq_view_options_strings(List *ours, int *continuous)
 		else
 		{
 			repeated = cq_view_options_value(strings, option->defname) != NULL;
-			strings = lappend(strings, psprintf("%s=%s", option->defname, defGetString(option)));
+			strings = lappend(strings, psprintf("%s=%s", option->defname, value_to_keep(option)));
 		}
 		if (repeated)
 			ereport(ERROR,
@@ -57,6 +61,24 @@ cq_view_options_strings(List *ours, int *continuous)
 					errmsg("option \"pipeline.%s\" is given more than once", option->defname));
 	}
 	return strings;
+}
+
+/*
+ * Who reads the option later has other settings, and another day: a time is kept
+ * in full.
+ */
+static const char *
+value_to_keep(DefElem *option)
+{
+	char *value = defGetString(option);
+
+	if (strcmp(option->defname, "start") != 0 || strcmp(value, "earliest") == 0 ||
+		strcmp(value, "latest") == 0)
+		return value;
+	return timestamptz_to_str(DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+																	  CStringGetDatum(value),
+																	  ObjectIdGetDatum(InvalidOid),
+																	  Int32GetDatum(-1))));
 }
 
 /*

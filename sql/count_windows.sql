@@ -146,6 +146,17 @@ CREATE VIEW r WITH (pipeline.continuous) AS SELECT w, max(c) FROM (SELECT k, pip
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT k, pipeline.count_window(3) AS w, rank() OVER (PARTITION BY pipeline.count_window(3) ORDER BY sum(n)) FROM n_timed GROUP BY k, w;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT DISTINCT c FROM (SELECT k, pipeline.count_window(3) AS w, count(*) AS c FROM n_timed GROUP BY k, w) t;
 
+-- sizes that no group reaches
+SET client_min_messages = warning;
+CREATE VIEW n_huge WITH (pipeline.continuous, pipeline.emit = 'changes') AS
+SELECT k, pipeline.count_window(9223372036854775807) AS w, count(*) AS c FROM n_timed GROUP BY k, w;
+CREATE VIEW n_slow WITH (pipeline.continuous, pipeline.emit = 'changes') AS
+SELECT k, pipeline.count_window(9223372036854775807, 9223372036854775806) AS w, count(*) AS c FROM n_timed GROUP BY k, w;
+RESET client_min_messages;
+INSERT INTO n_timed (k) VALUES (1), (1);
+SELECT pipeline.wait_for('n_huge'), pipeline.wait_for('n_slow');
+SELECT w, c FROM n_huge WHERE k = '1' UNION ALL SELECT w, c FROM n_slow WHERE k = '1';
+
 DROP FOREIGN TABLE n_timed CASCADE;
 DROP VIEW n_expected;
 DROP TABLE n_rows, n_names, n_queries;

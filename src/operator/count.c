@@ -83,7 +83,7 @@ cq_counts_create(CqOperator *operator)
 
 	counts->size = operator->window.size_events;
 	counts->slide = operator->window.slide_events;
-	counts->slots = (int) ((counts->size + counts->slide - 1) / counts->slide);
+	counts->slots = (int) ((counts->size - 1) / counts->slide + 1);
 	counts->row_size = operator->changes ? sizeof(CqCountRow) : 0;
 	counts->slot_size = counts->row_size + operator->aggregates->states_size;
 	counts->context = AllocSetContextCreate(operator->context,

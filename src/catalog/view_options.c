@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "common/int.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -213,10 +214,14 @@ interval_us(const char *name, const char *value, const char *view_name)
 															   CStringGetDatum(value),
 															   ObjectIdGetDatum(InvalidOid),
 															   Int32GetDatum(-1)));
+	int64 us;
 
 	if (interval->month != 0)
 		bad_value(name, value, view_name, "The interval must not contain months or years.");
-	return interval->time + interval->day * USECS_PER_DAY;
+	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &us) ||
+		pg_add_s64_overflow(us, interval->time, &us))
+		bad_value(name, value, view_name, "The interval is out of range.");
+	return us;
 }
 
 static void

@@ -91,8 +91,19 @@ SELECT sum(c) = (SELECT count(*) FROM rp_archive, pipeline.tumble(at, '1 minute'
 -- the watermark does not go back
 SELECT pipeline.advance_watermark('rp_events', '2024-01-01 01:00:00');
 SELECT rp_wait();
+-- nor do the numbers of checkpoints, by which a worker knows its position
+DO $$ BEGIN
+  FOR i IN 1..30 LOOP
+    PERFORM pipeline.advance_watermark('rp_events', timestamptz '2024-01-01 01:00:00' + i * interval '1 second');
+    COMMIT;
+    PERFORM pipeline.wait_for('rp_windows');
+    COMMIT;
+  END LOOP;
+END $$;
+SELECT seq AS old_seq FROM pipeline_data.checkpoints JOIN pipeline_data.views ON id = task WHERE view = 'rp_windows'::regclass \gset
 CALL pipeline.replay('rp_windows');
-SELECT pipeline.watermark('rp_windows'), rp_check('rp_windows');
+SELECT pipeline.watermark('rp_windows'), rp_check('rp_windows'),
+  (SELECT seq > :old_seq FROM pipeline_data.checkpoints JOIN pipeline_data.views ON id = task WHERE view = 'rp_windows'::regclass) AS seq;
 
 -- paused and stopped views can be replayed, too
 SELECT pipeline.pause('rp_totals');

@@ -61,6 +61,7 @@ typedef struct Choice
 	Oid range_type;
 } Choice;
 
+static void refuse_company(const CqView *view);
 static void refuse(const CqView *view, const char *detail, const char *hint) CQ_NORETURN;
 static bool can_choose(const CqPlan *plan);
 static char *creation(const CqView *view, const char *name, TimestampTz from);
@@ -88,22 +89,29 @@ cq_replay_check(const CqView *view, TimestampTz replace_from)
 		refuse(view,
 			   "Its windows are of processing time, which does not come again.",
 			   "Use windows of the stream's event time.");
-	if (cq_shards_of_view(view->id) != NIL)
-		refuse(view,
-			   "It has several workers, whose state cannot be exchanged together yet.",
-			   "ALTER VIEW ... SET (pipeline.workers = 1) before.");
+	refuse_company(view);
 	if (cq_feeds_of_view(view->id) != NIL)
 		refuse(view,
 			   "It reads another view, and what that gave out is not kept.",
 			   "Create another view: it begins with the rows that there are.");
-	if (cq_feeds_of_source(view->id) != NIL)
-		refuse(view,
-			   "Another continuous view has read its rows.",
-			   "Drop that view before, and create it again.");
 	if (!TIMESTAMP_IS_NOBEGIN(replace_from) && !can_choose(plan))
 		refuse(view,
 			   "Which of its rows are of windows from some time on cannot be told.",
 			   "Leave replace_from out: all rows are replaced.");
+}
+
+/* What may come about until the view is held. */
+static void
+refuse_company(const CqView *view)
+{
+	if (cq_shards_of_view(view->id) != NIL)
+		refuse(view,
+			   "It has several workers, whose state cannot be exchanged together yet.",
+			   "ALTER VIEW ... SET (pipeline.workers = 1) before.");
+	if (cq_feeds_of_source(view->id) != NIL)
+		refuse(view,
+			   "Another continuous view has read its rows.",
+			   "Drop that view before, and create it again.");
 }
 
 static void
@@ -201,6 +209,7 @@ cq_replay_hold(const CqView *view)
 		LockRelationOid(view->late, ShareRowExclusiveLock);
 	foreach (lc, chunk_tables(view))
 		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+	refuse_company(view);
 }
 
 /* In the same order for views of the same query. */
@@ -239,6 +248,8 @@ cq_replay_swap(const CqView *view, const CqView *fresh, TimestampTz replace_from
 	now.task = old.task;
 	now.tid = old.tid;
 	now.owner_epoch = old.owner_epoch;
+	/* the worker knows its row by the number of the checkpoint (C1) */
+	now.seq = Max(now.seq, old.seq);
 	cq_checkpoint_write(&now);
 	CommandCounterIncrement();
 	cq_replay_drop(fresh);

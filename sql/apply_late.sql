@@ -179,6 +179,7 @@ ALTER VIEW plain SET (pipeline.late_retention = 'off');
 
 -- refused
 CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '-1 minute') AS SELECT meter, count(*) FROM reads GROUP BY meter, pipeline.tumble(at, '1 minute');
+CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1000000000 days') AS SELECT meter, count(*) FROM reads GROUP BY meter, pipeline.tumble(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1 month') AS SELECT meter, count(*) FROM reads GROUP BY meter, pipeline.tumble(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1 minute', pipeline.allowed_lateness = '1 hour') AS SELECT meter, count(*) FROM reads GROUP BY meter, pipeline.tumble(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1 minute') AS SELECT meter, count(*) FROM reads GROUP BY meter;
@@ -196,6 +197,20 @@ RESET client_min_messages;
 SELECT pipeline.apply_late('forgets');
 SELECT pipeline.apply_late('lateless');
 SELECT pipeline.apply_late('drops');
+-- late rows are taken in when they are applied
+SET client_min_messages = warning;
+CREATE FOREIGN TABLE takes (at timestamptz) SERVER pipeline_local OPTIONS (event_time 'at', out_of_orderness '0', idle_timeout 'off');
+CREATE VIEW taken WITH (pipeline.continuous, pipeline.keep_closed = '1 hour') AS
+SELECT pipeline.tumble(at, '1 minute') AS w, count(*) AS n, max(pipeline.proctime()) AS last FROM takes GROUP BY w;
+RESET client_min_messages;
+INSERT INTO takes VALUES ('2024-01-01 00:00:10'), ('2024-01-01 00:01:00'), ('2024-01-01 00:00:20');
+SELECT pipeline.wait_for('taken');
+SELECT last AS first_last FROM taken \gset
+SELECT pipeline.apply_late('taken');
+SELECT pipeline.wait_for('taken', '60 s');
+SELECT w, n, last > :'first_last' AS later FROM taken;
+DROP FOREIGN TABLE takes CASCADE;
+
 CREATE ROLE reader;
 GRANT SELECT ON plain, plain_late TO reader;
 SET ROLE reader;

@@ -137,17 +137,20 @@ extern bool cq_task_load(int64 id, CqTask *task);
 extern bool
 cq_task_is_ours(const CqTask *task); /* created or adopted here, not restored from elsewhere */
 extern void cq_task_set_state(int64 id, CqTaskState state, const char *reason);
-extern void cq_task_set_advance(int64 id, int stream, TimestampTz advance_to);
+extern void cq_task_set_advance(int64 id, int stream, TimestampTz advance_to); /* or further */
 
-/* Forget a pending advance of a stream, unless another one has been asked for meanwhile. */
-extern void cq_task_clear_advance(int64 id, int stream, TimestampTz applied);
+/*
+ * Forget a pending advance of a stream, unless another one has been asked for meanwhile.
+ * False if another session is just asking for something: nobody is waited for.
+ */
+extern bool cq_task_clear_advance(int64 id, int stream, TimestampTz applied);
 
 /*
  * Ask for late rows to be applied; forget that this request was made, unless another one
- * has been made since.
+ * has been made since.  False as above.
  */
 extern void cq_task_set_apply_late(int64 id);
-extern void cq_task_clear_apply_late(int64 id, int64 applied);
+extern bool cq_task_clear_apply_late(int64 id, int64 applied);
 extern void cq_task_set_accept_loss(int64 id, bool accept_loss);
 extern void cq_tasks_adopt(void); /* give all tasks this database's identity */
 extern List *

@@ -11,9 +11,13 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -58,6 +62,38 @@ cq_table_find(Relation rel, AttrNumber column, Datum key)
 		row = heap_copytuple(row);
 	systable_endscan(scan);
 	return row;
+}
+
+HeapTuple
+cq_table_lock(Relation rel, AttrNumber column, Datum key, bool wait)
+{
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TM_Result result = TM_Updated;
+	HeapTuple locked = NULL;
+
+	while (result == TM_Updated || result == TM_Deleted)
+	{
+		HeapTuple row = cq_table_find(rel, column, key);
+		TM_FailureData failure;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!HeapTupleIsValid(row))
+			break;
+		result = table_tuple_lock(rel,
+								  &row->t_self,
+								  InvalidSnapshot,
+								  slot,
+								  GetCurrentCommandId(true),
+								  LockTupleNoKeyExclusive,
+								  wait ? LockWaitBlock : LockWaitSkip,
+								  0,
+								  &failure);
+		if (result == TM_Ok)
+			locked = ExecCopySlotHeapTuple(slot);
+		heap_freetuple(row);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return locked;
 }
 
 int

@@ -19,6 +19,13 @@ extern Relation cq_table_open(const char *name, LOCKMODE mode);
  */
 extern HeapTuple cq_table_find(Relation rel, AttrNumber column, Datum key);
 
+/*
+ * The same, locked against all who would change it, until the transaction ends:
+ * its newest version, after waiting for whoever changes it, so that nobody's change is
+ * lost.  wait = false: NULL if somebody has it.
+ */
+extern HeapTuple cq_table_lock(Relation rel, AttrNumber column, Datum key, bool wait);
+
 /* Delete all rows whose column equals key; returns how many. */
 extern int cq_table_delete(Relation rel, AttrNumber column, Datum key);
 

@@ -126,10 +126,11 @@ cq_task_is_ours(const CqTask *task)
 	return task->database == MyDatabaseId && task->incarnation == identity_incarnation();
 }
 
+/* Of two who change it at the same time, the second waits for the first. */
 static HeapTuple
 task_row(Relation rel, int64 id)
 {
-	HeapTuple row = cq_table_find(rel, COL_ID, Int64GetDatum(id));
+	HeapTuple row = cq_table_lock(rel, COL_ID, Int64GetDatum(id), true);
 
 	if (!HeapTupleIsValid(row))
 		ereport(ERROR,
@@ -206,27 +207,31 @@ cq_task_set_advance(int64 id, int stream, TimestampTz advance_to)
 	CqTask task;
 
 	task_from_row(rel, row, &task);
-	task.advance_to[stream] = advance_to;
+	task.advance_to[stream] = Max(task.advance_to[stream], advance_to);
 	advances_write(rel, row, task.advance_to);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }
 
-void
+bool
 cq_task_clear_advance(int64 id, int stream, TimestampTz applied)
 {
 	Relation rel = cq_table_open("tasks", RowExclusiveLock);
-	HeapTuple row = task_row(rel, id);
+	HeapTuple row = cq_table_lock(rel, COL_ID, Int64GetDatum(id), false);
 	CqTask task;
 
-	task_from_row(rel, row, &task);
-	if (task.advance_to[stream] == applied)
+	if (HeapTupleIsValid(row))
 	{
-		task.advance_to[stream] = DT_NOBEGIN;
-		advances_write(rel, row, task.advance_to);
+		task_from_row(rel, row, &task);
+		if (task.advance_to[stream] == applied)
+		{
+			task.advance_to[stream] = DT_NOBEGIN;
+			advances_write(rel, row, task.advance_to);
+		}
 	}
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
+	return HeapTupleIsValid(row);
 }
 
 void
@@ -242,18 +247,22 @@ cq_task_set_apply_late(int64 id)
 	CommandCounterIncrement();
 }
 
-void
+bool
 cq_task_clear_apply_late(int64 id, int64 applied)
 {
 	Relation rel = cq_table_open("tasks", RowExclusiveLock);
-	HeapTuple row = task_row(rel, id);
+	HeapTuple row = cq_table_lock(rel, COL_ID, Int64GetDatum(id), false);
 	CqTask task;
 
-	task_from_row(rel, row, &task);
-	if (task.apply_late == applied)
-		cq_table_set(rel, row, COL_APPLY_LATE, (Datum) 0, true);
+	if (HeapTupleIsValid(row))
+	{
+		task_from_row(rel, row, &task);
+		if (task.apply_late == applied)
+			cq_table_set(rel, row, COL_APPLY_LATE, (Datum) 0, true);
+	}
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
+	return HeapTupleIsValid(row);
 }
 
 void

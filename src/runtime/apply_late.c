@@ -45,12 +45,13 @@
 #include "clock.h"
 #include "runtime/late.h"
 #include "settings.h"
+#include "window/proctime.h"
 
 /* At most so much is read in one checkpoint, and applied when memory is short. */
-#define STEP_BYTES	  (16 * 1024 * 1024)
-#define STEP_LOOKED	  100000
-#define SHORT_ROWS	  64
-#define SKIPPED_PAUSE (INT64CONST(100) * 1000)
+#define STEP_BYTES	(16 * 1024 * 1024)
+#define STEP_LOOKED 100000
+#define SHORT_ROWS	64
+#define PAUSE_US	(INT64CONST(100) * 1000)
 
 /* Late rows of one stream. */
 typedef struct LateEvents
@@ -131,7 +132,7 @@ cq_apply_late_step(CqRun *run, CqViewRun *view)
 	if (view->late_pass.skipped)
 	{
 		view->late_pass.request = 0;
-		view->late_pass.not_before_us = cq_clock_us() + SKIPPED_PAUSE;
+		view->late_pass.not_before_us = cq_clock_us() + PAUSE_US;
 		return;
 	}
 	pass_end(view);
@@ -154,11 +155,14 @@ pass_begin(CqViewRun *view)
 	ItemPointerSet(&pass->next, 0, FirstOffsetNumber);
 }
 
+/* While another session asks once more this request cannot be cleared: later, then. */
 static void
 pass_end(CqViewRun *view)
 {
-	cq_task_clear_apply_late(view->view.id, view->task.apply_late);
-	view->task.apply_late = 0;
+	if (cq_task_clear_apply_late(view->view.id, view->task.apply_late))
+		view->task.apply_late = 0;
+	else
+		view->late_pass.not_before_us = cq_clock_us() + PAUSE_US;
 	view->late_pass.request = 0;
 }
 
@@ -420,6 +424,7 @@ value_copy(Form_pg_attribute att, Datum value)
 	return datumCopy(value, att->attbyval, att->attlen);
 }
 
+/* Rows are taken in now. */
 static void
 batch_fold(CqViewRun *view, LateBatch *batch)
 {
@@ -427,8 +432,11 @@ batch_fold(CqViewRun *view, LateBatch *batch)
 	int i;
 
 	Assert(view->ninputs == 1);
+	view->arrival = Max(view->arrival, cq_clock_now());
+	cq_proctime_set(view->arrival);
 	for (i = 0; i < input->nstages; i++)
 		stage_fold(view, &input->stages[i], &batch->streams[input->stages[i].stream]);
+	cq_proctime_set(DT_NOBEGIN);
 }
 
 /* What joins nothing any more counts as an event that did. */

@@ -60,7 +60,7 @@ static bool ends_by_chance(void);
 static bool late_rows_apply(CqRun *run);
 static bool clocks_apply(CqRun *run, bool idle);
 static bool advances_apply(CqRun *run);
-static void advance_apply(CqRun *run, CqViewRun *view);
+static bool advance_apply(CqRun *run, CqViewRun *view);
 static bool is_marked(const CqViewRun *view);
 static bool windows_close(CqRun *run);
 static void views_save(CqRun *run, int64 began_us);
@@ -401,8 +401,7 @@ advances_apply(CqRun *run)
 		/* workers of one view must agree first */
 		if (view->shard || !cq_view_run_advance_due(run, view))
 			continue;
-		advance_apply(run, view);
-		any = true;
+		any = advance_apply(run, view) || any;
 	}
 	return any;
 }
@@ -411,10 +410,13 @@ advances_apply(CqRun *run)
  * "infinity" means the end of the last open window.  Called when the source is
  * drained: see cq_view_run_advance_due().  Of several streams those that the
  * function was called for are complete up to then, the others need not be.
+ * One that cannot be cleared, as a session is just asking for another, comes later.
  */
-static void
+static bool
 advance_apply(CqRun *run, CqViewRun *view)
 {
+	bool any = false;
+	bool all = true;
 	int i;
 
 	for (i = 0; i < view->nstreams; i++)
@@ -424,6 +426,12 @@ advance_apply(CqRun *run, CqViewRun *view)
 
 		if (TIMESTAMP_IS_NOBEGIN(asked))
 			continue;
+		if (!cq_task_clear_advance(view->id, i, asked))
+		{
+			all = false;
+			continue;
+		}
+		any = true;
 		/* windows of processing time are closed by the clock alone */
 		if (view->plan->window.processing)
 			to = DT_NOBEGIN;
@@ -433,9 +441,9 @@ advance_apply(CqRun *run, CqViewRun *view)
 			view->watermark = Max(view->watermark, to);
 		else if (!TIMESTAMP_IS_NOBEGIN(to))
 			cq_watermark_promise(&run->watermark, run->source, i, to);
-		cq_task_clear_advance(view->id, i, asked);
 	}
-	view->task.has_advance = false;
+	view->task.has_advance = !all;
+	return any;
 }
 
 void

@@ -50,7 +50,7 @@ static void retry_decide(CqWorker *worker, const ErrorData *error, bool quietly)
 static bool rows_impossible(CqWorker *worker, const ErrorData *error);
 static bool late_rows_short(CqWorker *worker, const ErrorData *error);
 static bool late_rows_impossible(const CqWorker *worker, const ErrorData *error);
-static void late_rows_leave(const ErrorData *error);
+static bool late_rows_leave(const ErrorData *error);
 static bool memory_short(CqWorker *worker, ErrorData *error);
 static bool record_blamed(CqWorker *worker, const ErrorData *error);
 static void views_stop(List *views, const ErrorData *error);
@@ -112,9 +112,7 @@ cq_worker_recover(CqWorker *worker)
 	}
 	else if (views != NIL)
 		views_release(views);
-	else if (withdraw)
-		late_rows_leave(error);
-	else
+	else if (!withdraw || !late_rows_leave(error))
 		retry_decide(worker, error, blamed);
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(context);
@@ -248,10 +246,14 @@ late_rows_impossible(const CqWorker *worker, const ErrorData *error)
 		   (error->sqlerrcode == CQ_ERRCODE_STATE_FULL || cq_error_is_of_record(error->sqlerrcode));
 }
 
-/* Then they stay where they are, the view goes on, and the error is there to be seen. */
-static void
+/*
+ * Then they stay where they are, the view goes on, and the error is there to be seen.
+ * False if the request cannot be withdrawn now, because somebody makes another.
+ */
+static bool
 late_rows_leave(const ErrorData *error)
 {
+	bool left = true;
 	ListCell *lc;
 
 	StartTransactionCommand();
@@ -262,13 +264,15 @@ late_rows_leave(const ErrorData *error)
 		CqTask task;
 
 		if (cq_task_load(id, &task) && task.apply_late != 0)
-			cq_task_clear_apply_late(id, task.apply_late);
-		(void) cq_publish_error(id,
-								error->sqlerrcode,
-								psprintf("late rows were not applied: %s", error->message));
+			left = cq_task_clear_apply_late(id, task.apply_late) && left;
+		if (left)
+			(void) cq_publish_error(id,
+									error->sqlerrcode,
+									psprintf("late rows were not applied: %s", error->message));
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	return left;
 }
 
 /*

@@ -432,7 +432,8 @@ announce(CqRun *run, CqViewRun *view)
 		return false;
 	if (advanced)
 	{
-		cq_task_clear_advance(view->view.id, 0, view->task.advance_to[0]);
+		if (!cq_task_clear_advance(view->view.id, 0, view->task.advance_to[0]))
+			return false;
 		view->task.has_advance = false;
 	}
 	view->shard->announced_us = cq_clock_us();

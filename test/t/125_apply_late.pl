@@ -172,6 +172,27 @@ $session->quit;
 $node->wait_for('tumbling');
 is(count_applicable('tumbling'), '0', 'then the row is applied');
 value("INSERT INTO archive VALUES (0, timestamptz '2024-01-01 00:00:00+00' + interval '$now seconds', 0, 0)");
+check_all('after that');
+
+# While a session is asking once more the worker cannot say that it is done.  It does not wait for the session, either.
+insert_events(1500);
+$node->wait_for('tumbling');
+my $before = value('SELECT count(*) FROM tumbling_late');
+my ($holder, $asker) = map { $node->background_psql('postgres') } 1, 2;
+$id = value("SELECT max(id) FROM tumbling_late WHERE upper(late_windows[1]) > pipeline.watermark('tumbling') - interval '60 seconds'");
+$holder->query_safe("BEGIN; DELETE FROM tumbling_late WHERE id = $id");
+value("SELECT pipeline.apply_late('tumbling')");
+$asker->query_safe("BEGIN; SELECT pipeline.apply_late('tumbling')");
+$holder->query_safe('ROLLBACK');
+$node->until_true("SELECT count(*) = 0 FROM tumbling_late, unnest(late_windows) w WHERE upper(w) > pipeline.watermark('tumbling') - interval '60 seconds'");
+value("INSERT INTO events VALUES (-1, timestamptz '2024-01-01 00:00:00+00' + interval '$now seconds', 0, 0)");
+$node->until_true("SELECT events_in = $next_id + 1 FROM pipeline.stat_views WHERE view = 'tumbling'::regclass");
+pass('the view goes on while the task is being changed');
+is(value("SELECT pipeline.wait_for('tumbling', '300 milliseconds')"), 'f', 'and the request is not forgotten');
+$asker->query_safe('COMMIT');
+$_->quit for $holder, $asker;
+$node->wait_for('tumbling');
+value("INSERT INTO archive VALUES (-1, timestamptz '2024-01-01 00:00:00+00' + interval '$now seconds', 0, 0)");
 check_all('at the end');
 
 # Groups of kept windows that are on disk only take late rows, too.

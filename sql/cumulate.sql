@@ -138,6 +138,27 @@ CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT pipeline.cumulate(at, '1 minute', '10 seconds') AS w, pipeline.hop(at, '1 minute', '10 seconds') AS v, count(*) FROM c_plain GROUP BY w, v;
 CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT pipeline.cumulate(at, '1 minute', '10 seconds') AS w, generate_series(1, n) AS g, count(*) FROM c_plain GROUP BY w, g;
+-- all windows of a period begin together: the start is no window
+CREATE VIEW r WITH (pipeline.continuous) AS
+SELECT lower(w), count(*) FROM c_plain, pipeline.cumulate(at, '1 minute', '10 seconds') AS w GROUP BY lower(w);
+CREATE VIEW r WITH (pipeline.continuous, pipeline.emit = 'changes') AS
+SELECT lower(w), count(*) FROM c_plain, pipeline.cumulate(at, '1 minute', '10 seconds') AS w GROUP BY lower(w);
+CREATE VIEW r WITH (pipeline.continuous) AS
+SELECT DISTINCT k, lower(w) FROM c_plain, pipeline.cumulate(at, '1 minute', '10 seconds') AS w;
+CREATE VIEW r WITH (pipeline.continuous) AS
+SELECT lower(w), max(c) FROM (SELECT k, w, count(*) AS c FROM c_plain, pipeline.cumulate(at, '1 minute', '10 seconds') AS w GROUP BY k, w) t GROUP BY lower(w);
+CREATE VIEW r WITH (pipeline.continuous) AS
+SELECT w, rank() OVER (PARTITION BY lower(w) ORDER BY c) FROM (SELECT k, w, count(*) AS c FROM c_plain, pipeline.cumulate(at, '1 minute', '10 seconds') AS w GROUP BY k, w) t;
+CREATE VIEW r WITH (pipeline.continuous) AS
+SELECT a.w, a.c FROM (SELECT w, count(*) AS c FROM c_plain, pipeline.cumulate(at, '1 minute', '10 seconds') AS w GROUP BY w) a
+JOIN (SELECT w, count(*) AS c FROM c_plain, pipeline.cumulate(at, '1 minute', '10 seconds') AS w WHERE n > 1 GROUP BY w) b ON lower(a.w) = lower(b.w);
+CREATE VIEW r WITH (pipeline.continuous) AS
+SELECT lower(w) FROM (SELECT w, count(*) AS c FROM c_plain, pipeline.cumulate(at, '1 minute', '10 seconds') AS w GROUP BY w) a
+UNION SELECT lower(w) FROM (SELECT w, count(*) AS c FROM c_plain, pipeline.cumulate(at, '1 minute', '10 seconds') AS w WHERE n > 1 GROUP BY w) b;
+BEGIN;
+CREATE VIEW r WITH (pipeline.continuous) AS
+SELECT lower(w), upper(w), max(c) FROM (SELECT k, w, count(*) AS c FROM c_plain, pipeline.cumulate(at, '1 minute', '10 seconds') AS w GROUP BY k, w) t GROUP BY lower(w), upper(w);
+ROLLBACK;
 
 -- open windows shown, late events admitted
 CREATE VIEW c_open WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.allowed_lateness = '30 minutes') AS

@@ -102,5 +102,16 @@ CREATE VIEW no WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT person
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT count(*) FROM visits GROUP BY pipeline.session(at, '1 minute'), pipeline.session(at, '2 minutes');
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, max(n) FROM (
   SELECT person, pipeline.session(at, '10 seconds') AS s, count(*) AS n FROM visits GROUP BY 1, 2) t GROUP BY person;
+-- sessions of two persons may begin together, and end at other times
+CREATE VIEW no WITH (pipeline.continuous) AS SELECT lower(s), max(n) FROM (
+  SELECT person, pipeline.session(at, '10 seconds') AS s, count(*) AS n FROM visits GROUP BY 1, 2) t GROUP BY 1;
+CREATE VIEW no WITH (pipeline.continuous) AS SELECT DISTINCT lower(pipeline.session(at, '10 seconds')), count(*) FROM visits
+  GROUP BY person, pipeline.session(at, '10 seconds');
+CREATE VIEW no WITH (pipeline.continuous) AS SELECT a.person, b.person AS other FROM
+  (SELECT person, pipeline.session(at, '10 seconds') AS s, count(*) AS n FROM visits GROUP BY 1, 2) a JOIN
+  (SELECT person, pipeline.session(at, '10 seconds') AS s, count(*) AS n FROM visits GROUP BY 1, 2) b ON lower(a.s) = lower(b.s);
+BEGIN;
+CREATE VIEW yes WITH (pipeline.continuous) AS SELECT person, lower(pipeline.session(at, '10 seconds')) AS since, count(*) FROM visits GROUP BY 1, 2;
+ROLLBACK;
 DROP FOREIGN TABLE visits;
 DROP FUNCTION at;

@@ -52,7 +52,7 @@ static void refuse_raw(const CqPath *path) CQ_NORETURN;
 static void check_local(const CqPath *path, const CqPlan *plan, bool distinct_is_split);
 static void check_grouping_sets(const CqPath *path, const CqPlan *plan, int level);
 static void require_window(const CqPath *path, const CqPlan *plan, int level, const List *clauses,
-						   const char *what);
+						   bool same_keys, const char *what);
 
 void
 cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan, List **clauses)
@@ -250,6 +250,7 @@ static bool
 window_find(const CqPath *path, CqPlan *plan, const List *clauses)
 {
 	Query *level = path->levels[path->split].query;
+	bool identified = false;
 	ListCell *lc;
 
 	foreach (lc, clauses)
@@ -264,7 +265,13 @@ window_find(const CqPath *path, CqPlan *plan, const List *clauses)
 			plan->window = window;
 		else if (!cq_window_equal(&plan->window, &window))
 			cq_refuse_two_windows(path->view_name, &plan->window, &window);
+		identified = identified || cq_window_role_identifies(&window, role, true);
 	}
+	if (plan->window.kind != CQ_WINDOW_NONE && !identified)
+		cq_refuse(path->view_name,
+				  "the start of a cumulating window without its end",
+				  "All windows of a period begin together, and their rows would be put together.",
+				  "Use the window itself, or its end.");
 	return plan->window.kind != CQ_WINDOW_NONE;
 }
 
@@ -500,15 +507,16 @@ check_local(const CqPath *path, const CqPlan *plan, bool distinct_is_split)
 		if (query->groupingSets != NIL)
 			check_grouping_sets(path, plan, level);
 		else if (cq_level_aggregates(query))
-			require_window(path, plan, level, query->groupClause, "GROUP BY");
+			require_window(path, plan, level, query->groupClause, level == path->split, "GROUP BY");
 		foreach (lc, query->windowClause)
 			require_window(path,
 						   plan,
 						   level,
 						   lfirst_node(WindowClause, lc)->partitionClause,
+						   level == path->split && !cq_level_aggregates(query),
 						   "PARTITION BY");
 		if (query->distinctClause != NIL && !(level == path->split && distinct_is_split))
-			require_window(path, plan, level, query->distinctClause, "DISTINCT");
+			require_window(path, plan, level, query->distinctClause, false, "DISTINCT");
 	}
 }
 
@@ -525,13 +533,13 @@ check_grouping_sets(const CqPath *path, const CqPlan *plan, int level)
 
 		foreach (lr, (List *) lfirst(lc))
 			clauses = lappend(clauses, get_sortgroupref_clause(lfirst_int(lr), query->groupClause));
-		require_window(path, plan, level, clauses, "grouping set");
+		require_window(path, plan, level, clauses, false, "grouping set");
 	}
 }
 
 static void
 require_window(const CqPath *path, const CqPlan *plan, int level, const List *clauses,
-			   const char *what)
+			   bool same_keys, const char *what)
 {
 	Query *query = path->levels[level].query;
 	ListCell *lc;
@@ -541,7 +549,8 @@ require_window(const CqPath *path, const CqPlan *plan, int level, const List *cl
 		if (cq_window_identifies(path,
 								 level,
 								 get_sortgroupclause_expr(lfirst(lc), query->targetList),
-								 &plan->window))
+								 &plan->window,
+								 same_keys))
 			return;
 	}
 	cq_refuse(

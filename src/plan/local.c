@@ -158,7 +158,8 @@ check_set_operation(CqFrame *frame, bool local)
 		cq_refuse_any_limit(inputs->view_name);
 	foreach (lc, query->targetList)
 	{
-		if (window_of_output(frame, query, lfirst_node(TargetEntry, lc)->resno, &role))
+		if (window_of_output(frame, query, lfirst_node(TargetEntry, lc)->resno, &role) &&
+			cq_window_role_identifies(&inputs->window, role, false))
 			return;
 	}
 	cq_refuse(inputs->view_name,
@@ -517,7 +518,8 @@ window_of_side(const CqFrame *frame, const CqSide *side, Node *expr, CqKeyRole *
 {
 	CqFound found = {0};
 
-	if (!window_find(frame, expr, &found) || !is_sure(side, found.entries))
+	if (!window_find(frame, expr, &found) || !is_sure(side, found.entries) ||
+		!cq_window_role_identifies(&frame->inputs->window, found.role, false))
 		return false;
 	*role = found.role;
 	return true;

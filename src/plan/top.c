@@ -218,7 +218,7 @@ build_partition(const CqPath *path, CqPlan *plan, WindowClause *clause, CqTop *t
 		const char *why;
 		CqKey *key;
 
-		if (cq_window_identifies(path, path->split, expr, &plan->window))
+		if (cq_window_identifies(path, path->split, expr, &plan->window, true))
 			continue;
 		if (!cq_codec_supports(exprType(expr), &why) || cq_hop_is_in(path, plan, expr))
 			return false;

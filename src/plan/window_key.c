@@ -90,16 +90,26 @@ cq_window_recognise(const CqPath *path, int level, Node *expr, bool strict, CqWi
 	return recognise_function(&place, (FuncExpr *) place.expr, strict, window, role);
 }
 
+bool
+cq_window_role_identifies(const CqWindow *window, CqKeyRole role, bool same_keys)
+{
+	if (role != CQ_KEY_WINDOW_START || window->kind == CQ_WINDOW_TUMBLE)
+		return true;
+	return window->kind != CQ_WINDOW_CUMULATE && (window->kind != CQ_WINDOW_SESSION || same_keys);
+}
+
 /* A window's bounds and what is a fixed time away from them identify it, too. */
 bool
-cq_window_identifies(const CqPath *path, int level, Node *expr, const CqWindow *window)
+cq_window_identifies(const CqPath *path, int level, Node *expr, const CqWindow *window,
+					 bool same_keys)
 {
 	CqWritten place = {path, level, expr};
 	CqWindow found;
 	CqKeyRole role;
 
 	if (cq_window_recognise(path, level, expr, false, &found, &role))
-		return cq_window_equal(&found, window);
+		return cq_window_equal(&found, window) &&
+			   cq_window_role_identifies(window, role, same_keys);
 	place_resolve(&place);
 	if (IsA(place.expr, OpExpr) && list_length(castNode(OpExpr, place.expr)->args) == 2)
 	{
@@ -116,7 +126,7 @@ cq_window_identifies(const CqPath *path, int level, Node *expr, const CqWindow *
 		if (DatumGetIntervalP(castNode(Const, shift)->constvalue)->month != 0 ||
 			DatumGetIntervalP(castNode(Const, shift)->constvalue)->day != 0)
 			return false;
-		return cq_window_identifies(path, place.level, linitial(op->args), window);
+		return cq_window_identifies(path, place.level, linitial(op->args), window, same_keys);
 	}
 	return false;
 }

@@ -18,8 +18,16 @@
 extern bool cq_window_recognise(const CqPath *path, int level, Node *expr, bool strict,
 								CqWindow *window, CqKeyRole *role);
 
+/*
+ * Does a window, its start or its end tell it from all others?  Cumulating windows
+ * of a period begin together, sessions of different keys may.  same_keys: from those
+ * of the same keys, that is, where the window is one of the keys itself.
+ */
+extern bool cq_window_role_identifies(const CqWindow *window, CqKeyRole role, bool same_keys);
+
 /* Does the expression tell the given window from all others? */
-extern bool cq_window_identifies(const CqPath *path, int level, Node *expr, const CqWindow *window);
+extern bool cq_window_identifies(const CqPath *path, int level, Node *expr, const CqWindow *window,
+								 bool same_keys);
 
 extern bool cq_window_equal(const CqWindow *a, const CqWindow *b);
 

@@ -296,10 +296,14 @@ copy_rows(CqFeedLog *log, Oid result)
 	table_close(table, NoLock);
 }
 
+/* Whoever is just beginning to read it holds its result table until they commit. */
 void
 cq_feeds_refuse_workers(const CqView *view, int workers)
 {
-	if (workers > 1 && cq_feeds_of_source(view->id) != NIL)
+	if (workers == 1)
+		return;
+	LockRelationOid(view->result, ShareUpdateExclusiveLock);
+	if (cq_feeds_of_source(view->id) != NIL)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_IN_USE),
 				errmsg("continuous view \"%s\" cannot have several workers",

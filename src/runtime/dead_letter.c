@@ -13,10 +13,12 @@
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rangetypes.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -230,6 +232,7 @@ void
 cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed)
 {
 	const CqEvent *event = &run->batch.events[ordinal];
+	MemoryContext context;
 	MemoryContext old;
 	Datum *values;
 	bool *nulls;
@@ -240,7 +243,10 @@ cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed)
 	view->checkpoint.counters.late += missed->n;
 	if (view->late == NULL)
 		return;
-	old = MemoryContextSwitchTo(run->batch.context);
+	/* an event may be late for thousands of windows, and there may be many such events */
+	context =
+		AllocSetContextCreate(run->batch.context, "pipeline late event", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
 	n = RelationGetNumberOfAttributes(view->late_rel);
 	values = palloc0(sizeof(Datum) * n);
 	nulls = palloc0(sizeof(bool) * n);
@@ -253,6 +259,7 @@ cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed)
 	Assert(n == RelationGetNumberOfAttributes(view->late_rel));
 	cq_output_insert(view->late, values, nulls);
 	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 }
 
 /* Those that tell the event; returns how many there are. */
@@ -295,6 +302,7 @@ window_array(Oid time_type, const CqMissed *missed)
 		TimestampTz start = missed->start + i * missed->start_slide_us;
 		TimestampTz end = missed->end + i * missed->end_slide_us;
 
+		CHECK_FOR_INTERRUPTS();
 		ranges[i] = cq_window_range(time_type, start, end);
 	}
 	return PointerGetDatum(construct_array(ranges,

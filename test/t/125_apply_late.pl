@@ -224,5 +224,19 @@ is(value('SELECT count(*) FROM wide_late'), '0', 'are applied');
 is($node->rows_differ($all, 'SELECT * FROM wide'), '', 'to groups on disk and in memory');
 is(value("SELECT pipeline.verify_state('wide')"), 't', 'whose memory is what is saved');
 
+# Events that are late for thousands of windows each do not add up in memory.
+value(q{
+CREATE FOREIGN TABLE far_events (at timestamptz) SERVER pipeline_local OPTIONS (event_time 'at', out_of_orderness '0', idle_timeout 'off');
+CREATE VIEW far WITH (pipeline.continuous) AS SELECT w, count(*) AS n FROM far_events, pipeline.hop(at, '10000 seconds', '2 seconds') AS w GROUP BY w;
+INSERT INTO far_events VALUES ('2024-01-02');
+});
+$node->wait_for('far');
+value("INSERT INTO far_events SELECT timestamptz '2024-01-01' FROM generate_series(1, 1000)");
+$node->wait_for('far');
+is(value('SELECT count(*) FROM far_late WHERE cardinality(late_windows) = 5000'), '1000', 'events late for 5000 windows each are stored');
+my $pid = value("SELECT pid FROM pipeline.stat_views WHERE view = 'far'::regclass");
+my ($private) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
+cmp_ok($private, '<', 100_000, 'in little memory');
+
 $node->stop;
 done_testing();

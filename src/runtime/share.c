@@ -79,6 +79,7 @@ cq_worker_heed_wishes(CqWorker *worker)
 	CqRun *run = worker->run;
 	List *gone = NIL;
 	List *changed = NIL;
+	bool all;
 	ListCell *lc;
 
 	cq_publish_read_wishes(run);
@@ -100,12 +101,12 @@ cq_worker_heed_wishes(CqWorker *worker)
 	if (run->views == NIL)
 		proc_exit(0);
 	/* what concerns all of them may be the stream itself */
-	if (list_length(changed) == list_length(run->views))
-		return false;
-	foreach (lc, changed)
-		cq_worker_part_with(worker, lfirst(lc), 0);
+	all = list_length(changed) == list_length(run->views);
+	if (!all)
+		foreach (lc, changed)
+			cq_worker_part_with(worker, lfirst(lc), 0);
 	list_free(changed);
-	return true;
+	return !all;
 }
 
 /* Paused or dropped. */

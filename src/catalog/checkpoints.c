@@ -258,6 +258,22 @@ checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint)
 	checkpoint->tid = row->t_self;
 }
 
+void
+cq_counters_add(CqCounters *counters, const CqCounters *more)
+{
+	counters->events_in += more->events_in;
+	counters->filtered += more->filtered;
+	counters->unmatched += more->unmatched;
+	counters->late += more->late;
+	counters->dead_letters += more->dead_letters;
+	counters->skipped += more->skipped;
+	counters->lost += more->lost;
+	counters->rows_out += more->rows_out;
+	counters->bytes_in += more->bytes_in;
+	counters->windows_closed += more->windows_closed;
+	counters->checkpoint_us += more->checkpoint_us;
+}
+
 static bytea *
 partitions_pack(const CqPartition *partitions, int npartitions, TimestampTz mark)
 {

@@ -85,6 +85,8 @@ typedef struct CqCounters
 	int64 checkpoint_us;
 } CqCounters;
 
+extern void cq_counters_add(CqCounters *counters, const CqCounters *more);
+
 /* A task's position row. */
 typedef struct CqCheckpoint
 {

@@ -13,9 +13,12 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_class.h"
 #include "utils/rel.h"
 
+#include "catalog/rows.h"
 #include "catalog/shards.h"
 #include "catalog/tables.h"
 
@@ -30,6 +33,7 @@ enum
 
 static CqShardRow *shard_from_row(Relation rel, HeapTuple row);
 static int compare_numbers(const ListCell *a, const ListCell *b);
+static void drop_part(Oid table);
 
 void
 cq_shard_insert(const CqShardRow *shard)
@@ -143,15 +147,65 @@ cq_shard_set_number(int64 id, int number)
 }
 
 void
+cq_shard_remove(const CqShardRow *shard)
+{
+	static const struct
+	{
+		const char *table;
+		AttrNumber column;
+	} places[] = {{"shards", COL_ID}, {"checkpoints", 1}, {"inputs", 1}};
+	List *tables = cq_view_more_chunks(shard->id);
+	ListCell *lc;
+	int i;
+
+	Assert(shard->number == CQ_SHARD_RETIRED);
+	if (OidIsValid(shard->chunks))
+		tables = lcons_oid(shard->chunks, tables);
+	for (i = 0; i < lengthof(places); i++)
+	{
+		Relation rel = cq_table_open(places[i].table, RowExclusiveLock);
+
+		cq_table_delete(rel, places[i].column, Int64GetDatum(shard->id));
+		table_close(rel, NoLock);
+	}
+	CommandCounterIncrement();
+	foreach (lc, tables)
+		drop_part(lfirst_oid(lc));
+}
+
+/* As a part of its view it could not be dropped alone. */
+static void
+drop_part(Oid table)
+{
+	ObjectAddress part;
+
+	deleteDependencyRecordsForClass(RelationRelationId,
+									table,
+									RelationRelationId,
+									DEPENDENCY_INTERNAL);
+	CommandCounterIncrement();
+	ObjectAddressSet(part, RelationRelationId, table);
+	performDeletion(&part, DROP_RESTRICT, PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);
+	CommandCounterIncrement();
+}
+
+void
 cq_shards_delete(int64 view)
 {
 	Relation rel = cq_table_open("shards", RowExclusiveLock);
 	Relation checkpoints = cq_table_open("checkpoints", RowExclusiveLock);
+	Relation inputs = cq_table_open("inputs", RowExclusiveLock);
 	ListCell *lc;
 
 	foreach (lc, cq_shards_of_view(view))
-		cq_table_delete(checkpoints, 1, Int64GetDatum(((CqShardRow *) lfirst(lc))->id));
+	{
+		Datum id = Int64GetDatum(((CqShardRow *) lfirst(lc))->id);
+
+		cq_table_delete(checkpoints, 1, id);
+		cq_table_delete(inputs, 1, id);
+	}
 	cq_table_delete(rel, COL_VIEW, Int64GetDatum(view));
+	table_close(inputs, NoLock);
 	table_close(checkpoints, NoLock);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();

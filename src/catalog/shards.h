@@ -32,3 +32,6 @@ extern List *cq_view_positions(int64 view);
 extern void cq_shard_insert(const CqShardRow *shard);
 extern void cq_shard_set_number(int64 id, int number);
 extern void cq_shards_delete(int64 view); /* with their checkpoints */
+
+/* Remove a retired shard: its rows and its tables, whatever is in them. */
+extern void cq_shard_remove(const CqShardRow *shard);

@@ -36,6 +36,7 @@
 #include "ddl/feeds.h"
 #include "ddl/identity.h"
 #include "ddl/parts.h"
+#include "ddl/shards.h"
 #include "plan/normalise.h"
 #include "plan/plan.h"
 #include "plan/refuse.h"
@@ -141,12 +142,17 @@ check_source(const CqView *source, const CqPlan *plan, const char *view_name)
 			"taken back.",
 			"Read a view whose windows give their rows out once, when they close, or use "
 			"ordinary SQL over this one.");
-	if (cq_shards_of_view(source->id) != NIL)
+	if (list_length(cq_view_positions(source->id)) > 1)
 		cq_refuse(view_name,
 				  psprintf("continuous view \"%s\"", name),
 				  "It has several workers, whose rows have no common order.",
 				  psprintf("Use ALTER VIEW %s SET (pipeline.workers = 1) before.",
 						   quote_identifier(name)));
+	if (cq_shards_of_view(source->id) != NIL)
+		cq_refuse(view_name,
+				  psprintf("continuous view \"%s\" yet", name),
+				  CQ_SHARDS_REMAIN,
+				  CQ_SHARDS_REMAIN_HINT);
 }
 
 /* A local stream as CREATE FOREIGN TABLE would make it, seen by no event trigger. */

@@ -104,10 +104,12 @@ cq_replay_check(const CqView *view, TimestampTz replace_from)
 static void
 refuse_company(const CqView *view)
 {
-	if (cq_shards_of_view(view->id) != NIL)
+	if (list_length(cq_view_positions(view->id)) > 1)
 		refuse(view,
 			   "It has several workers, whose state cannot be exchanged together yet.",
 			   "ALTER VIEW ... SET (pipeline.workers = 1) before.");
+	if (cq_shards_of_view(view->id) != NIL)
+		refuse(view, CQ_SHARDS_REMAIN, CQ_SHARDS_REMAIN_HINT);
 	if (cq_feeds_of_source(view->id) != NIL)
 		refuse(view,
 			   "Another continuous view has read its rows.",

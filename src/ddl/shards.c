@@ -9,9 +9,9 @@
  *
  * State stays where it is.  Groups of a window may be in any shard's state: they
  * are combined when the window closes (runtime/shard.c).  A shard that has no
- * worker any more is retired: its row, its counters and its state remain, and
- * what is left of the windows in it goes when they close.  It is the first to
- * be used again.
+ * worker any more is retired: its row, its counters and its state remain until the
+ * first shard's worker has taken them over (runtime/retired.c).  It is the first to
+ * be used again.  One without state goes at once.
  *
  * Groups without a window cannot stay where they are, because their events may
  * now be read by another shard; nor can it be told whose they are.
@@ -45,6 +45,7 @@ typedef struct Positions
 	bool begun; /* they know which partitions there were at first */
 	int npartitions;
 	CqPartition *partitions; /* of all of them */
+	CqCounters removed;		 /* of shards that are no more */
 } Positions;
 
 static CqShardRow *shard_make(const CqView *view, int number);
@@ -52,6 +53,7 @@ static void check_plan(const CqView *view, int workers);
 static void positions_take(const CqView *view, List *shards, Positions *positions);
 static void check_begun(const CqView *view, const Positions *positions);
 static List *shards_number(const CqView *view, List *shards, int workers);
+static List *stateless_remove(List *shards, CqCounters *removed);
 static void position_write(const Positions *positions, int64 id, int number, int workers);
 
 void
@@ -111,6 +113,8 @@ cq_shards_alter(const CqView *view, int workers)
 	/* while the list still says who has a worker */
 	cq_shards_at_commit(CQ_SLOT_CHANGED, view->id);
 	shards = shards_number(view, shards, workers);
+	if (!OidIsValid(view->chunks))
+		shards = stateless_remove(shards, &positions.removed);
 	position_write(&positions, view->id, 0, workers);
 	foreach (lc, shards)
 	{
@@ -272,6 +276,31 @@ shards_number(const CqView *view, List *shards, int workers)
 	return shards;
 }
 
+/* Returns those that are left. */
+static List *
+stateless_remove(List *shards, CqCounters *removed)
+{
+	List *left = NIL;
+	ListCell *lc;
+
+	foreach (lc, shards)
+	{
+		CqShardRow *shard = lfirst(lc);
+		CqCheckpoint checkpoint;
+
+		if (shard->number != CQ_SHARD_RETIRED)
+		{
+			left = lappend(left, shard);
+			continue;
+		}
+		if (!cq_checkpoint_take(shard->id, &checkpoint))
+			cq_view_gone(NULL);
+		cq_counters_add(removed, &checkpoint.counters);
+		cq_shard_remove(shard);
+	}
+	return left;
+}
+
 /* Windows that are announced, or out, take no events from the worker that comes now either. */
 static void
 position_write(const Positions *positions, int64 id, int number, int workers)
@@ -288,7 +317,9 @@ position_write(const Positions *positions, int64 id, int number, int workers)
 			checkpoint.partitions[checkpoint.npartitions++] = positions->partitions[i];
 	checkpoint.frozen_to = Max(checkpoint.frozen_to, positions->frozen_to);
 	checkpoint.stream_mark = positions->frozen_to;
-	if (number != 0)
+	if (number == 0)
+		cq_counters_add(&checkpoint.counters, &positions->removed);
+	else
 		checkpoint.closed_to = Max(checkpoint.closed_to, positions->closed_to);
 	cq_checkpoint_write(&checkpoint);
 	CommandCounterIncrement();

@@ -10,6 +10,11 @@
 #include "monitor/slots.h"
 #include "plan/plan.h"
 
+/* Why a view that has one worker again is not yet like others, see runtime/retired.c. */
+#define CQ_SHARDS_REMAIN "It had several workers, and one is taking over what the others kept."
+#define CQ_SHARDS_REMAIN_HINT                                                                      \
+	"Try again in a moment; if its rows are kept until a window closes, when none is open."
+
 /* Error, with a hint, if a view with this plan cannot have so many workers. */
 extern void cq_shards_check(const CqPlan *plan, int workers, const char *view_name);
 

@@ -22,7 +22,6 @@ static void group_take(CqOperator *operator, CqPane * pane, CqOperator *other, C
 					   CqGroup *from);
 static void member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *from);
 static CqGroup *group_reach(CqOperator *operator, CqPane * pane, int kind, bool *is_new);
-static const Datum *key_repack(CqKeyCodec *other, const char *key, uint32 size, CqKeyCodec *codec);
 
 /* Groups first: what a member does concerns its group. */
 void
@@ -62,10 +61,10 @@ group_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqPane *part,
 	CqGroup *group;
 	bool is_new;
 
-	(void) key_repack(other->kinds[0].codec,
-					  cq_group_key(other, from),
-					  from->key_size,
-					  operator->kinds[0].codec);
+	(void) cq_key_repack(other->kinds[0].codec,
+						 cq_group_key(other, from),
+						 from->key_size,
+						 operator->kinds[0].codec);
 	group = group_reach(operator, pane, 0, &is_new);
 	if (!operator->disjoint)
 	{
@@ -110,13 +109,13 @@ member_take(CqOperator *operator, CqPane * pane, CqOperator *other, CqGroup *fro
 
 	if (operator->disjoint)
 		return;
-	values = key_repack(codec, key, from->key_size, operator->kinds[kind].codec);
+	values = cq_key_repack(codec, key, from->key_size, operator->kinds[kind].codec);
 	taken = (uint64 *) cq_group_states(operator, group_reach(operator, pane, kind, &is_new));
 	mask &= ~*taken;
 	if (mask == 0)
 		return;
 	*taken |= mask;
-	(void) key_repack(codec, key, from->key_size, operator->kinds[0].codec);
+	(void) cq_key_repack(codec, key, from->key_size, operator->kinds[0].codec);
 	group = group_reach(operator, pane, 0, &is_new);
 	Assert(!is_new);
 	cq_aggregates_advance_set(operator->aggregates,
@@ -143,12 +142,8 @@ group_reach(CqOperator *operator, CqPane * pane, int kind, bool *is_new)
 	return group;
 }
 
-/*
- * Pack a key of another operator, or the columns of it that this codec has.
- * Returns its values by stage column, in the current memory context.
- */
-static const Datum *
-key_repack(CqKeyCodec *other, const char *key, uint32 size, CqKeyCodec *codec)
+const Datum *
+cq_key_repack(CqKeyCodec *other, const char *key, uint32 size, CqKeyCodec *codec)
 {
 	int ncolumns = 1;
 	Datum *stored = palloc(sizeof(Datum) * (other->ncolumns + 1));

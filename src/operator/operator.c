@@ -43,6 +43,7 @@
 
 static uint64 identity(const CqPlan *plan);
 static uint64 layout(CqOperator *operator, uint64 identity, const CqPlan *plan);
+static bool has_late_parts(const CqState *state);
 static void copy_window(CqOperator *operator, const CqWindow * window);
 static CqOutcome pane_find(CqOperator *operator, const CqEvent * event, CqMissed *missed);
 static CqOutcome consume_in_each(CqOperator *operator, TupleTableSlot * row, const CqEvent *event,
@@ -125,6 +126,7 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 									  operator->aggregates ? operator->aggregates->flat
 															: operator->session_rows == NULL,
 									  chunks->rd_rel->relfilenode);
+	operator->identity = whose;
 	operator->log = cq_chunklog_create(&operator->state->chunks, whose, own);
 	cq_operator_seed_keys(operator);
 
@@ -150,12 +152,25 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 		cq_client_encoding_restore(encoding);
 	}
 	PG_END_TRY();
+	operator->late_parts = plan->divided || has_late_parts(operator->state);
 	operator->current = cq_has_one_pane(operator) ? operator->state->panes[0] : NULL;
 	if (operator->sessions && !operator->session_rows)
 		cq_sessions_begin(operator);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(own, context);
 	return operator;
+}
+
+/* From a time when there were several operators. */
+static bool
+has_late_parts(const CqState *state)
+{
+	int i;
+
+	for (i = 0; i < state->npanes; i++)
+		if (state->panes[i]->is_late_part)
+			return true;
+	return false;
 }
 
 /* A number that stands for everything which determines what the state in memory means. */
@@ -207,6 +222,19 @@ cq_operator_check(const CqPlan *plan)
 	}
 }
 
+bool
+cq_operator_is_empty(const CqOperator *operator)
+{
+	return operator->state->ngroups ==
+		0 &&(cq_has_one_pane(operator) || operator->state->npanes == 0);
+}
+
+bool
+cq_operator_suits(const CqOperator *operator, const CqPlan * plan)
+{
+	return cq_operator_is_empty(operator) || operator->identity == identity(plan);
+}
+
 void
 cq_operator_destroy(CqOperator *operator)
 {
@@ -245,6 +273,8 @@ identity(const CqPlan *plan)
 					 plan->window.origin_us,
 					 plan->window.unit ? plan->window.unit : "",
 					 plan->window.zone ? plan->window.zone : "");
+	if (plan->window.kind == CQ_WINDOW_SESSION && plan->shape == CQ_SHAPE_ROWS)
+		appendStringInfoString(&text, "ranges;");
 	if (plan->window.processing)
 		appendStringInfoString(&text, "processing;");
 	if (plan->window.kind == CQ_WINDOW_COUNT)

@@ -95,11 +95,18 @@ extern int cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuples
  * State in parts, see combine.c.  take_in: add what another part's chunk table
  * holds, under the active snapshot, for the first time of windows with after < end
  * <= upto; a retired part has nobody else who would delete it, so that is done,
- * too.  forget: what was for windows with end <= to was taken in by another.
+ * too.  hold: with all of them taken in, before close().  portion: up to where that is best done next; DT_NOBEGIN if its table is empty.
+ * forget: what was for windows with end <= to was taken in by another.
  */
 extern void cq_operator_take_in(CqOperator *operator, const CqPlan * plan, Relation chunks,
 								TimestampTz after, TimestampTz upto, bool retired);
+extern void cq_operator_hold(CqOperator *operator, TimestampTz upto);
+extern TimestampTz cq_operator_portion(CqOperator *operator, Relation chunks);
 extern void cq_operator_forget(CqOperator *operator, TimestampTz to);
+
+/* Is nothing kept?  Can an operator of this plan go on with what is? */
+extern bool cq_operator_is_empty(const CqOperator *operator);
+extern bool cq_operator_suits(const CqOperator *operator, const CqPlan * plan);
 
 /* CHANGES: new groups get numbers from this one on. */
 extern void cq_operator_number_from(CqOperator *operator, int64 gid);

@@ -18,7 +18,6 @@ static bool load_wanted(void *arg, int64 start);
 static void set_layouts(CqOperator *operator);
 static void load_chunk(void *arg, CqChunkData *chunk);
 static CqPane *pane_to_load(CqOperator *operator, int64 start);
-static bool pane_bounds(CqOperator *operator, int64 start, CqPane *pane);
 
 void
 cq_operator_save(CqOperator *operator, Relation chunks)
@@ -148,7 +147,7 @@ load_wanted(void *arg, int64 start)
 	CqPane bounds = {0};
 
 	/* what is wrong with a window that is not found is said when it is loaded */
-	return !pane_bounds(operator, start, &bounds) ||
+	return !cq_pane_bounds(operator, start, &bounds) ||
 		   (bounds.first_end > operator->load_after && bounds.first_end <= operator->load_upto);
 }
 
@@ -202,7 +201,7 @@ pane_to_load(CqOperator *operator, int64 start)
 		return pane;
 	if (cq_has_one_pane(operator))
 		cq_reader_damaged();
-	if (!pane_bounds(operator, start, &bounds) || bounds.start != start)
+	if (!cq_pane_bounds(operator, start, &bounds) || bounds.start != start)
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_STOP),
 				errmsg("operator state has a window that does not begin where windows begin"),
@@ -221,8 +220,8 @@ pane_to_load(CqOperator *operator, int64 start)
 	return pane;
 }
 
-static bool
-pane_bounds(CqOperator *operator, int64 start, CqPane *pane)
+bool
+cq_pane_bounds(CqOperator *operator, int64 start, CqPane *pane)
 {
 	const CqWindow *window = &operator->window;
 	TimestampTz first_start;

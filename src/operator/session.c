@@ -53,10 +53,7 @@
 #define GONE_MINIMUM 1000
 
 static int compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg);
-static CqGroup *session_touching(CqOperator *operator, CqPane * pane, TimestampTz first,
-								 TimestampTz last, TimestampTz open_at, CqGroup **second);
-static void session_open(CqOperator *operator, CqPane * pane, TimestampTz time);
-static void merge(CqOperator *operator, CqPane * pane, CqGroup *into, CqGroup *from);
+static CqOutcome late_for(CqMissed *missed, TimestampTz start, TimestampTz end);
 static void leave(CqOperator *operator, CqPane * pane, CqGroup *group);
 static CqGroup *first_to_end(CqOperator *operator, pairingheap * heap);
 static void take_back(CqOperator *operator, CqGroup * group);
@@ -94,18 +91,6 @@ place_heap(const CqOperator *operator, const CqSessionPlace * place)
 	return place->is_kept ? operator->kept : operator->ends;
 }
 
-static inline CqSession *
-session_of(const CqOperator *operator, CqGroup * group)
-{
-	return (CqSession *) cq_group_kept(operator, group);
-}
-
-static inline TimestampTz
-session_end(const CqOperator *operator, CqGroup * group)
-{
-	return session_of(operator, group)->last + operator->window.size_us;
-}
-
 void
 cq_sessions_begin(CqOperator *operator)
 {
@@ -124,7 +109,7 @@ cq_sessions_begin(CqOperator *operator)
 		CqSessionPlace *place = session_place(operator, group);
 
 		CHECK_FOR_INTERRUPTS();
-		place->due = session_end(operator, group);
+		place->due = cq_session_end(operator, group);
 		place->is_kept = operator->changes && place->due<operator->shown_to;
 		place->was_complete = place->is_kept;
 		operator->latest_end = Max(operator->latest_end, place->due);
@@ -156,44 +141,50 @@ cq_sessions_find(CqOperator *operator, const Datum * values, const bool *nulls,
 		Max(cq_before(event->watermark, operator->allowed_lateness_us), operator->closed_to);
 	TimestampTz time = event->time;
 	TimestampTz end = time + operator->window.size_us;
-	CqSession *session;
 	CqGroup *second;
 	CqGroup *group;
 
 	if (!IS_VALID_TIMESTAMP(end))
 		return CQ_NO_TIME;
 	cq_key_pack(operator->kinds[0].codec, values, nulls);
-	group = session_touching(operator, pane, time, time, open_at, &second);
+	group = cq_session_touching(operator,
+								pane,
+								time,
+								time,
+								operator->divided ? DT_NOBEGIN : open_at,
+								&second);
 	if (group == NULL)
 	{
 		if (open_at > end)
-		{
-			missed->n = 1;
-			missed->start = time;
-			missed->end = end;
-			return CQ_LATE;
-		}
-		session_open(operator, pane, time);
+			return late_for(missed, time, end);
+		operator->session = cq_session_open(operator, pane, time, time);
 		return CQ_COUNTED;
 	}
+	/* it waits for the others' parts: see session_parts.c */
+	if (cq_session_end(operator, group) < open_at)
+		return late_for(missed,
+						cq_session_of(operator, group)->first,
+						cq_session_end(operator, group));
 	cq_group_touch(operator, pane, group);
 	take_back(operator, group);
 	if (second)
-		merge(operator, pane, group, second);
-	session = session_of(operator, group);
-	session->first = Min(session->first, time);
-	session->last = Max(session->last, time);
-	operator->latest_end = Max(operator->latest_end, session_end(operator, group));
+		cq_session_merge(operator, pane, group, second);
+	cq_session_widen(operator, group, time, time);
 	operator->session = group;
 	return CQ_COUNTED;
 }
 
-/*
- * The sessions of the key packed last which a range touches and which are not
- * past at that time: the earliest, and the next if there is one.
- */
-static CqGroup *
-session_touching(CqOperator *operator, CqPane * pane, TimestampTz first, TimestampTz last,
+static CqOutcome
+late_for(CqMissed *missed, TimestampTz start, TimestampTz end)
+{
+	missed->n = 1;
+	missed->start = start;
+	missed->end = end;
+	return CQ_LATE;
+}
+
+CqGroup *
+cq_session_touching(CqOperator *operator, CqPane * pane, TimestampTz first, TimestampTz last,
 				 TimestampTz open_at, CqGroup **second)
 {
 	CqKeyCodec *codec = operator->kinds[0].codec;
@@ -209,13 +200,13 @@ session_touching(CqOperator *operator, CqPane * pane, TimestampTz first, Timesta
 		if (group->hash != codec->hash || (group->flags & CQ_GROUP_GONE) != 0 ||
 			!cq_key_equals(codec, cq_group_key(operator, group), group->key_size))
 			continue;
-		session = session_of(operator, group);
+		session = cq_session_of(operator, group);
 		if (session->last + gap < open_at || last + gap < session->first ||
 			first > session->last + gap)
 			continue;
 		if (found == NULL)
 			found = group;
-		else if (session->first < session_of(operator, found)->first)
+		else if (session->first < cq_session_of(operator, found)->first)
 		{
 			*second = found;
 			found = group;
@@ -226,32 +217,42 @@ session_touching(CqOperator *operator, CqPane * pane, TimestampTz first, Timesta
 	return found;
 }
 
-static void
-session_open(CqOperator *operator, CqPane * pane, TimestampTz time)
+CqGroup *
+cq_session_open(CqOperator *operator, CqPane * pane, TimestampTz first, TimestampTz last)
 {
 	CqGroup *group = cq_group_add(operator, pane, 0);
-	CqSession *session = session_of(operator, group);
+	CqSession *session = cq_session_of(operator, group);
 	CqSessionPlace *place = session_place(operator, group);
 
-	session->first = session->last = time;
-	place->due = session_end(operator, group);
+	session->first = first;
+	session->last = last;
+	place->due = cq_session_end(operator, group);
 	operator->latest_end = Max(operator->latest_end, place->due);
 	pairingheap_add(operator->ends, &place->node);
-	operator->session = group;
+	return group;
 }
 
-/* Two sessions that an event connects, the earlier first. */
-static void
-merge(CqOperator *operator, CqPane * pane, CqGroup *into, CqGroup *from)
+void
+cq_session_widen(CqOperator *operator, CqGroup * group, TimestampTz first, TimestampTz last)
 {
-	CqSession *session = session_of(operator, into);
+	CqSession *session = cq_session_of(operator, group);
+
+	session->first = Min(session->first, first);
+	session->last = Max(session->last, last);
+	operator->latest_end = Max(operator->latest_end, cq_session_end(operator, group));
+}
+
+void
+cq_session_merge(CqOperator *operator, CqPane * pane, CqGroup *into, CqGroup *from)
+{
+	CqSession *session = cq_session_of(operator, into);
 
 	cq_aggregates_combine(operator->aggregates,
 						  cq_group_states(operator, into),
 						  cq_pane_memory(operator, pane),
 						  cq_group_states(operator, from),
 						  cq_pane_memory(operator, pane));
-	session->last = Max(session->last, session_of(operator, from)->last);
+	session->last = Max(session->last, cq_session_of(operator, from)->last);
 	pairingheap_remove(place_heap(operator, session_place(operator, from)),
 					   &session_place(operator, from)->node);
 	if (cq_groups_have_rows(operator) && cq_group_row(from)->exists)
@@ -299,7 +300,7 @@ first_to_end(CqOperator *operator, pairingheap * heap)
 			return NULL;
 		group = place_session(operator, pairingheap_first(heap));
 		place = session_place(operator, group);
-		end = session_end(operator, group);
+		end = cq_session_end(operator, group);
 		if (place->due == end)
 			return group;
 		(void) pairingheap_remove_first(heap);
@@ -317,7 +318,7 @@ cq_sessions_first_end(CqOperator *operator)
 	if (operator->session_rows)
 		return cq_session_rows_first_end(operator);
 	group = first_to_end(operator, operator->ends);
-	return group ? session_end(operator, group) + 1 : DT_NOEND;
+	return group ? cq_session_end(operator, group) + 1 : DT_NOEND;
 }
 
 TimestampTz
@@ -337,13 +338,13 @@ cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 	CqGroup *group;
 
 	while ((group = first_to_end(operator, operator->ends)) != NULL &&
-		   session_end(operator, group) < watermark)
+		   cq_session_end(operator, group) < watermark)
 	{
 		CHECK_FOR_INTERRUPTS();
 		cq_window_values(operator,
 						 operator->emitting,
-						 session_of(operator, group)->first,
-						 session_end(operator, group));
+						 cq_session_of(operator, group)->first,
+						 cq_session_end(operator, group));
 		cq_group_values(operator, pane, group, false);
 		tuplestore_putvalues(rows, operator->closed_desc, operator->values, operator->nulls);
 		(void) pairingheap_remove_first(operator->ends);
@@ -356,6 +357,27 @@ cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 	operator->closed_to = Max(operator->closed_to, watermark);
 	renew_memory(operator, pane);
 	return closed;
+}
+
+void
+cq_sessions_forget(CqOperator *operator, TimestampTz to)
+{
+	CqGroup *group;
+
+	if (operator->session_rows)
+	{
+		cq_session_rows_forget(operator, to);
+		return;
+	}
+	while ((group = first_to_end(operator, operator->ends)) != NULL &&
+		   cq_session_end(operator, group) < to)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) pairingheap_remove_first(operator->ends);
+		leave(operator, operator->state->panes[0], group);
+	}
+	operator->closed_to = Max(operator->closed_to, to);
+	renew_memory(operator, operator->state->panes[0]);
 }
 
 /* What sessions that are gone have left there. */
@@ -410,7 +432,7 @@ rows_show_complete(CqOperator *operator, CqPane * pane, const CqChanges *changes
 	CqGroup *group;
 
 	while ((group = first_to_end(operator, operator->ends)) != NULL &&
-		   session_end(operator, group) < changes->complete_to)
+		   cq_session_end(operator, group) < changes->complete_to)
 	{
 		CqSessionPlace *place = session_place(operator, group);
 		const CqGroupRow *row = cq_group_row(group);
@@ -418,7 +440,7 @@ rows_show_complete(CqOperator *operator, CqPane * pane, const CqChanges *changes
 		CHECK_FOR_INTERRUPTS();
 		if (!row->exists || row->behind || (group->flags & CQ_GROUP_DIRTY))
 		{
-			if (session_end(operator, group) >= changes->leave_to &&
+			if (cq_session_end(operator, group) >= changes->leave_to &&
 				!cq_group_resave(operator, pane, group))
 				cq_operator_full(operator);
 			row_show(operator, pane, group, changes);
@@ -482,8 +504,8 @@ row_show(CqOperator *operator, CqPane * pane, CqGroup *group, const CqChanges *c
 {
 	cq_window_values(operator,
 					 operator->emitting,
-					 session_of(operator, group)->first,
-					 session_end(operator, group));
+					 cq_session_of(operator, group)->first,
+					 cq_session_end(operator, group));
 	cq_group_show(operator, pane, group, changes);
 	group->flags &= ~CQ_GROUP_MERGED;
 	MemoryContextReset(operator->emitting);
@@ -507,7 +529,7 @@ cq_sessions_leave(CqOperator *operator, TimestampTz to)
 	CqGroup *group;
 
 	while ((group = first_to_end(operator, operator->kept)) != NULL &&
-		   session_end(operator, group) < to)
+		   cq_session_end(operator, group) < to)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) pairingheap_remove_first(operator->kept);
@@ -537,7 +559,7 @@ cq_session_match(CqOperator *operator, CqPane * pane, CqReader entry)
 	CqGroup *second;
 
 	memcpy(&session, cq_reader_take(&entry, sizeof(session)), sizeof(session));
-	return session_touching(operator,
+	return cq_session_touching(operator,
 							pane,
 							session.first,
 							session.last,

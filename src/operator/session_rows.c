@@ -10,6 +10,8 @@
  * All is in the worker's own memory.  In the chunks there are the rows as they
  * came, each with its time and the watermark that it met.  From these the rule
  * makes the same sessions again; those that end before closed_to were given out.
+ * What came in from another operator (session_parts.c) has the range of the part that
+ * it was of for its time; the range of a part that holds a session has no row.
  * Of such a one some rows may still be there, because others in their chunk are
  * of use: they make sessions of the same key that are as complete, and take
  * nothing from any other.
@@ -21,111 +23,40 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
-#include "executor/tuptable.h"
-#include "lib/pairingheap.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "operator/shape.h"
-
-/* A row that a session has; the tuple follows. */
-typedef struct KeptRow
-{
-	struct KeptRow *next; /* in its session */
-	struct KeptRow *next_unsaved;
-	uint64 number; /* in order of arrival */
-	TimestampTz time;
-	TimestampTz watermark;
-	CqChunkNumber chunk; /* 0 = not saved yet */
-	bool left;			 /* its session was given out before it was saved */
-} KeptRow;
-
-#define ROW_TUPLE(row) ((MinimalTuple) ((char *) (row) + MAXALIGN(sizeof(KeptRow))))
-
-typedef struct Session
-{
-	pairingheap_node node;
-	TimestampTz due; /* not later than its end */
-	TimestampTz first;
-	TimestampTz last;
-	struct Session *next; /* of those whose keys have this hash */
-	KeptRow *rows;
-	KeptRow *last_row;
-	uint32 hash;
-	uint32 key_size;
-	/* the key follows */
-} Session;
-
-#define SESSION_KEY(session) ((char *) (session) + MAXALIGN(sizeof(Session)))
-
-typedef struct HashChain
-{
-	uint32 hash;
-	char status;
-	Session *sessions;
-} HashChain;
-
-#define SH_PREFIX			 chains
-#define SH_ELEMENT_TYPE		 HashChain
-#define SH_KEY_TYPE			 uint32
-#define SH_KEY				 hash
-#define SH_HASH_KEY(tb, key) murmurhash32(key)
-#define SH_EQUAL(tb, a, b)	 ((a) == (b))
-#define SH_SCOPE			 static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-struct CqSessionRows
-{
-	MemoryContext context; /* of sessions and rows */
-	CqKeyCodec *codec;
-	chains_hash *chains;
-	pairingheap *ends;
-	TimestampTz latest_end;
-	int64 nsessions; /* of which none has been given out */
-	uint64 nrows;	 /* so far */
-	KeptRow *unsaved;
-	KeptRow **unsaved_end;
-	CqChunkNumber *released; /* chunks that rows given out are in, one for each */
-	int nreleased;
-	int released_capacity;
-};
+#include "operator/session_rows.h"
 
 static void create(CqOperator *operator, const CqPlan * plan);
 static void init_pane(CqOperator *operator, CqPane * pane);
 static void fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
 static int compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg);
-static Session *session_for(CqOperator *operator, TimestampTz time, TimestampTz watermark);
-static Session *session_open(CqOperator *operator, HashChain * chain, TimestampTz time);
-static void session_merge(CqOperator *operator, Session * into, Session *from);
-static void session_free(CqOperator *operator, Session * session);
-static void row_add(CqOperator *operator, Session * session, KeptRow *row);
-static KeptRow *row_create(CqOperator *operator, const Datum * values, const bool *nulls,
-						   const CqEvent *event);
-static Session *first_to_end(CqOperator *operator);
-static void give_out(CqOperator *operator, Session * session, Tuplestorestate *rows);
-static void release(CqOperator *operator, CqChunkNumber chunk);
-static void let_go(CqOperator *operator, KeptRow * row);
-static void save(CqOperator *operator, CqPane * pane);
-static void load(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
-static void verify_begin(CqPane *pane);
-static void verify(CqOperator *operator, CqPane * pane, CqChunkData *chunk, CqVerification *check);
-static void verify_end(CqOperator *operator, CqPane * pane, CqVerification *check);
+static bool touches_complete(CqOperator *operator, const CqReason * reason, CqMissed *missed);
+static CqKeptSession *session_touching(CqOperator *operator, const CqReason * reason, CqKeptSession **second);
+static CqKeptSession *session_open(CqOperator *operator, const CqReason * reason);
+static void session_merge(CqOperator *operator, CqKeptSession * into, CqKeptSession *from);
+static void session_free(CqOperator *operator, CqKeptSession * session);
+static void row_is_new(CqOperator *operator, CqKeptRow * row);
+static CqKeptRow *row_copy(CqOperator *operator, const CqReason * reason, MinimalTuple tuple);
+static CqKeptRow *row_alloc(CqOperator *operator, const CqReason * reason, Size length);
+static CqKeptSession *first_to_end(CqOperator *operator);
+static void give_out(CqOperator *operator, CqKeptSession * session, Tuplestorestate *rows);
+static void let_go(CqOperator *operator, CqKeptRow * row);
+static void part_take(CqOperator *operator, const CqKeptSession * from);
 
 const CqShapeOps cq_shape_session_rows = {
 	.newest_first = false,
 	.create = create,
 	.init_pane = init_pane,
 	.fold = fold,
-	.save = save,
-	.load = load,
-	.verify_begin = verify_begin,
-	.verify = verify,
-	.verify_end = verify_end,
+	.save = cq_session_rows_save,
+	.load = cq_session_rows_load,
+	.verify_begin = cq_session_rows_verify_begin,
+	.verify = cq_session_rows_verify,
+	.verify_end = cq_session_rows_verify_end,
 };
 
 static void
@@ -146,7 +77,7 @@ create(CqOperator *operator, const CqPlan * plan)
 	own->context =
 		AllocSetContextCreate(operator->context, "pipeline sessions", ALLOCSET_DEFAULT_SIZES);
 	own->codec = cq_key_create(columns, plan->nsession_keys, operator->context);
-	own->chains = chains_create(operator->context, 256, NULL);
+	own->chains = cq_kept_chains_create(operator->context, 256, NULL);
 	own->ends = pairingheap_allocate(compare_due, NULL);
 	own->latest_end = DT_NOBEGIN;
 	own->unsaved_end = &own->unsaved;
@@ -170,16 +101,10 @@ fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 static int
 compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
-	TimestampTz x = pairingheap_const_container(Session, node, a)->due;
-	TimestampTz y = pairingheap_const_container(Session, node, b)->due;
+	TimestampTz x = pairingheap_const_container(CqKeptSession, node, a)->due;
+	TimestampTz y = pairingheap_const_container(CqKeptSession, node, b)->due;
 
 	return x < y ? 1 : x > y ? -1 : 0;
-}
-
-static inline TimestampTz
-session_end(const CqOperator *operator, const Session * session)
-{
-	return session->last + operator->window.size_us;
 }
 
 /* ------------------------------------------------------------------------
@@ -191,97 +116,126 @@ CqOutcome
 cq_session_rows_consume(CqOperator *operator, const Datum * values, const bool *nulls,
 						const CqEvent *event, CqMissed *missed)
 {
-	TimestampTz watermark = Max(event->watermark, operator->closed_to);
+	CqReason reason = {.first = event->time,
+					 .last = event->time,
+					 .watermark = Max(event->watermark, operator->closed_to)};
 	TimestampTz end = event->time + operator->window.size_us;
-	CqEvent met = *event;
-	Session *session;
-	KeptRow *row;
+	CqKeptSession *session;
+	CqKeptRow *row;
 
 	if (!IS_VALID_TIMESTAMP(end))
 		return CQ_NO_TIME;
 	cq_key_pack(operator->session_rows->codec, values, nulls);
-	session = session_for(operator, event->time, watermark);
+	missed->start = event->time;
+	missed->end = end;
+	if (operator->divided && touches_complete(operator, & reason, missed))
+		session = NULL;
+	else
+		session = cq_kept_session_for(operator, & reason);
 	if (session == NULL)
 	{
 		missed->n = 1;
-		missed->start = event->time;
-		missed->end = end;
 		return CQ_LATE;
 	}
-	met.watermark = watermark;
-	row = row_create(operator, values + 1, nulls + 1, &met);
-	row_add(operator, session, row);
-	*operator->session_rows->unsaved_end = row;
-	operator->session_rows->unsaved_end = & row->next_unsaved;
-	operator->state->ngroups++;
-	operator->state->touched_groups++;
-	operator->state->changed = true;
+	row = cq_kept_row_create(operator, values + 1, nulls + 1, &reason);
+	cq_kept_row_add(operator, session, row);
+	row_is_new(operator, row);
 	return CQ_COUNTED;
 }
 
-/* The session of the key packed last that an event goes into; NULL if it is late. */
-static Session *
-session_for(CqOperator *operator, TimestampTz time, TimestampTz watermark)
+/* One that waits for the others' parts (E7). */
+static bool
+touches_complete(CqOperator *operator, const CqReason * reason, CqMissed *missed)
 {
-	CqSessionRows *own = operator->session_rows;
-	CqKeyCodec *codec = own->codec;
-	int64 gap = operator->window.size_us;
-	Session *found = NULL;
-	Session *session;
-	HashChain *chain;
-	bool was_there;
+	CqReason any = *reason;
+	CqKeptSession *second;
+	CqKeptSession *session;
 
-	chain = chains_lookup(own->chains, codec->hash);
+	any.watermark = DT_NOBEGIN;
+	session = session_touching(operator, & any, &second);
+	if (session == NULL || cq_kept_session_end(operator, session) >= reason->watermark)
+		return false;
+	missed->start = session->first;
+	missed->end = cq_kept_session_end(operator, session);
+	return true;
+}
+
+/*
+ * The session of the key packed last that comprises a reason, with all that it
+ * touches made one; NULL if it is late.
+ */
+CqKeptSession *
+cq_kept_session_for(CqOperator *operator, const CqReason * reason)
+{
+	CqKeptSession *second;
+	CqKeptSession *session = session_touching(operator, reason, &second);
+
+	if (session == NULL)
+		return reason->watermark > reason->last + operator->window.size_us
+				   ? NULL
+				   : session_open(operator, reason);
+	while (second)
+	{
+		session_merge(operator, session, second);
+		session = session_touching(operator, reason, &second);
+	}
+	session->first = Min(session->first, reason->first);
+	session->last = Max(session->last, reason->last);
+	operator->session_rows->latest_end =
+		Max(operator->session_rows->latest_end, cq_kept_session_end(operator, session));
+	return session;
+}
+
+/* The earliest that is not complete at the reason's watermark, and a later one. */
+static CqKeptSession *
+session_touching(CqOperator *operator, const CqReason * reason, CqKeptSession **second)
+{
+	CqKeyCodec *codec = operator->session_rows->codec;
+	CqKeptChain *chain = cq_kept_chains_lookup(operator->session_rows->chains, codec->hash);
+	int64 gap = operator->window.size_us;
+	CqKeptSession *found = NULL;
+	CqKeptSession *session;
+
+	*second = NULL;
 	for (session = chain ? chain->sessions : NULL; session; session = session->next)
 	{
-		if (session->last + gap < watermark || time + gap < session->first ||
-			time > session->last + gap ||
-			!cq_key_equals(codec, SESSION_KEY(session), session->key_size))
+		if (session->last + gap < reason->watermark || reason->last + gap < session->first ||
+			reason->first > session->last + gap ||
+			!cq_key_equals(codec, CQ_KEPT_SESSION_KEY(session), session->key_size))
 			continue;
-		if (found)
+		if (found == NULL)
+			found = session;
+		else if (session->first < found->first)
 		{
-			/* it touches two, and no third one */
-			if (session->first < found->first)
-			{
-				Session *later = found;
-
-				found = session;
-				session = later;
-			}
-			session_merge(operator, found, session);
-			break;
+			*second = found;
+			found = session;
 		}
-		found = session;
+		else
+			*second = session;
 	}
-	if (found == NULL)
-	{
-		if (watermark > time + gap)
-			return NULL;
-		chain = chains_insert(own->chains, codec->hash, &was_there);
-		if (!was_there)
-			chain->sessions = NULL;
-		return session_open(operator, chain, time);
-	}
-	found->first = Min(found->first, time);
-	found->last = Max(found->last, time);
-	own->latest_end = Max(own->latest_end, session_end(operator, found));
 	return found;
 }
 
-static Session *
-session_open(CqOperator *operator, HashChain * chain, TimestampTz time)
+static CqKeptSession *
+session_open(CqOperator *operator, const CqReason * reason)
 {
 	CqSessionRows *own = operator->session_rows;
 	CqKeyCodec *codec = own->codec;
-	Session *session =
+	CqKeptSession *session =
 		MemoryContextAllocZero(own->context,
-							   MAXALIGN(sizeof(Session)) + CQ_KEY_LENGTH(codec->size));
+							   MAXALIGN(sizeof(CqKeptSession)) + CQ_KEY_LENGTH(codec->size));
+	CqKeptChain *chain;
+	bool was_there;
 
-	session->first = session->last = time;
-	session->due = session_end(operator, session);
+	chain = cq_kept_chains_insert(own->chains, codec->hash, &was_there);
+	if (!was_there)
+		chain->sessions = NULL;
+	session->first = reason->first;
+	session->last = reason->last;
+	session->due = cq_kept_session_end(operator, session);
 	session->hash = codec->hash;
 	session->key_size = codec->size;
-	memcpy(SESSION_KEY(session), codec->bytes, CQ_KEY_LENGTH(codec->size));
+	memcpy(CQ_KEPT_SESSION_KEY(session), codec->bytes, CQ_KEY_LENGTH(codec->size));
 	session->next = chain->sessions;
 	chain->sessions = session;
 	own->latest_end = Max(own->latest_end, session->due);
@@ -292,15 +246,15 @@ session_open(CqOperator *operator, HashChain * chain, TimestampTz time)
 
 /* Two sessions that an event connects, the earlier first; rows stay in order of arrival. */
 static void
-session_merge(CqOperator *operator, Session * into, Session *from)
+session_merge(CqOperator *operator, CqKeptSession * into, CqKeptSession *from)
 {
-	KeptRow *a = into->rows;
-	KeptRow *b = from->rows;
-	KeptRow **end = &into->rows;
+	CqKeptRow *a = into->rows;
+	CqKeptRow *b = from->rows;
+	CqKeptRow **end = &into->rows;
 
 	while (a && b)
 	{
-		KeptRow **least = a->number < b->number ? &a : &b;
+		CqKeptRow **least = a->number < b->number ? &a : &b;
 
 		*end = *least;
 		end = &(*least)->next;
@@ -316,23 +270,23 @@ session_merge(CqOperator *operator, Session * into, Session *from)
 
 /* Not its rows. */
 static void
-session_free(CqOperator *operator, Session * session)
+session_free(CqOperator *operator, CqKeptSession * session)
 {
 	CqSessionRows *own = operator->session_rows;
-	HashChain *chain = chains_lookup(own->chains, session->hash);
-	Session **link = &chain->sessions;
+	CqKeptChain *chain = cq_kept_chains_lookup(own->chains, session->hash);
+	CqKeptSession **link = &chain->sessions;
 
 	while (*link != session)
 		link = &(*link)->next;
 	*link = session->next;
 	if (chain->sessions == NULL)
-		chains_delete(own->chains, session->hash);
+		cq_kept_chains_delete(own->chains, session->hash);
 	own->nsessions--;
 	pfree(session);
 }
 
-static void
-row_add(CqOperator *operator, Session * session, KeptRow *row)
+void
+cq_kept_row_add(CqOperator *operator, CqKeptSession * session, CqKeptRow *row)
 {
 	row->number = ++operator->session_rows->nrows;
 	if (session->last_row)
@@ -342,12 +296,23 @@ row_add(CqOperator *operator, Session * session, KeptRow *row)
 	session->last_row = row;
 }
 
-static KeptRow *
-row_create(CqOperator *operator, const Datum * values, const bool *nulls, const CqEvent *event)
+/* To be saved. */
+static void
+row_is_new(CqOperator *operator, CqKeptRow * row)
+{
+	*operator->session_rows->unsaved_end = row;
+	operator->session_rows->unsaved_end = & row->next_unsaved;
+	operator->state->ngroups++;
+	operator->state->touched_groups++;
+	operator->state->changed = true;
+}
+
+CqKeptRow *
+cq_kept_row_create(CqOperator *operator, const Datum * values, const bool *nulls, const CqReason *reason)
 {
 	TupleDesc desc = operator->stored_desc;
 	MinimalTuple tuple;
-	KeptRow *row;
+	CqKeptRow *row;
 	int i;
 
 	for (i = 0; i < desc->natts; i++)
@@ -362,13 +327,41 @@ row_create(CqOperator *operator, const Datum * values, const bool *nulls, const 
 		operator->nulls[i] = nulls[i];
 	}
 	tuple = cq_compat_form_minimal_tuple(desc, operator->values, operator->nulls);
-	row = MemoryContextAlloc(operator->session_rows->context,
-							 MAXALIGN(sizeof(KeptRow)) + tuple->t_len);
-	memset(row, 0, sizeof(KeptRow));
-	row->time = event->time;
-	row->watermark = event->watermark;
-	memcpy(ROW_TUPLE(row), tuple, tuple->t_len);
+	row = row_copy(operator, reason, tuple);
 	pfree(tuple);
+	return row;
+}
+
+static CqKeptRow *
+row_copy(CqOperator *operator, const CqReason * reason, MinimalTuple tuple)
+{
+	CqKeptRow *row = row_alloc(operator, reason, tuple->t_len);
+
+	row->has_tuple = true;
+	memcpy(CQ_KEPT_ROW_TUPLE(row), tuple, tuple->t_len);
+	return row;
+}
+
+/* Only a reason, of the key packed last. */
+CqKeptRow *
+cq_kept_reason_create(CqOperator *operator, const CqReason * reason)
+{
+	CqKeyCodec *codec = operator->session_rows->codec;
+	CqKeptRow *row = row_alloc(operator, reason, CQ_KEY_LENGTH(codec->size));
+
+	row->key_size = codec->size;
+	memcpy(CQ_KEPT_ROW_KEY(row), codec->bytes, CQ_KEY_LENGTH(codec->size));
+	return row;
+}
+
+static CqKeptRow *
+row_alloc(CqOperator *operator, const CqReason * reason, Size length)
+{
+	CqKeptRow *row =
+		MemoryContextAlloc(operator->session_rows->context, MAXALIGN(sizeof(CqKeptRow)) + length);
+
+	memset(row, 0, sizeof(CqKeptRow));
+	row->reason = *reason;
 	return row;
 }
 
@@ -378,19 +371,19 @@ row_create(CqOperator *operator, const Datum * values, const bool *nulls, const 
  */
 
 /* The session that ends first, its place in the heap being its end; NULL if there is none. */
-static Session *
+static CqKeptSession *
 first_to_end(CqOperator *operator)
 {
 	pairingheap *ends = operator->session_rows->ends;
 
 	while (!pairingheap_is_empty(ends))
 	{
-		Session *session = pairingheap_container(Session, node, pairingheap_first(ends));
+		CqKeptSession *session = pairingheap_container(CqKeptSession, node, pairingheap_first(ends));
 
-		if (session->due == session_end(operator, session))
+		if (session->due == cq_kept_session_end(operator, session))
 			return session;
 		(void) pairingheap_remove_first(ends);
-		session->due = session_end(operator, session);
+		session->due = cq_kept_session_end(operator, session);
 		pairingheap_add(ends, &session->node);
 	}
 	return NULL;
@@ -399,9 +392,9 @@ first_to_end(CqOperator *operator)
 TimestampTz
 cq_session_rows_first_end(CqOperator *operator)
 {
-	Session *session = first_to_end(operator);
+	CqKeptSession *session = first_to_end(operator);
 
-	return session ? session_end(operator, session) + 1 : DT_NOEND;
+	return session ? cq_kept_session_end(operator, session) + 1 : DT_NOEND;
 }
 
 int64
@@ -422,9 +415,9 @@ int
 cq_session_rows_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows)
 {
 	int closed = 0;
-	Session *session;
+	CqKeptSession *session;
 
-	while ((session = first_to_end(operator)) != NULL && session_end(operator, session) < watermark)
+	while ((session = first_to_end(operator)) != NULL && cq_kept_session_end(operator, session) < watermark)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) pairingheap_remove_first(operator->session_rows->ends);
@@ -438,23 +431,23 @@ cq_session_rows_close(CqOperator *operator, TimestampTz watermark, Tuplestoresta
 
 /* rows NULL: what loading found was given out before. */
 static void
-give_out(CqOperator *operator, Session * session, Tuplestorestate *rows)
+give_out(CqOperator *operator, CqKeptSession * session, Tuplestorestate *rows)
 {
 	int n = operator->stored_desc->natts;
-	KeptRow *row = session->rows;
+	CqKeptRow *row = session->rows;
 
 	if (rows)
 		cq_window_values(operator,
 						 operator->emitting,
 						 session->first,
-						 session_end(operator, session));
+						 cq_kept_session_end(operator, session));
 	while (row)
 	{
-		KeptRow *next = row->next;
+		CqKeptRow *next = row->next;
 
-		if (rows)
+		if (rows && row->has_tuple)
 		{
-			ExecStoreMinimalTuple(ROW_TUPLE(row), operator->slot, false);
+			ExecStoreMinimalTuple(CQ_KEPT_ROW_TUPLE(row), operator->slot, false);
 			slot_getallattrs(operator->slot);
 			memcpy(
 				&operator->values[operator->nkeys], operator->slot->tts_values, n * sizeof(Datum));
@@ -470,7 +463,7 @@ give_out(CqOperator *operator, Session * session, Tuplestorestate *rows)
 
 /* What the chunks know of it is settled by the save. */
 static void
-let_go(CqOperator *operator, KeptRow * row)
+let_go(CqOperator *operator, CqKeptRow * row)
 {
 	operator->state->ngroups--;
 	operator->state->changed = true;
@@ -479,12 +472,12 @@ let_go(CqOperator *operator, KeptRow * row)
 		row->left = true;
 		return;
 	}
-	release(operator, row->chunk);
+	cq_kept_release(operator, row->chunk);
 	pfree(row);
 }
 
-static void
-release(CqOperator *operator, CqChunkNumber chunk)
+void
+cq_kept_release(CqOperator *operator, CqChunkNumber chunk)
 {
 	CqSessionRows *own = operator->session_rows;
 
@@ -497,158 +490,97 @@ release(CqOperator *operator, CqChunkNumber chunk)
 	own->released[own->nreleased++] = chunk;
 }
 
-/* ------------------------------------------------------------------------
- * To disk and back
- * ------------------------------------------------------------------------
- */
-
-static void
-save(CqOperator *operator, CqPane * pane)
-{
-	CqSessionRows *own = operator->session_rows;
-	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-	KeptRow *row = own->unsaved;
-	int i;
-
-	while (row)
-	{
-		KeptRow *next = row->next_unsaved;
-
-		CHECK_FOR_INTERRUPTS();
-		if (row->left)
-			pfree(row);
-		else
-		{
-			ExecStoreMinimalTuple(ROW_TUPLE(row), operator->slot, false);
-			slot_getallattrs(operator->slot);
-			resetStringInfo(&operator->bytes);
-			appendBinaryStringInfo(&operator->bytes, (char *) &row->time, sizeof(row->time));
-			appendBinaryStringInfo(&operator->bytes,
-								   (char *) &row->watermark,
-								   sizeof(row->watermark));
-			cq_codec_put_row(operator->codecs,
-							 operator->stored_desc->natts,
-							 &operator->bytes,
-							 operator->slot->tts_values,
-							 operator->slot->tts_isnull);
-			row->chunk = cq_chunklog_append(operator->log,
-											&pane->chunks,
-											cq_pane_number(operator, pane),
-											0,
-											operator->bytes.data,
-											operator->bytes.len);
-			row->next_unsaved = NULL;
-			ExecClearTuple(operator->slot);
-			MemoryContextReset(operator->scratch);
-		}
-		row = next;
-	}
-	own->unsaved = NULL;
-	own->unsaved_end = &own->unsaved;
-	for (i = 0; i < own->nreleased; i++)
-		cq_chunklog_release(operator->log, own->released[i]);
-	own->nreleased = 0;
-	MemoryContextSwitchTo(old);
-}
-
-static void
-load(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
-{
-	CqChunkNumber number = cq_chunklog_register(operator->log, chunk, &pane->chunks);
-	CqReader entry;
-	uint32 hash;
-
-	cq_chunklog_registered(operator->log, number, chunk->nentries);
-	while (cq_chunk_next(chunk, &hash, &entry))
-	{
-		MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-		CqEvent event = {0};
-		Session *session;
-		KeptRow *row;
-		int natts = operator->stored_desc->natts;
-		Datum *values = palloc((natts + 1) * sizeof(Datum));
-		bool *nulls = palloc((natts + 1) * sizeof(bool));
-
-		memcpy(&event.time, cq_reader_take(&entry, sizeof(event.time)), sizeof(event.time));
-		memcpy(&event.watermark,
-			   cq_reader_take(&entry, sizeof(event.watermark)),
-			   sizeof(event.watermark));
-		cq_codec_get_row(operator->codecs, natts, &entry, values + 1, nulls + 1);
-		if (entry.at != entry.end)
-			cq_reader_damaged();
-		cq_key_pack(operator->session_rows->codec, values, nulls);
-		session = session_for(operator, event.time, event.watermark);
-		if (session)
-		{
-			row = row_create(operator, values + 1, nulls + 1, &event);
-			row->chunk = number;
-			row_add(operator, session, row);
-			operator->state->ngroups++;
-			operator->rows++;
-		}
-		else
-			release(operator, number); /* it counted in a session that was given out */
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(operator->scratch);
-	}
-}
-
 void
 cq_session_rows_loaded(CqOperator *operator)
 {
-	Session *session;
+	cq_session_rows_forget(operator, operator->closed_to);
+}
 
-	while ((session = first_to_end(operator)) != NULL &&
-		   session_end(operator, session) < operator->closed_to)
+void
+cq_session_rows_forget(CqOperator *operator, TimestampTz to)
+{
+	CqKeptSession *session;
+
+	while ((session = first_to_end(operator)) != NULL && cq_kept_session_end(operator, session) < to)
 	{
+		CHECK_FOR_INTERRUPTS();
 		(void) pairingheap_remove_first(operator->session_rows->ends);
 		give_out(operator, session, NULL);
 		session_free(operator, session);
 	}
+	operator->closed_to = Max(operator->closed_to, to);
 }
 
 /* ------------------------------------------------------------------------
- * Verification: as many rows of each chunk in memory as the chunk has that are of use
+ * Parts of sessions that other operators have: see session_parts.c
  * ------------------------------------------------------------------------
  */
 
-static void
-verify_begin(CqPane *pane)
+CqKeyCodec *
+cq_session_rows_codec(CqOperator *operator)
 {
+	return operator->session_rows->codec;
 }
 
-static void
-verify(CqOperator *operator, CqPane * pane, CqChunkData *chunk, CqVerification *check)
+void
+cq_session_rows_take_part(CqOperator *operator, CqOperator * other, TimestampTz upto)
 {
-	CqSessionRows *own = operator->session_rows;
-	uint32 live = cq_chunklog_live(operator->log, chunk->number);
-	uint32 found = 0;
-	chains_iterator iterator;
-	HashChain *chain;
-	Session *session;
-	KeptRow *row;
-	int i;
+	CqSessionRows *theirs = other->session_rows;
+	CqKeyCodec *codec = operator->session_rows->codec;
+	cq_kept_chains_iterator iterator;
+	CqKeptChain *chain;
+	CqKeptSession *from;
 
-	chains_start_iterate(own->chains, &iterator);
-	while ((chain = chains_iterate(own->chains, &iterator)) != NULL)
-		for (session = chain->sessions; session; session = session->next)
-			for (row = session->rows; row; row = row->next)
-				found += row->chunk == chunk->number;
-	check->ngroups += found;
-	/* what was found to be over when it was loaded is released by the next save */
-	for (i = 0; i < own->nreleased; i++)
-		found += own->released[i] == chunk->number;
-	if (found != live)
-		cq_verify_fail(check,
-					   psprintf("chunk %u has %u rows that are of use, memory has %u of them",
-								chunk->number,
-								live,
-								found));
+	cq_kept_chains_start_iterate(theirs->chains, &iterator);
+	while ((chain = cq_kept_chains_iterate(theirs->chains, &iterator)) != NULL)
+		for (from = chain->sessions; from; from = from->next)
+		{
+			CqSession part = {.first = from->first, .last = from->last};
+			MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+
+			CHECK_FOR_INTERRUPTS();
+			(void) cq_key_repack(theirs->codec, CQ_KEPT_SESSION_KEY(from), from->key_size, codec);
+			if (cq_kept_session_end(other, from) < upto)
+				part_take(operator, from);
+			else
+				cq_session_hold_add(&operator->holds, operator->context, codec, &part);
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(operator->scratch);
+		}
 }
 
+/* With what was complete before nothing is connected that comes now, see E5. */
 static void
-verify_end(CqOperator *operator, CqPane * pane, CqVerification *check)
+part_take(CqOperator *operator, const CqKeptSession * from)
 {
-	if (operator->session_rows->unsaved)
-		cq_verify_fail(check, pstrdup("memory has a row that is in no chunk"));
+	CqReason reason = {.first = from->first, .last = from->last, .watermark = operator->closed_to };
+	CqKeptSession *session = cq_kept_session_for(operator, & reason);
+	const CqKeptRow *row;
+
+	Assert(session != NULL);
+	for (row = from->rows; row; row = row->next)
+	{
+		CqKeptRow *copy;
+
+		if (!row->has_tuple)
+			continue;
+		copy = row_copy(operator, & reason, CQ_KEPT_ROW_TUPLE(row));
+		cq_kept_row_add(operator, session, copy);
+		row_is_new(operator, copy);
+	}
+}
+
+void
+cq_session_rows_hold(CqOperator *operator, TimestampTz first, TimestampTz last, TimestampTz upto)
+{
+	CqReason reason = {.first = first, .last = last, .watermark = operator->closed_to };
+	CqKeptSession *second;
+	CqKeptSession *session = session_touching(operator, & reason, &second);
+	CqKeptRow *row;
+
+	if (session == NULL || cq_kept_session_end(operator, session) >= upto)
+		return;
+	row = cq_kept_reason_create(operator, & reason);
+	cq_kept_row_add(operator, cq_kept_session_for(operator, & reason), row);
+	row_is_new(operator, row);
 }

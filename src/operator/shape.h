@@ -103,13 +103,16 @@ typedef struct CqEntryKind
 	CqGroupLayout layout;
 } CqEntryKind;
 
+typedef struct CqSessionHolds CqSessionHolds;
+
 struct CqOperator
 {
 	const CqShapeOps *ops;
 	MemoryContext context;
 	MemoryContext scratch; /* reset between rows, now and then */
 	MemoryContext emitting;
-	CqState *state; /* in shared memory */
+	CqState *state;	 /* in shared memory */
+	uint64 identity; /* of what its chunks have */
 	CqWindow window;
 	bool changes; /* emit = changes */
 	int64 allowed_lateness_us;
@@ -133,6 +136,7 @@ struct CqOperator
 	/* hopping windows */
 	bool sliced;				   /* panes are slices, or parts of them */
 	bool divided;				   /* others keep parts of the windows */
+	bool late_parts;			   /* there may be such of slices */
 	bool overlapping;			   /* panes are windows, several to an event */
 	struct cq_blocks_hash *blocks; /* slices combined */
 	Size window_size;			   /* of the last one that was given out; 0 = not known */
@@ -148,6 +152,7 @@ struct CqOperator
 	TimestampTz latest_end;				/* of all that are in it */
 	CqGroup *session;					/* that the event at hand belongs to */
 	int64 gone_since;					/* sessions gone since values were copied */
+	CqSessionHolds *holds;				/* open parts that others have of sessions */
 	struct CqSessionRows *session_rows; /* ROWS over sessions; else NULL */
 
 	CqCounts *counts; /* count windows: there is one pane, and groups have several windows */
@@ -218,6 +223,31 @@ extern int cq_sessions_changes(CqOperator *operator, const CqChanges * changes);
 extern void cq_sessions_leave(CqOperator *operator, TimestampTz to);
 
 /*
+ * touching: the sessions of the key packed last which a range touches and which are
+ * not past at that time: the earliest, and a later one if there is one.
+ * open: add one.  widen: its range comprises this one, too.  merge: two that are one
+ * session, the earlier first.
+ */
+extern CqGroup *cq_session_touching(CqOperator *operator, CqPane * pane, TimestampTz first,
+									TimestampTz last, TimestampTz open_at, CqGroup **second);
+extern CqGroup *cq_session_open(CqOperator *operator, CqPane * pane, TimestampTz first,
+								TimestampTz last);
+extern void cq_session_widen(CqOperator *operator, CqGroup * group, TimestampTz first,
+							 TimestampTz last);
+extern void cq_session_merge(CqOperator *operator, CqPane * pane, CqGroup *into, CqGroup *from);
+extern void cq_sessions_forget(CqOperator *operator, TimestampTz to);
+
+/*
+ * session_parts.c; take_part: what another operator has that is complete at upto, and
+ * the ranges of what is not.  hold: when that was done for all others.  hold_add: note a
+ * range of the key packed last.
+ */
+extern void cq_sessions_take_part(CqOperator *operator, CqOperator * other, TimestampTz upto);
+extern void cq_sessions_hold(CqOperator *operator, TimestampTz upto);
+extern void cq_session_hold_add(CqSessionHolds **holds, MemoryContext parent,
+								const CqKeyCodec *codec, const CqSession *part);
+
+/*
  * count.c; create: size of a group's windows.  take: fold a row in.  first_end: as if
  * what is complete had always been.  close, changes, put and get: as for other groups.
  */
@@ -250,6 +280,11 @@ extern int cq_session_rows_close(CqOperator *operator, TimestampTz watermark,
 								 Tuplestorestate *rows);
 extern int64 cq_session_rows_open(CqOperator *operator);
 extern void cq_session_rows_loaded(CqOperator *operator);
+extern CqKeyCodec *cq_session_rows_codec(CqOperator *operator);
+extern void cq_session_rows_forget(CqOperator *operator, TimestampTz to);
+extern void cq_session_rows_take_part(CqOperator *operator, CqOperator * other, TimestampTz upto);
+extern void cq_session_rows_hold(CqOperator *operator, TimestampTz first, TimestampTz last,
+								 TimestampTz upto);
 
 /* Which windows of an event are complete at a watermark; false if one is out of range. */
 extern bool cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz watermark,
@@ -299,6 +334,9 @@ extern TimestampTz cq_pane_own_start(const CqOperator *operator, TimestampTz end
 
 /* Read all that is wanted from the chunk table into an empty state. */
 extern void cq_operator_read(CqOperator *operator, Relation chunks, int64 epoch);
+
+/* Where in time the pane lies that chunks call so; false if there is none. */
+extern bool cq_pane_bounds(CqOperator *operator, int64 start, CqPane *pane);
 
 /* All hashes of a view are made in the same way, which the chunks say if there are any. */
 extern void cq_operator_seed_keys(CqOperator *operator);
@@ -433,6 +471,19 @@ cq_group_states(const CqOperator *operator, CqGroup * group)
 	return cq_group_kept(operator, group) + operator->states_skip;
 }
 
+/* Of a session's entry: its times, and when it ends. */
+static inline CqSession *
+cq_session_of(const CqOperator *operator, CqGroup * group)
+{
+	return (CqSession *) cq_group_kept(operator, group);
+}
+
+static inline TimestampTz
+cq_session_end(const CqOperator *operator, CqGroup * group)
+{
+	return cq_session_of(operator, group)->last + operator->window.size_us;
+}
+
 /* The owner of the pane's transition values that are not in the states. */
 static inline ExprContext *
 cq_pane_memory(const CqOperator *operator, const CqPane * pane)
@@ -514,6 +565,13 @@ extern void cq_groups_rewrite(CqOperator *operator, CqPane * pane, CqChunkData *
 extern void cq_groups_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
 extern void cq_groups_take_part(CqOperator *operator, CqPane * pane, CqOperator *other,
 								CqPane *part);
+
+/*
+ * Pack a key of another operator, or the columns of it that this codec has.
+ * Returns its values by stage column, in the current memory context.
+ */
+extern const Datum *cq_key_repack(CqKeyCodec *other, const char *key, uint32 size,
+								  CqKeyCodec *codec);
 
 /* Leave behind what groups that are gone, or parts of groups, had in the pane's private memory. */
 extern void cq_groups_renew_memory(CqOperator *operator, CqPane * pane);

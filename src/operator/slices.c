@@ -396,7 +396,7 @@ range_combine(CqOperator *operator, CqPane * into, int64 from, int64 to)
 		block_combine(operator, into, level, place, stop);
 		place = stop;
 	}
-	if (operator->divided)
+	if (operator->late_parts)
 		late_parts_combine(operator, into, from, to);
 }
 

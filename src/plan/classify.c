@@ -219,11 +219,6 @@ check_session(const CqPath *path, const CqPlan *plan, bool grouped, List **claus
 	Query *level = path->levels[path->split].query;
 	ListCell *lc;
 
-	if (plan->divided)
-		cq_refuse(path->view_name,
-				  "several workers with sessions",
-				  "A session may have events from several partitions.",
-				  "Leave the option \"workers\" out.");
 	if (level->groupingSets != NIL)
 		cq_refuse(path->view_name,
 				  "GROUPING SETS, ROLLUP or CUBE over sessions",

@@ -36,7 +36,8 @@
  *		chunk table, or late.
  *	H3. A shard's part of a pane is in its own chunk table until the first window
  *		that it is part of closes, and in the first shard's afterwards.  What is
- *		still in its own then is ignored by all who read it.
+ *		still in its own then is ignored by all who read it.  Of a retired shard the
+ *		first one takes it earlier (retired.c).
  *	H4. All shards' rows are rewritten when their number changes (ddl/shards.c), so
  *		a step that was decided on before fails on the row of who takes it.
  */
@@ -54,8 +55,9 @@
 #include "runtime/shard.h"
 #include "source/kafka/kafka.h"
 
-#define ANNOUNCE_US INT64CONST(1000000) /* at least so long apart unless a window closes */
-#define GID_BITS	48					/* of a shard's group numbers */
+#define ANNOUNCE_US	 INT64CONST(1000000) /* at least so long apart unless a window closes */
+#define PAUSE_FACTOR 10					 /* times as long as it took to put sessions together */
+#define GID_BITS	 48					 /* of a shard's group numbers */
 
 /* What the shards have told, put together. */
 typedef struct Consensus
@@ -125,27 +127,43 @@ sibling_add(CqShard *shard, int64 id, Oid chunks, bool retired)
 	CqSibling *sibling = &shard->siblings[shard->nsiblings++];
 
 	sibling->id = id;
-	sibling->chunks = chunks;
+	if (OidIsValid(chunks))
+		sibling->chunks = lcons_oid(chunks, cq_view_more_chunks(id));
 	sibling->retired = retired;
 }
 
-/* What the first shard has taken in is of no use any more to others (H3). */
+/*
+ * What the first shard has taken in is of no use any more to others (H3).  Sessions
+ * are forgotten in a checkpoint, as that changes what is saved.
+ */
 void
-cq_shard_prepare_operator(CqViewRun *view)
+cq_shard_prepare_operators(CqViewRun *view)
 {
 	CqCheckpoint first;
 	TimestampTz closed_to = view->checkpoint.closed_to;
+	int i;
 
 	view->checkpoint.frozen_to = Max(view->checkpoint.frozen_to, view->checkpoint.closed_to);
 	if (view->op == NULL)
 		return;
-	if (view->shard->number > 0)
+	if (view->shard->number > 0 && cq_checkpoint_load(view->view.id, &first))
+		closed_to = Max(closed_to, first.closed_to);
+	for (i = 0; i < view->ninputs; i++)
 	{
-		if (cq_checkpoint_load(view->view.id, &first))
-			closed_to = Max(closed_to, first.closed_to);
-		cq_operator_forget(view->op, closed_to);
+		const CqInput *input = &view->inputs[i];
+
+		if (view->shard->number > 0 && input->plan->window.kind != CQ_WINDOW_SESSION)
+			cq_operator_forget(input->op, closed_to);
+		cq_operator_number_from(input->op, ((int64) view->shard->number << GID_BITS) + 1);
 	}
-	cq_operator_number_from(view->op, ((int64) view->shard->number << GID_BITS) + 1);
+}
+
+TimestampTz
+cq_shard_closed_to(const CqViewRun *view, const CqInput *input)
+{
+	return view->shard && view->shard->number > 0 && input->plan->window.kind != CQ_WINDOW_SESSION
+			   ? DT_NOBEGIN
+			   : view->checkpoint.closed_to;
 }
 
 bool
@@ -170,7 +188,7 @@ cq_shard_due(const CqRun *run, const CqViewRun *view)
 		return false;
 	if (shard->number > 0)
 		return news_from_first(view);
-	if (loss_is_over(run, view))
+	if (loss_is_over(run, view) || cq_retired_due(view))
 		return true;
 	if (cp->frozen_to <= cp->closed_to)
 		return wants_announcement(run, view, &to, &advanced);
@@ -203,19 +221,21 @@ news_from_first(const CqViewRun *view)
 
 	return cq_slot_report(MyDatabaseId, view->view.id, &report) &&
 		   (report.frozen_to > view->checkpoint.frozen_to ||
-			(report.closed_to > view->checkpoint.closed_to && view->op &&
-			 cq_operator_first_end(view->op) <= report.closed_to));
+			(report.closed_to > view->checkpoint.closed_to &&
+			 cq_view_run_first_end(view) <= report.closed_to));
 }
 
 /*
  * Windows are announced when one of them has events; for the view's watermark
- * alone, which is for display, now and then is enough.
+ * alone, which is for display, now and then is enough.  So it is for sessions, of
+ * which some end all the time, if it takes long to look at all of them.
  */
 static bool
 wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to, bool *advanced)
 {
 	const CqShard *shard = view->shard;
 	Consensus consensus;
+	int64 since_us;
 
 	*advanced = false;
 	if (!consensus_find(run, view, &consensus))
@@ -229,8 +249,9 @@ wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to, boo
 		*to = Max(*to, advance_target(view, &consensus));
 		return true;
 	}
-	return *to > view->checkpoint.frozen_to &&
-		   (*to >= consensus.first_end || cq_clock_us() - shard->announced_us >= ANNOUNCE_US);
+	since_us = cq_clock_us() - shard->announced_us;
+	return *to > view->checkpoint.frozen_to && since_us >= PAUSE_FACTOR * shard->took_us &&
+		   (*to >= consensus.first_end || since_us >= ANNOUNCE_US);
 }
 
 /* "infinity" means the end of the last open window. */
@@ -320,8 +341,8 @@ report_make(const CqRun *run, const CqViewRun *view, CqShardReport *report)
 	for (i = 0; i < source->npartitions; i++)
 		report->caught_up = report->caught_up && source->partitions[i].caught_up;
 	report->mark = run->watermark.mark;
-	report->first_end = view->op ? cq_operator_first_end(view->op) : DT_NOEND;
-	report->last_end = view->op ? cq_operator_last_end(view->op) : DT_NOBEGIN;
+	report->first_end = cq_view_run_first_end(view);
+	report->last_end = cq_view_run_last_end(view);
 	report->frozen_to = view->checkpoint.frozen_to;
 	report->closed_to = view->checkpoint.closed_to;
 	report->advanced_to = view->shard->advanced_to;
@@ -407,6 +428,7 @@ cq_shard_step(CqRun *run, CqViewRun *view)
 		return false;
 	if (view->shard->number > 0)
 		return follow(view);
+	stepped = cq_retired_step(run, view);
 	if (loss_is_over(run, view))
 	{
 		cq_task_set_accept_loss(view->view.id, false);
@@ -416,7 +438,7 @@ cq_shard_step(CqRun *run, CqViewRun *view)
 		stepped = announce(run, view) || stepped;
 	if (cp->frozen_to <= cp->closed_to)
 		return stepped;
-	if (!all_frozen(view))
+	if (!all_frozen(view) || !cq_retired_are_drained(view))
 		return stepped;
 	emit(run, view);
 	return true;
@@ -463,6 +485,7 @@ emit(CqRun *run, CqViewRun *view)
 	if (view->op && view->plan->window.kind != CQ_WINDOW_NONE)
 	{
 		CqRunIdentity saved = cq_run_as_owner(run);
+		int64 began_us = cq_clock_us();
 
 		/* what the others have committed: newer than the rows just looked at, and than this
 		 * checkpoint's own snapshot */
@@ -470,12 +493,13 @@ emit(CqRun *run, CqViewRun *view)
 		parts_take_in(view, cp->closed_to, cp->frozen_to);
 		PopActiveSnapshot();
 		cq_run_as_system(saved);
+		if (view->plan->window.kind == CQ_WINDOW_SESSION)
+			view->shard->took_us = cq_clock_us() - began_us;
 		(void) cq_view_run_emit(run, view, cp->frozen_to);
 	}
 	cp->closed_to = cp->frozen_to;
 }
 
-/* A retired shard's table is ours to clean. */
 static void
 parts_take_in(CqViewRun *view, TimestampTz after, TimestampTz upto)
 {
@@ -485,13 +509,23 @@ parts_take_in(CqViewRun *view, TimestampTz after, TimestampTz upto)
 	for (i = 0; i < shard->nsiblings; i++)
 	{
 		const CqSibling *sibling = &shard->siblings[i];
-		Relation chunks =
-			table_open(sibling->chunks, sibling->retired ? RowExclusiveLock : AccessShareLock);
+		int input = 0;
+		ListCell *lc;
 
-		CHECK_FOR_INTERRUPTS();
-		cq_operator_take_in(view->op, view->plan, chunks, after, upto, sibling->retired);
-		table_close(chunks, NoLock);
+		if (sibling->retired)
+			continue;
+		foreach (lc, sibling->chunks)
+		{
+			Relation chunks = table_open(lfirst_oid(lc), AccessShareLock);
+			CqInput *into = &view->inputs[input++];
+
+			CHECK_FOR_INTERRUPTS();
+			cq_operator_take_in(into->op, into->plan, chunks, after, upto, false);
+			table_close(chunks, NoLock);
+		}
 	}
+	for (i = 0; i < view->ninputs; i++)
+		cq_operator_hold(view->inputs[i].op, upto);
 }
 
 /* What the first shard's row says is done, whatever else there is. */
@@ -501,6 +535,7 @@ follow(CqViewRun *view)
 	CqCheckpoint *cp = &view->checkpoint;
 	CqCheckpoint first;
 	bool stepped = false;
+	int i;
 
 	if (!cq_checkpoint_load(view->view.id, &first))
 		return false;
@@ -511,10 +546,11 @@ follow(CqViewRun *view)
 	}
 	if (first.closed_to > cp->closed_to)
 	{
-		stepped = stepped || (view->op && cq_operator_first_end(view->op) <= first.closed_to);
+		stepped = stepped || cq_view_run_first_end(view) <= first.closed_to;
 		cp->closed_to = first.closed_to;
-		if (view->op)
-			cq_operator_forget(view->op, first.closed_to);
+		for (i = 0; i < view->ninputs; i++)
+			if (view->inputs[i].op)
+				cq_operator_forget(view->inputs[i].op, first.closed_to);
 	}
 	return stepped;
 }

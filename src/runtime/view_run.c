@@ -384,7 +384,7 @@ create_operators(CqViewRun *view)
 	if (view->op)
 		cq_operator_number_from(view->op, view->checkpoint.next_gid);
 	if (view->shard)
-		cq_shard_prepare_operator(view);
+		cq_shard_prepare_operators(view);
 }
 
 bool
@@ -393,23 +393,20 @@ cq_view_run_is_idle(const CqRun *run, const CqViewRun *view)
 	return cq_watermark_all_idle(run->source) && TIMESTAMP_NOT_FINITE(cq_view_run_first_end(view));
 }
 
-/* A shard may still have windows that were closed by the first one. */
 static CqOperator *
 create_operator(CqViewRun *view, int number)
 {
 	CqStoreKey key = {.database = MyDatabaseId, .view = view->id, .shard = number};
 	const CqInput *input = &view->inputs[number];
 	Relation chunks = table_open(input->chunks, AccessShareLock);
-	CqOperator *op =
-		cq_operator_create(input->plan,
-						   &key,
-						   view->checkpoint.seq,
-						   chunks,
-						   view->view.options.allowed_lateness_us,
-						   view->view.options.keep_closed_us,
-						   view->shard && view->shard->number > 0 ? DT_NOBEGIN
-																  : view->checkpoint.closed_to,
-						   view->context);
+	CqOperator *op = cq_operator_create(input->plan,
+										&key,
+										view->checkpoint.seq,
+										chunks,
+										view->view.options.allowed_lateness_us,
+										view->view.options.keep_closed_us,
+										cq_shard_closed_to(view, input),
+										view->context);
 
 	table_close(chunks, AccessShareLock);
 	return op;

@@ -108,6 +108,22 @@ check_table(Relation relation)
 				 RelationGetRelationName(relation));
 }
 
+void
+cq_chunk_panes_visit(Relation relation, void (*visit)(void *arg, int64 pane), void *arg)
+{
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	TableScanDesc scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getsomeattrs(slot, CQ_CHUNK_PANE + 1);
+		visit(arg, DatumGetInt64(slot->tts_values[CQ_CHUNK_PANE]));
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
 /* Where all chunk rows are, in order of seq and part. */
 static ChunkRow *
 collect_rows(Relation relation, Snapshot snapshot, int64 *nrows)

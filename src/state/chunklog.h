@@ -89,6 +89,10 @@ extern void cq_chunklog_scan(CqChunkLog *log, Relation relation, bool newest_fir
 							 bool (*wanted)(void *arg, int64 pane), CqChunkVisitor visit,
 							 void *arg);
 
+/* Visit the panes of all parts of chunks that the active snapshot sees, in no order. */
+extern void cq_chunk_panes_visit(Relation relation, void (*visit)(void *arg, int64 pane),
+								 void *arg);
+
 /*
  * Where a chunk's first part is; invalid if the number is not in use.  False
  * when there are no more numbers.

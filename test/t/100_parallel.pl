@@ -83,6 +83,18 @@ CREATE FOREIGN TABLE $name ($columns OPTIONS (field 'address.country'), part int
 #
 my %spec = (partitions => 5, seed => $seed, size => 160, step => '10ms', disorder => '2s', late_share => 0, count => 25_000);
 my $minute = "date_trunc('minute', ordered_at)";
+
+# What sessions there are, by the times between events that follow each other.
+sub islands
+{
+	my ($key, $gap, @aggregates) = @_;
+	my $aggregates = join(', ', @aggregates);
+
+	return "SELECT k, tstzrange(min(ordered_at), max(ordered_at) + interval '$gap'), $aggregates FROM
+		(SELECT *, count(*) FILTER (WHERE parted) OVER (PARTITION BY k ORDER BY ordered_at, seq) AS island FROM
+			(SELECT *, ordered_at - lag(ordered_at) OVER (PARTITION BY k ORDER BY ordered_at, seq) > interval '$gap' AS parted FROM
+				(SELECT *, $key AS k FROM {rows}) a) b) c GROUP BY k, island";
+}
 my %queries = (
 	fast => ["SELECT country, $minute AS m, count(*) AS n, sum(key) AS s, min(seq) AS low, max(ordered_at) AS high, avg(customer_id) AS a FROM {rows} GROUP BY country, m", 2],
 	numbers => ["SELECT $minute AS m, key % 7 AS k, sum(amount) AS s, avg(amount) AS a, stddev(amount) AS d, max(country) AS c, bool_and(amount > 5) AS b, count(*) FILTER (WHERE amount > 500) AS f FROM {rows} GROUP BY m, k", 1],
@@ -97,6 +109,10 @@ my %queries = (
 	cumulated => ["SELECT key % 5 AS k, upper(w) - interval '1 minute' AS m, lower(w) AS l, count(*) AS n, stddev(amount) AS d FROM (SELECT *, pipeline.cumulate(ordered_at, '1 minute', '15 seconds') AS w FROM {rows}) h GROUP BY key % 5, w", 2],
 	plain => ['SELECT seq, country, amount FROM {rows} WHERE amount > 800'],
 	by_part => ['SELECT part, key, count(*) AS n, sum(amount) AS s, count(DISTINCT country) AS lands FROM {rows} GROUP BY part, key'],
+	sessions => ["SELECT key % 40 AS k, pipeline.session(ordered_at, '1 second') AS w, count(*) AS n, sum(seq) AS s, avg(amount) AS a, max(country) AS c FROM {rows} GROUP BY key % 40, w", 0,
+		islands('key % 40', '1 second', 'count(*), sum(seq), avg(amount), max(country)')],
+	session_rows => ["SELECT key % 40 AS k, pipeline.session(ordered_at, '1 second') AS w, array_agg(seq ORDER BY seq) AS list, count(DISTINCT country) AS lands FROM {rows} GROUP BY key % 40, w", 0,
+		islands('key % 40', '1 second', 'array_agg(seq ORDER BY seq), count(DISTINCT country)')],
 	by_part_minute => ["SELECT part, $minute AS m, longest(country) AS l, count(DISTINCT key) AS n FROM {rows} GROUP BY part, m", 2]);
 my $partitions = $spec{partitions};
 
@@ -106,7 +122,7 @@ my $create = '';
 for my $name (sort keys %queries)
 {
 	(my $query = $queries{$name}[0]) =~ s/\{rows\}/orders/;
-	my $workers = { fast => 4, numbers => 3 }->{$name} || 2;
+	my $workers = { fast => 4, numbers => 3, sessions => 3 }->{$name} || 2;
 
 	$create .= "CREATE VIEW $name WITH (pipeline.continuous, pipeline.workers = $workers) AS $query;\n";
 }
@@ -122,10 +138,11 @@ sub check_queries
 	  run_sql("SELECT attrelid::regclass, count(*) FROM pg_attribute JOIN pipeline.views ON attrelid = view WHERE attnum > 0 GROUP BY 1");
 	for my $name (sort keys %queries)
 	{
-		my ($query, $time) = @{ $queries{$name} };
+		my ($query, $time, $islands) = @{ $queries{$name} };
 		my $list = join(', ', map { "c$_" } 1 .. $columns{$name});
-		my $end = $time ? "WHERE x.c$time + interval '1 minute' <= pipeline.watermark('$name')" : '';
+		my $end = $islands ? "WHERE upper(x.c2) < pipeline.watermark('$name')" : $time ? "WHERE x.c$time + interval '1 minute' <= pipeline.watermark('$name')" : '';
 
+		$query = $islands if $islands;
 		$query =~ s/\{rows\}/(SELECT *, "partition" AS part FROM orders_archive) AS orders/;
 		my $difference = difference(\&run_sql, columns => $columns{$name},
 			expected => "SELECT * FROM ($query) AS x ($list) $end", actual => "SELECT * FROM $name AS x ($list)");
@@ -163,7 +180,7 @@ my %load = (
 	late_by => '10min', bad_share => 0.0005, bad_kind => 'mixed');
 my $ahead = 4000;
 my $snapshots = 0;
-my @views = qw(windowed totals large hopped parted);
+my @views = qw(windowed totals large hopped parted visits);
 
 my $total = $ahead + $kills * 4 * int($events / $kills / 4);
 make_stream('trades', ", idle_timeout 'off'", %load, count => $total);
@@ -176,7 +193,7 @@ CREATE TABLE may_be_late AS
 CREATE INDEX ON trades_archive ("partition", "offset") WHERE bad;
 ANALYZE;
 CREATE SCHEMA snap;
-CREATE TABLE snap.moments (n int, watermark timestamptz, hopped timestamptz, parted timestamptz);
+CREATE TABLE snap.moments (n int, watermark timestamptz, hopped timestamptz, parted timestamptz, visits timestamptz);
 CREATE TABLE snap.positions (n int, view text, "partition" int, start_offset bigint, next_offset bigint);
 CREATE TABLE snap.counters (n int, view text, events_in bigint, late bigint, dead_letters bigint);
 CREATE TABLE snap.windowed (n int, c1 text, c2 timestamptz, c3 bigint, c4 numeric, c5 bigint);
@@ -184,11 +201,15 @@ CREATE TABLE snap.parted (n int, c1 int, c2 tstzrange, c3 bigint, c4 numeric, c5
 CREATE TABLE snap.totals (n int, c1 int, c2 bigint, c3 bigint, c4 numeric);
 CREATE TABLE snap.large (n int, c1 bigint, c2 bigint, c3 numeric);
 CREATE TABLE snap.hopped (n int, c1 text, c2 tstzrange, c3 bigint, c4 numeric);
+CREATE TABLE snap.visits (n int, c1 bigint, c2 tstzrange, c3 bigint, c4 numeric);
+CREATE TABLE snap.visits_late (n int, "partition" int, "offset" bigint);
 CREATE TABLE snap.late (n int, "partition" int, "offset" bigint);
 CREATE TABLE snap.hopped_late (n int, "partition" int, "offset" bigint, late_windows tstzrange[]);
 CREATE TABLE snap.dead (n int, view text, "partition" int, "offset" bigint)});
 run_sql(q{CREATE VIEW windowed WITH (pipeline.continuous, pipeline.workers = 2) AS
   SELECT country, date_trunc('minute', ordered_at) AS m, count(*) AS n, sum(amount) AS s, count(DISTINCT key) AS keys FROM trades GROUP BY country, m});
+run_sql(q{CREATE VIEW visits WITH (pipeline.continuous, pipeline.workers = 2) AS
+  SELECT key % 20 AS k, pipeline.session(ordered_at, '700 milliseconds') AS w, count(*) AS n, sum(amount) AS s FROM trades GROUP BY key % 20, w});
 run_sql(q{CREATE VIEW hopped WITH (pipeline.continuous, pipeline.workers = 3) AS
   SELECT country, w, count(*) AS n, sum(amount) AS s FROM (SELECT *, pipeline.hop(ordered_at, '11 minutes', '90 seconds') AS w FROM trades) h GROUP BY country, w});
 run_sql(q{CREATE VIEW parted WITH (pipeline.continuous, pipeline.workers = 4, pipeline.late = 'drop') AS
@@ -202,7 +223,7 @@ sub take_snapshot
 	my ($stdout, $stderr);
 	my $status = $node->psql('postgres', qq{
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-INSERT INTO snap.moments VALUES ($n, pipeline.watermark('windowed'), pipeline.watermark('hopped'), pipeline.watermark('parted'));
+INSERT INTO snap.moments VALUES ($n, pipeline.watermark('windowed'), pipeline.watermark('hopped'), pipeline.watermark('parted'), pipeline.watermark('visits'));
 INSERT INTO snap.positions SELECT $n, view::text, "partition", start_offset, next_offset FROM pipeline.stat_partitions;
 INSERT INTO snap.counters SELECT $n, view::text, events_in, late, dead_letters FROM pipeline.stat_views;
 INSERT INTO snap.windowed SELECT $n, * FROM windowed;
@@ -210,6 +231,8 @@ INSERT INTO snap.parted SELECT $n, * FROM parted;
 INSERT INTO snap.totals SELECT $n, * FROM totals;
 INSERT INTO snap.large SELECT $n, * FROM large;
 INSERT INTO snap.hopped SELECT $n, * FROM hopped;
+INSERT INTO snap.visits SELECT $n, * FROM visits;
+INSERT INTO snap.visits_late SELECT $n, "partition", "offset" FROM visits_late;
 INSERT INTO snap.late SELECT $n, "partition", "offset" FROM windowed_late;
 INSERT INTO snap.hopped_late SELECT $n, "partition", "offset", late_windows FROM hopped_late;
 INSERT INTO snap.dead SELECT $n, view::text, "partition", "offset" FROM pipeline.dead_letters;
@@ -265,7 +288,7 @@ my $produced = $ahead;
 # altered: what is altered last may be what the kill takes back or not.
 for my $n (1 .. $kills)
 {
-	my $producer = $broker->produce_start(topic => 'trades', %load, first => $produced, count => $portion, rate => $portion / 4);
+	my $producer = $broker->produce_start(topic => 'trades', %load, first => $produced, count => $portion, rate => $portion / 6);
 	my $threshold = @views * ($produced + $portion * 0.5 * $random->random);
 	my $done = progress();
 
@@ -278,6 +301,7 @@ for my $n (1 .. $kills)
 	alter_workers('windowed', $numbers[ $n % @numbers ]);
 	alter_workers('parted', $numbers[ ($n + 3) % @numbers ]);
 	alter_workers('hopped', $numbers[ ($n + 2) % @numbers ]);
+	alter_workers('visits', $numbers[ ($n + 4) % @numbers ]);
 	alter_workers('large', $numbers[ ($n + 1) % @numbers ]) if $n % 2;
 	progress() for 1 .. $random->below(12);
 	$under_way++ if (progress() // 0) < @views * $produced;
@@ -302,6 +326,7 @@ my %expected = (
 	# one window, which closes at the end: nothing is late for it
 	parted => q{SELECT "partition" AS c1, w AS c2, count(*) AS c3, sum(amount) AS c4, count(DISTINCT key) AS c5 FROM {rows}, pipeline.tumble(ordered_at, '1000 days', '2023-06-01 00:00+00') AS w
 		WHERE upper(w) <= (SELECT parted FROM snap.moments WHERE n = {n}) GROUP BY 1, 2},
+	visits => 'SELECT k AS c1, w AS c2, n AS c3, s AS c4 FROM (' . islands('key % 20', '700 milliseconds', 'count(*)', 'sum(amount)') . ') AS v (k, w, n, s) WHERE upper(w) < (SELECT visits FROM snap.moments WHERE n = {n})',
 	totals => 'SELECT "partition" AS c1, key AS c2, count(*) AS c3, sum(amount) AS c4 FROM {rows} GROUP BY "partition", key',
 	large => 'SELECT seq AS c1, key AS c2, amount AS c3 FROM {rows} WHERE amount > 990');
 
@@ -312,7 +337,7 @@ sub problems_of
 		positions => qq{SELECT "partition", start_offset, next_offset FROM snap.positions WHERE n = $n AND view = '$view'},
 		archive => 'trades_archive',
 		view => "SELECT * FROM snap.$view WHERE n = $n",
-		columns => { windowed => 5, totals => 4, large => 3, hopped => 4, parted => 5 }->{$view},
+		columns => { windowed => 5, totals => 4, large => 3, hopped => 4, parted => 5, visits => 4 }->{$view},
 		bad => 'bad',
 		dead => qq{SELECT "partition", "offset" FROM snap.dead WHERE n = $n AND view = '$view'},
 		counters => "SELECT events_in, late, dead_letters FROM snap.counters WHERE n = $n AND view = '$view'");
@@ -322,6 +347,11 @@ sub problems_of
 	{
 		$what{late} = qq{SELECT "partition", "offset" FROM snap.late WHERE n = $n};
 		$what{may_be_late} = 'SELECT "partition", "offset" FROM may_be_late';
+	}
+	if ($view eq 'visits')
+	{
+		$what{late} = qq{SELECT "partition", "offset" FROM snap.visits_late WHERE n = $n};
+		$what{may_be_late} = q{SELECT "partition", "offset" FROM watermarks WHERE watermark > ordered_at + interval '700 milliseconds' AND NOT bad};
 	}
 	return check_snapshot($run, %what) unless $view eq 'hopped';
 
@@ -344,17 +374,19 @@ for my $n (1 .. $snapshots)
 	is(scalar @problems, 0, "snapshot $n of $snapshots is exact (" . ($where // '') . ')') or diag(join("\n", @problems));
 }
 is(run_sql("SELECT string_agg(view || ' ' || sum, ', ' ORDER BY view) FROM (SELECT view, sum(next_offset) FROM snap.positions WHERE n = $snapshots GROUP BY view) p"),
-	"hopped $total, large $total, parted $total, totals $total, windowed $total", 'at the end all events were read');
+	"hopped $total, large $total, parted $total, totals $total, visits $total, windowed $total", 'at the end all events were read');
 cmp_ok(run_sql("SELECT count(*) FROM snap.late WHERE n = $snapshots"), '>', 0, 'there were late rows');
 cmp_ok(run_sql("SELECT count(*) FROM snap.hopped_late WHERE n = $snapshots AND cardinality(late_windows) BETWEEN 1 AND 6"), '>', 0, 'some count in other windows');
 is(run_sql("SELECT c.n = w.n FROM (SELECT sum(c3) AS n FROM snap.windowed WHERE n = $snapshots) w, (SELECT count(*) - (SELECT count(*) FROM snap.late WHERE n = $snapshots) AS n FROM trades_archive WHERE NOT bad) c"), 't', 'and all others are in a window');
-is(run_sql(q{SELECT string_agg(state, ',') FROM pipeline.views}), 'running,running,running,running,running', 'all views still run');
+is(run_sql(q{SELECT string_agg(state, ',') FROM pipeline.views}), 'running,running,running,running,running,running', 'all views still run');
 
 # The checks above can fail.
 for my $anomaly (
 	[ 'windowed', "UPDATE snap.windowed SET c3 = c3 - 1 WHERE ctid = (SELECT max(ctid) FROM snap.windowed WHERE n = $snapshots)" ],
 	[ 'hopped', "UPDATE snap.hopped SET c3 = c3 + 1 WHERE ctid = (SELECT min(ctid) FROM snap.hopped WHERE n = $snapshots)" ],
 	[ 'hopped', "UPDATE snap.hopped_late SET late_windows = late_windows || tstzrange('2020-01-01', '2020-01-01 00:11') WHERE n = $snapshots" ],
+	[ 'visits', "UPDATE snap.visits SET c3 = c3 + 1 WHERE ctid = (SELECT min(ctid) FROM snap.visits WHERE n = $snapshots)" ],
+	[ 'visits', "DELETE FROM snap.visits_late WHERE ctid = (SELECT min(ctid) FROM snap.visits_late WHERE n = $snapshots)" ],
 	[ 'totals', "DELETE FROM snap.totals WHERE ctid = (SELECT max(ctid) FROM snap.totals WHERE n = $snapshots)" ],
 	[ 'large', "INSERT INTO snap.large SELECT * FROM snap.large WHERE n = $snapshots LIMIT 1" ])
 {
@@ -384,7 +416,7 @@ sub send_events
 {
 	my ($partition, @ids) = @_;
 
-	$broker->produce_records('few', $partition, map { sprintf('{"id": %d, "at": "2024-01-01T00:%02d:%02dZ"}', $_, $_ / 60, $_ % 60) } @ids);
+	$broker->produce_records('few', $partition, map { sprintf('{"id": %d, "at": "2024-01-01T%02d:%02d:%02dZ"}', $_, $_ / 3600, $_ / 60 % 60, $_ % 60) } @ids);
 	return;
 }
 
@@ -463,6 +495,34 @@ run_sql(q{SELECT pipeline.resume('few_new')});
 wait_for_views();
 $node->until_true(q{SELECT sum(n) = 3360 AND count(*) = 56 FROM few_all WHERE m >= '2024-01-01 00:04:00Z'});
 pass('when they are there it reads on');
+
+#
+# With one worker again a view is like any other, although it has open windows
+# that several workers had parts of; where it cannot be yet, it says so.
+#
+run_sql(q{ALTER FOREIGN TABLE few OPTIONS (SET idle_timeout 'off')});
+run_sql(q{CREATE VIEW few_longest WITH (pipeline.continuous, pipeline.workers = 3) AS SELECT date_trunc('minute', at) AS m, longest(id::text) AS l, count(*) AS n FROM few GROUP BY m});
+send_events($_, 3600 + $_, 3604 + $_) for 0 .. 3;
+wait_for_views();
+is(run_sql(q{SELECT sum(n), max(m) < '2024-01-01 01:00:00Z' FROM few_all WHERE m >= '2024-01-01 00:04:00Z'}), '3360|t', 'a window is open that all workers have a part of');
+$before = run_sql("SELECT events_in, late FROM pipeline.stat_views WHERE view = 'few_all'::regclass");
+alter_workers('few_all', 1);
+alter_workers('few_longest', 1);
+$node->until_true(q{SELECT count(*) = 1 FROM pipeline_data.shards});
+is(run_sql(q{SELECT v.view, s.number IS NULL FROM pipeline_data.shards s JOIN pipeline_data.views v ON v.id = s.view}), 'few_longest|t', 'nothing is left of the other workers, but where rows were kept for them');
+like(($node->psql('postgres', 'CREATE VIEW few_r WITH (pipeline.continuous) AS SELECT m, n FROM few_longest'))[2], qr/taking over what the others kept/, 'which is said');
+is(run_sql("SELECT events_in, late FROM pipeline.stat_views WHERE view = 'few_all'::regclass"), $before, 'counters are the same');
+run_sql(q{CREATE VIEW few_read WITH (pipeline.continuous) AS SELECT m, n, s FROM few_all});
+send_events(2, 3620);
+run_sql("SELECT pipeline.wait_for('few_all', '30 seconds'), pipeline.advance_watermark('few', '2024-01-01 01:02:00Z')");
+wait_for_views();
+$node->until_true(q{SELECT array_agg(n || ' ' || s) = '{9 32448}' FROM few_all WHERE m = '2024-01-01 01:00:00Z'});
+$node->until_true('SELECT count(*) = 0 FROM (SELECT m, n, s FROM few_all EXCEPT ALL SELECT m, n, s FROM few_read) x');
+pass('its windows are whole, and another view reads it');
+is(run_sql(q{SELECT l, n FROM few_longest WHERE m = '2024-01-01 01:00:00Z'}), '3620|9', 'so are those whose rows were kept');
+$node->until_true(q{SELECT count(*) = 0 FROM pipeline_data.shards});
+is(run_sql('SELECT count(*) FROM pipeline_data.checkpoints c WHERE NOT EXISTS (SELECT FROM pipeline_data.views WHERE id = c.task)'), 0, 'and then nothing is left there either');
+is(run_sql(q{SELECT bool_and(pipeline.verify_state(view)) FROM pipeline.views WHERE view::text IN ('few_all', 'few_longest')}), 't', 'their state is what is saved');
 
 my $log = slurp_file($node->logfile);
 unlike($log, qr/PANIC|TRAP:|terminated by signal (?!9\b)\d+|leak:|refcount leak/, 'the log shows no internal error');

@@ -1,0 +1,180 @@
+/*
+ * session_rows_saved.c
+ *	  Rows of sessions to the chunk table and back.
+ *
+ * Invariants: see session_rows.c.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "operator/session_rows.h"
+
+static void row_put(CqOperator *operator, CqKeptRow * row);
+static CqKeptRow *row_get(CqOperator *operator, CqReader * entry);
+
+void
+cq_session_rows_save(CqOperator *operator, CqPane * pane)
+{
+	CqSessionRows *own = operator->session_rows;
+	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+	CqKeptRow *row = own->unsaved;
+	int i;
+
+	while (row)
+	{
+		CqKeptRow *next = row->next_unsaved;
+
+		CHECK_FOR_INTERRUPTS();
+		if (row->left)
+			pfree(row);
+		else
+		{
+			row_put(operator, row);
+			row->chunk = cq_chunklog_append(operator->log,
+											&pane->chunks,
+											cq_pane_number(operator, pane),
+											0,
+											operator->bytes.data,
+											operator->bytes.len);
+			row->next_unsaved = NULL;
+			MemoryContextReset(operator->scratch);
+		}
+		row = next;
+	}
+	own->unsaved = NULL;
+	own->unsaved_end = &own->unsaved;
+	for (i = 0; i < own->nreleased; i++)
+		cq_chunklog_release(operator->log, own->released[i]);
+	own->nreleased = 0;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+row_put(CqOperator *operator, CqKeptRow * row)
+{
+	resetStringInfo(&operator->bytes);
+	appendBinaryStringInfo(&operator->bytes, (char *) &row->reason, sizeof(row->reason));
+	appendStringInfoCharMacro(&operator->bytes, (char) row->has_tuple);
+	if (row->has_tuple)
+	{
+		ExecStoreMinimalTuple(CQ_KEPT_ROW_TUPLE(row), operator->slot, false);
+		slot_getallattrs(operator->slot);
+		cq_codec_put_row(operator->codecs,
+						 operator->stored_desc->natts,
+						 &operator->bytes,
+						 operator->slot->tts_values,
+						 operator->slot->tts_isnull);
+		ExecClearTuple(operator->slot);
+		return;
+	}
+	cq_key_put(operator->session_rows->codec, &operator->bytes, CQ_KEPT_ROW_KEY(row), row->key_size);
+}
+
+void
+cq_session_rows_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
+{
+	CqChunkNumber number = cq_chunklog_register(operator->log, chunk, &pane->chunks);
+	CqReader entry;
+	uint32 hash;
+
+	cq_chunklog_registered(operator->log, number, chunk->nentries);
+	while (cq_chunk_next(chunk, &hash, &entry))
+	{
+		MemoryContext old = MemoryContextSwitchTo(operator->scratch);
+		CqKeptRow *row = row_get(operator, & entry);
+		CqKeptSession *session = cq_kept_session_for(operator, & row->reason);
+
+		if (session)
+		{
+			row->chunk = number;
+			cq_kept_row_add(operator, session, row);
+			operator->state->ngroups++;
+			operator->rows++;
+		}
+		else
+		{
+			/* it counted in a session that was given out */
+			cq_kept_release(operator, number);
+			pfree(row);
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(operator->scratch);
+	}
+}
+
+/* Its key becomes the one packed last. */
+static CqKeptRow *
+row_get(CqOperator *operator, CqReader * entry)
+{
+	int natts = operator->stored_desc->natts;
+	Datum *values;
+	bool *nulls;
+	CqReason reason;
+	CqKeptRow *row;
+
+	memcpy(&reason, cq_reader_take(entry, sizeof(reason)), sizeof(reason));
+	if (*(const char *) cq_reader_take(entry, 1))
+	{
+		values = palloc((natts + 1) * sizeof(Datum));
+		nulls = palloc((natts + 1) * sizeof(bool));
+		cq_codec_get_row(operator->codecs, natts, entry, values + 1, nulls + 1);
+		cq_key_pack(operator->session_rows->codec, values, nulls);
+		row = cq_kept_row_create(operator, values + 1, nulls + 1, &reason);
+	}
+	else
+	{
+		cq_key_get(operator->session_rows->codec, entry);
+		row = cq_kept_reason_create(operator, & reason);
+	}
+	if (entry->at != entry->end)
+		cq_reader_damaged();
+	return row;
+}
+
+/* ------------------------------------------------------------------------
+ * Verification: as many rows of each chunk in memory as the chunk has that are of use
+ * ------------------------------------------------------------------------
+ */
+
+void
+cq_session_rows_verify_begin(CqPane *pane)
+{
+}
+
+void
+cq_session_rows_verify(CqOperator *operator, CqPane * pane, CqChunkData *chunk, CqVerification *check)
+{
+	CqSessionRows *own = operator->session_rows;
+	uint32 live = cq_chunklog_live(operator->log, chunk->number);
+	uint32 found = 0;
+	cq_kept_chains_iterator iterator;
+	CqKeptChain *chain;
+	CqKeptSession *session;
+	CqKeptRow *row;
+	int i;
+
+	cq_kept_chains_start_iterate(own->chains, &iterator);
+	while ((chain = cq_kept_chains_iterate(own->chains, &iterator)) != NULL)
+		for (session = chain->sessions; session; session = session->next)
+			for (row = session->rows; row; row = row->next)
+				found += row->chunk == chunk->number;
+	check->ngroups += found;
+	/* what was found to be over when it was loaded is released by the next save */
+	for (i = 0; i < own->nreleased; i++)
+		found += own->released[i] == chunk->number;
+	if (found != live)
+		cq_verify_fail(check,
+					   psprintf("chunk %u has %u rows that are of use, memory has %u of them",
+								chunk->number,
+								live,
+								found));
+}
+
+void
+cq_session_rows_verify_end(CqOperator *operator, CqPane * pane, CqVerification *check)
+{
+	if (operator->session_rows->unsaved)
+		cq_verify_fail(check, pstrdup("memory has a row that is in no chunk"));
+}

@@ -48,6 +48,20 @@ CREATE VIEW v WITH (pipeline.continuous, pipeline.workers = 2) AS
   SELECT page, w, count(*) FROM (SELECT page, pipeline.hop(at, '10.000002 seconds', '2 seconds') AS w FROM hits) h GROUP BY page, w;
 DROP VIEW hops;
 
+-- sessions, each of which may have events from all partitions
+CREATE VIEW stays WITH (pipeline.continuous, pipeline.workers = 2) AS
+  SELECT site, pipeline.session(at, '5 minutes') AS w, count(*), sum(amount) FROM hits GROUP BY site, w;
+CREATE VIEW walks WITH (pipeline.continuous, pipeline.workers = 2) AS
+  SELECT site, pipeline.session(at, '5 minutes') AS w, array_agg(page ORDER BY at) FROM hits GROUP BY site, w;
+SELECT line FROM pipeline.explain('stays') AS line WHERE line LIKE '%orker%';
+DROP VIEW stays, walks;
+
+-- what only one worker can tell
+CREATE VIEW v WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT site, pipeline.count_window(10) AS w, count(*) FROM hits GROUP BY site, w;
+CREATE VIEW v WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT site, pipeline.tumble(pipeline.proctime(), '1 minute') AS w, count(*) FROM hits GROUP BY site, w;
+CREATE VIEW v WITH (pipeline.continuous, pipeline.workers = 2, pipeline.emit = 'changes') AS SELECT site, date_trunc('hour', at) AS h, count(*) FROM hits GROUP BY site, h;
+CREATE VIEW v WITH (pipeline.continuous, pipeline.workers = 2, pipeline.allowed_lateness = '1 minute') AS SELECT site, date_trunc('hour', at) AS h, count(*) FROM hits GROUP BY site, h;
+
 -- before they have found their partitions the number cannot be altered
 ALTER VIEW counts SET (pipeline.workers = 2);
 ALTER VIEW counts SET (pipeline.workers = 3);

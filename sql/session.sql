@@ -98,7 +98,6 @@ CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, count(*) FROM visits
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, count(*) FROM visits GROUP BY person, pipeline.session(at, '0');
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, count(*) FROM visits GROUP BY person, pipeline.session(at, '1 month');
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, count(*) FROM visits GROUP BY person, pipeline.session(now(), '1 minute');
-CREATE VIEW no WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT person, count(*) FROM visits GROUP BY person, pipeline.session(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT count(*) FROM visits GROUP BY pipeline.session(at, '1 minute'), pipeline.session(at, '2 minutes');
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT person, max(n) FROM (
   SELECT person, pipeline.session(at, '10 seconds') AS s, count(*) AS n FROM visits GROUP BY 1, 2) t GROUP BY person;

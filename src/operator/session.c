@@ -185,7 +185,7 @@ late_for(CqMissed *missed, TimestampTz start, TimestampTz end)
 
 CqGroup *
 cq_session_touching(CqOperator *operator, CqPane * pane, TimestampTz first, TimestampTz last,
-				 TimestampTz open_at, CqGroup **second)
+					TimestampTz open_at, CqGroup **second)
 {
 	CqKeyCodec *codec = operator->kinds[0].codec;
 	int64 gap = operator->window.size_us;
@@ -560,9 +560,9 @@ cq_session_match(CqOperator *operator, CqPane * pane, CqReader entry)
 
 	memcpy(&session, cq_reader_take(&entry, sizeof(session)), sizeof(session));
 	return cq_session_touching(operator,
-							pane,
-							session.first,
-							session.last,
-							operator->closed_to,
-							&second);
+							   pane,
+							   session.first,
+							   session.last,
+							   operator->closed_to,
+							   &second);
 }

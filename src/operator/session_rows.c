@@ -35,7 +35,8 @@ static void init_pane(CqOperator *operator, CqPane * pane);
 static void fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
 static int compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg);
 static bool touches_complete(CqOperator *operator, const CqReason * reason, CqMissed *missed);
-static CqKeptSession *session_touching(CqOperator *operator, const CqReason * reason, CqKeptSession **second);
+static CqKeptSession *session_touching(CqOperator *operator, const CqReason * reason,
+									   CqKeptSession **second);
 static CqKeptSession *session_open(CqOperator *operator, const CqReason * reason);
 static void session_merge(CqOperator *operator, CqKeptSession * into, CqKeptSession *from);
 static void session_free(CqOperator *operator, CqKeptSession * session);
@@ -117,8 +118,8 @@ cq_session_rows_consume(CqOperator *operator, const Datum * values, const bool *
 						const CqEvent *event, CqMissed *missed)
 {
 	CqReason reason = {.first = event->time,
-					 .last = event->time,
-					 .watermark = Max(event->watermark, operator->closed_to)};
+					   .last = event->time,
+					   .watermark = Max(event->watermark, operator->closed_to)};
 	TimestampTz end = event->time + operator->window.size_us;
 	CqKeptSession *session;
 	CqKeptRow *row;
@@ -308,7 +309,8 @@ row_is_new(CqOperator *operator, CqKeptRow * row)
 }
 
 CqKeptRow *
-cq_kept_row_create(CqOperator *operator, const Datum * values, const bool *nulls, const CqReason *reason)
+cq_kept_row_create(CqOperator *operator, const Datum * values, const bool *nulls,
+				   const CqReason *reason)
 {
 	TupleDesc desc = operator->stored_desc;
 	MinimalTuple tuple;
@@ -378,7 +380,8 @@ first_to_end(CqOperator *operator)
 
 	while (!pairingheap_is_empty(ends))
 	{
-		CqKeptSession *session = pairingheap_container(CqKeptSession, node, pairingheap_first(ends));
+		CqKeptSession *session =
+			pairingheap_container(CqKeptSession, node, pairingheap_first(ends));
 
 		if (session->due == cq_kept_session_end(operator, session))
 			return session;
@@ -417,7 +420,8 @@ cq_session_rows_close(CqOperator *operator, TimestampTz watermark, Tuplestoresta
 	int closed = 0;
 	CqKeptSession *session;
 
-	while ((session = first_to_end(operator)) != NULL && cq_kept_session_end(operator, session) < watermark)
+	while ((session = first_to_end(operator)) != NULL &&
+		   cq_kept_session_end(operator, session) < watermark)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) pairingheap_remove_first(operator->session_rows->ends);
@@ -501,7 +505,8 @@ cq_session_rows_forget(CqOperator *operator, TimestampTz to)
 {
 	CqKeptSession *session;
 
-	while ((session = first_to_end(operator)) != NULL && cq_kept_session_end(operator, session) < to)
+	while ((session = first_to_end(operator)) != NULL &&
+		   cq_kept_session_end(operator, session) < to)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) pairingheap_remove_first(operator->session_rows->ends);

@@ -98,17 +98,17 @@ cq_kept_session_end(const CqOperator *operator, const CqKeptSession * session)
  * if it is late.  row_create, reason_create: of that key; without a reason's row.
  * release: a row in that chunk is not of use any more; the next save says so.
  */
-extern CqKeptSession *cq_kept_session_for(CqOperator *operator, const CqReason *reason);
-extern void cq_kept_row_add(CqOperator *operator, CqKeptSession *session, CqKeptRow *row);
-extern CqKeptRow *cq_kept_row_create(CqOperator *operator, const Datum *values, const bool *nulls,
+extern CqKeptSession *cq_kept_session_for(CqOperator *operator, const CqReason * reason);
+extern void cq_kept_row_add(CqOperator *operator, CqKeptSession * session, CqKeptRow *row);
+extern CqKeptRow *cq_kept_row_create(CqOperator *operator, const Datum * values, const bool *nulls,
 									 const CqReason *reason);
-extern CqKeptRow *cq_kept_reason_create(CqOperator *operator, const CqReason *reason);
+extern CqKeptRow *cq_kept_reason_create(CqOperator *operator, const CqReason * reason);
 extern void cq_kept_release(CqOperator *operator, CqChunkNumber chunk);
 
 /* session_rows_saved.c */
-extern void cq_session_rows_save(CqOperator *operator, CqPane *pane);
-extern void cq_session_rows_load(CqOperator *operator, CqPane *pane, CqChunkData *chunk);
+extern void cq_session_rows_save(CqOperator *operator, CqPane * pane);
+extern void cq_session_rows_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
 extern void cq_session_rows_verify_begin(CqPane *pane);
-extern void cq_session_rows_verify(CqOperator *operator, CqPane *pane, CqChunkData *chunk,
+extern void cq_session_rows_verify(CqOperator *operator, CqPane * pane, CqChunkData *chunk,
 								   CqVerification *check);
-extern void cq_session_rows_verify_end(CqOperator *operator, CqPane *pane, CqVerification *check);
+extern void cq_session_rows_verify_end(CqOperator *operator, CqPane * pane, CqVerification *check);

@@ -69,7 +69,10 @@ row_put(CqOperator *operator, CqKeptRow * row)
 		ExecClearTuple(operator->slot);
 		return;
 	}
-	cq_key_put(operator->session_rows->codec, &operator->bytes, CQ_KEPT_ROW_KEY(row), row->key_size);
+	cq_key_put(operator->session_rows->codec,
+			   &operator->bytes,
+			   CQ_KEPT_ROW_KEY(row),
+			   row->key_size);
 }
 
 void
@@ -144,7 +147,8 @@ cq_session_rows_verify_begin(CqPane *pane)
 }
 
 void
-cq_session_rows_verify(CqOperator *operator, CqPane * pane, CqChunkData *chunk, CqVerification *check)
+cq_session_rows_verify(CqOperator *operator, CqPane * pane, CqChunkData *chunk,
+					   CqVerification *check)
 {
 	CqSessionRows *own = operator->session_rows;
 	uint32 live = cq_chunklog_live(operator->log, chunk->number);

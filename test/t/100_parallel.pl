@@ -288,7 +288,7 @@ my $produced = $ahead;
 # altered: what is altered last may be what the kill takes back or not.
 for my $n (1 .. $kills)
 {
-	my $producer = $broker->produce_start(topic => 'trades', %load, first => $produced, count => $portion, rate => $portion / 6);
+	my $producer = $broker->produce_start(topic => 'trades', %load, first => $produced, count => $portion, rate => $portion / 10);
 	my $threshold = @views * ($produced + $portion * 0.5 * $random->random);
 	my $done = progress();
 

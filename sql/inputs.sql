@@ -106,7 +106,6 @@ CREATE VIEW no WITH (pipeline.continuous) AS WITH c AS (SELECT who, pipeline.tum
 CREATE VIEW no WITH (pipeline.continuous) AS WITH c AS (SELECT who, count(*) AS n FROM acts GROUP BY 1) SELECT * FROM c JOIN c o USING (who);
 CREATE VIEW no WITH (pipeline.continuous) AS WITH c AS (SELECT who, pipeline.tumble(at, '1 minute') AS w, count(*) AS n FROM acts GROUP BY 1, 2) SELECT name, (SELECT max(n) FROM c WHERE c.who = p.who), (SELECT min(n) FROM c WHERE c.who = p.who) FROM people p;
 CREATE VIEW no WITH (pipeline.continuous) AS WITH c AS (SELECT who, pipeline.tumble(at, '1 minute') AS w, count(*) AS n FROM acts GROUP BY 1, 2) SELECT w, now() AS seen FROM c JOIN c o USING (w);
-CREATE VIEW no WITH (pipeline.continuous, pipeline.workers = 2) AS WITH c AS (SELECT who, pipeline.tumble(at, '1 minute') AS w, count(*) AS n FROM acts GROUP BY 1, 2) SELECT c.who, w FROM c JOIN c o USING (w);
 CREATE VIEW no WITH (pipeline.continuous, pipeline.allowed_lateness = '1 minute') AS WITH c AS (SELECT who, pipeline.tumble(at, '1 minute') AS w, count(*) AS n FROM acts GROUP BY 1, 2) SELECT c.who, w FROM c JOIN c o USING (w);
 CREATE VIEW no WITH (pipeline.continuous) AS WITH c AS (SELECT who, pipeline.count_window(10) AS w, count(*) AS n FROM acts GROUP BY 1, 2) SELECT c.who, w FROM c JOIN c o USING (w);
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT a.id FROM (SELECT id, pipeline.session(at, '1 minute') AS w FROM acts) a JOIN (SELECT id, pipeline.session(at, '1 minute') AS w FROM acts) b USING (w);

@@ -56,6 +56,19 @@ CREATE VIEW walks WITH (pipeline.continuous, pipeline.workers = 2) AS
 SELECT line FROM pipeline.explain('stays') AS line WHERE line LIKE '%orker%';
 DROP VIEW stays, walks;
 
+-- a stream in several places: each worker has a table of state for each
+CREATE VIEW shares WITH (pipeline.continuous, pipeline.workers = 3) AS
+  SELECT a.page, a.h, a.n, t.n AS total FROM (SELECT page, date_trunc('hour', at) AS h, count(*) AS n FROM hits GROUP BY page, h) a
+  JOIN (SELECT date_trunc('hour', at) AS h, count(*) AS n FROM hits GROUP BY h) t ON a.h = t.h;
+SELECT line FROM pipeline.explain('shares') AS line WHERE line LIKE '%orker%';
+SELECT s.number, i.number AS input, c.relname ~ '^k_[0-9]+$' AS has_state FROM pipeline_data.shards s JOIN pipeline_data.views v ON v.id = s.view
+JOIN pipeline_data.inputs i ON i.view = s.id JOIN pg_class c ON c.oid = i.chunks WHERE v.view = 'shares'::regclass ORDER BY 1, 2;
+CREATE VIEW v WITH (pipeline.continuous, pipeline.workers = 2) AS
+  SELECT a.page, a.w, b.n FROM (SELECT page, pipeline.hop(at, '20 seconds', '4 milliseconds') AS w FROM hits) a
+  JOIN (SELECT page, w, count(*) AS n FROM (SELECT page, pipeline.hop(at, '20 seconds', '4 milliseconds') AS w FROM hits) h GROUP BY page, w) b ON a.w = b.w AND a.page = b.page;
+DROP VIEW shares;
+SELECT count(*) FROM pipeline_data.inputs;
+
 -- what only one worker can tell
 CREATE VIEW v WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT site, pipeline.count_window(10) AS w, count(*) FROM hits GROUP BY site, w;
 CREATE VIEW v WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT site, pipeline.tumble(pipeline.proctime(), '1 minute') AS w, count(*) FROM hits GROUP BY site, w;

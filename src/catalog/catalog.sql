@@ -69,9 +69,9 @@ CREATE TABLE pipeline_data.checkpoints (
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
 ALTER TABLE pipeline_data.checkpoints ALTER COLUMN partitions SET STORAGE MAIN;
 
--- Views that read streams in several places: one row for each place but the first.
+-- Views that read streams in several places: one row for each place but the first, and for each worker.
 CREATE TABLE pipeline_data.inputs (
-  view bigint NOT NULL,                   -- id
+  view bigint NOT NULL,                   -- id of the view, or of one of its shards
   number int NOT NULL,                    -- 1, 2, ...
   chunks regclass NOT NULL,               -- operator state
   PRIMARY KEY (view, number)

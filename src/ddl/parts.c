@@ -498,8 +498,13 @@ parts_of(const CqView *view)
 		if (OidIsValid(own[i]))
 			parts = lappend_oid(parts, own[i]);
 	foreach (lc, cq_shards_of_view(view->id))
-		if (OidIsValid(((CqShardRow *) lfirst(lc))->chunks))
-			parts = lappend_oid(parts, ((CqShardRow *) lfirst(lc))->chunks);
+	{
+		const CqShardRow *shard = lfirst(lc);
+
+		if (OidIsValid(shard->chunks))
+			parts = lappend_oid(parts, shard->chunks);
+		parts = list_concat(parts, cq_view_more_chunks(shard->id));
+	}
 	foreach (lc, cq_feeds_of_view(view->id))
 		parts = lappend_oid(parts, ((CqFeed *) lfirst(lc))->relation);
 	return list_concat(parts, cq_view_more_chunks(view->id));

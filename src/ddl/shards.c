@@ -49,7 +49,9 @@ typedef struct Positions
 } Positions;
 
 static CqShardRow *shard_make(const CqView *view, int number);
+static int64 next_id(void);
 static void check_plan(const CqView *view, int workers);
+static void check_input(const CqPlan *before, const CqPlan *after, const char *name);
 static void positions_take(const CqView *view, List *shards, Positions *positions);
 static void check_begun(const CqView *view, const Positions *positions);
 static List *shards_number(const CqView *view, List *shards, int workers);
@@ -75,25 +77,34 @@ cq_shards_create(const CqView *view, int workers)
 	int i;
 
 	for (i = 1; i < workers; i++)
-	{
-		CqShardRow *shard = shard_make(view, i);
-
-		cq_shard_insert(shard);
-		cq_checkpoint_insert(shard->id);
-	}
+		(void) shard_make(view, i);
 }
 
+/* It has as many tables for state as the view has inputs. */
 static CqShardRow *
 shard_make(const CqView *view, int number)
 {
-	Oid sequence = get_relname_relid("id_seq", get_namespace_oid("pipeline_data", false));
+	int more = list_length(cq_view_more_chunks(view->id));
 	CqShardRow *shard = palloc(sizeof(CqShardRow));
+	int i;
 
-	shard->id = nextval_internal(sequence, false);
+	shard->id = next_id();
 	shard->view = view->id;
 	shard->number = number;
 	shard->chunks = OidIsValid(view->chunks) ? cq_parts_create_chunks(view, shard->id) : InvalidOid;
+	cq_shard_insert(shard);
+	cq_checkpoint_insert(shard->id);
+	for (i = 1; i <= more; i++)
+		cq_view_add_chunks(shard->id, i, cq_parts_create_chunks(view, next_id()));
 	return shard;
+}
+
+static int64
+next_id(void)
+{
+	Oid sequence = get_relname_relid("id_seq", get_namespace_oid("pipeline_data", false));
+
+	return nextval_internal(sequence, false);
 }
 
 void
@@ -137,6 +148,7 @@ check_plan(const CqView *view, int workers)
 	CqIdentity saved;
 	CqPlan *before;
 	CqPlan *after;
+	int i;
 
 	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
 	before = cq_view_plan(view, cq_shards_of_view(view->id) != NIL);
@@ -150,6 +162,15 @@ check_plan(const CqView *view, int workers)
 				errdetail(
 					"Its groups are kept for ever, each by the worker that reads its events."),
 				errhint("Drop the view and create it again, or create another one beside it."));
+	if (before->ninputs != after->ninputs)
+		elog(ERROR, "view has %d inputs, not %d", after->ninputs, before->ninputs);
+	for (i = 0; i < after->ninputs; i++)
+		check_input(before->inputs[i], after->inputs[i], name);
+}
+
+static void
+check_input(const CqPlan *before, const CqPlan *after, const char *name)
+{
 	if (after->disjoint && after->shape == CQ_SHAPE_AGGREGATE)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -268,8 +289,6 @@ shards_number(const CqView *view, List *shards, int workers)
 		else
 		{
 			shard = shard_make(view, i);
-			cq_shard_insert(shard);
-			cq_checkpoint_insert(shard->id);
 			shards = lappend(shards, shard);
 		}
 	}

@@ -95,7 +95,8 @@ extern int cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuples
  * State in parts, see combine.c.  take_in: add what another part's chunk table
  * holds, under the active snapshot, for the first time of windows with after < end
  * <= upto; a retired part has nobody else who would delete it, so that is done,
- * too.  hold: with all of them taken in, before close().  portion: up to where that is best done next; DT_NOBEGIN if its table is empty.
+ * too.  hold: with all of them taken in, before close().  portion: up to where that
+ * is best done next; DT_NOBEGIN if its table is empty.
  * forget: what was for windows with end <= to was taken in by another.
  */
 extern void cq_operator_take_in(CqOperator *operator, const CqPlan * plan, Relation chunks,

@@ -150,6 +150,8 @@ cq_classify_rows(const CqPath *path, const CqWindow *window, CqPlan *plan)
 				  "session it is.");
 	if (plan->sliced)
 		cq_hop_check_step(path);
+	if (plan->sliced && plan->divided)
+		check_late_parts(path, window);
 	cq_refuse_limit(path, 0);
 }
 

@@ -53,7 +53,7 @@ typedef struct CqWindowSearch
 	CqWindow *window;
 } CqWindowSearch;
 
-static void refuse_options(int emit, const char *corrected_by, bool divided, const char *view_name);
+static void refuse_options(int emit, const char *corrected_by, const char *view_name);
 static bool roots_walker(Node *node, CqInputs *inputs);
 static void roots_of_level(CqInputs *inputs, Query *query);
 static void stream_wrap(Query *query, RangeTblEntry *rte);
@@ -79,9 +79,9 @@ void
 cq_inputs_plan(Query *tree, int emit, const char *corrected_by, bool divided, const char *view_name,
 			   CqPlan *plan)
 {
-	CqInputs inputs = {.view_name = view_name, .tree = tree};
+	CqInputs inputs = {.view_name = view_name, .divided = divided, .tree = tree};
 
-	refuse_options(emit, corrected_by, divided, view_name);
+	refuse_options(emit, corrected_by, view_name);
 	roots_walker((Node *) tree, &inputs);
 	inputs_plan(&inputs);
 	cq_local_check(&inputs);
@@ -96,15 +96,10 @@ cq_inputs_plan(Query *tree, int emit, const char *corrected_by, bool divided, co
 }
 
 static void
-refuse_options(int emit, const char *corrected_by, bool divided, const char *view_name)
+refuse_options(int emit, const char *corrected_by, const char *view_name)
 {
 	const char *what = "emit = 'changes' where streams are read in several places";
 
-	if (divided)
-		cq_refuse(view_name,
-				  "several workers where streams are read in several places",
-				  "The workers would have to meet for each of the inputs.",
-				  "Leave the option \"workers\" out.");
 	if (corrected_by)
 		what = psprintf("%s above 0 where streams are read in several places", corrected_by);
 	if (corrected_by || emit == CQ_EMIT_CHANGES)
@@ -315,7 +310,7 @@ inputs_plan(CqInputs *inputs)
 	{
 		if (inputs->paths[i]->split < 0)
 			continue;
-		inputs->plans[i] = cq_part_plan(inputs->paths[i], NULL);
+		inputs->plans[i] = cq_part_plan(inputs->paths[i], NULL, inputs->divided);
 		window_unite(inputs, &inputs->plans[i]->window);
 	}
 	for (i = 0; i < inputs->ninputs; i++)
@@ -328,7 +323,7 @@ inputs_plan(CqInputs *inputs)
 		window = window_of_rows(inputs, i);
 		window_unite(inputs, &window);
 		inputs->paths[i]->split = 0;
-		inputs->plans[i] = cq_part_plan(inputs->paths[i], &window);
+		inputs->plans[i] = cq_part_plan(inputs->paths[i], &window, inputs->divided);
 	}
 	for (i = 0; i < inputs->ninputs; i++)
 		inputs->plans[i]->closed_name =

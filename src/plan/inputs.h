@@ -21,6 +21,7 @@ typedef struct CqRoot
 typedef struct CqInputs
 {
 	const char *view_name;
+	bool divided; /* among several workers */
 	Query *tree;
 	CqWindow window; /* of all inputs */
 	List *roots;	 /* of CqRoot * */

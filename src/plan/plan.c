@@ -280,11 +280,12 @@ plan_several(Query *tree, int emit, const char *corrected_by, const char *view_n
 }
 
 CqPlan *
-cq_part_plan(const CqPath *path, const CqWindow *rows_of)
+cq_part_plan(const CqPath *path, const CqWindow *rows_of, bool divided)
 {
 	CqPlan *plan = palloc0(sizeof(CqPlan));
 	List *clauses = NIL;
 
+	plan->divided = divided;
 	if (rows_of != NULL)
 		cq_classify_rows(path, rows_of, plan);
 	else

@@ -270,7 +270,7 @@ inputs_prepare(CqViewRun *view)
 		view->ninputs = view->plan->ninputs;
 		view->inputs = palloc0(sizeof(CqInput) * view->ninputs);
 		if (view->ninputs > 1)
-			chunks = cq_view_more_chunks(view->view.id);
+			chunks = cq_view_more_chunks(view->id);
 		if (view->ninputs != 1 + list_length(chunks))
 			elog(ERROR, "view has %d inputs, but chunks of %d", view->ninputs, list_length(chunks));
 		for (i = 0; i < view->ninputs; i++)

@@ -113,6 +113,9 @@ my %queries = (
 		islands('key % 40', '1 second', 'count(*), sum(seq), avg(amount), max(country)')],
 	session_rows => ["SELECT key % 40 AS k, pipeline.session(ordered_at, '1 second') AS w, array_agg(seq ORDER BY seq) AS list, count(DISTINCT country) AS lands FROM {rows} GROUP BY key % 40, w", 0,
 		islands('key % 40', '1 second', 'array_agg(seq ORDER BY seq), count(DISTINCT country)')],
+	shares => ["SELECT a.m, a.country, a.n, t.n AS total, t.keys FROM (SELECT $minute AS m, country, count(*) AS n FROM {rows} GROUP BY m, country) a JOIN (SELECT $minute AS m, count(*) AS n, count(DISTINCT key) AS keys FROM {rows} GROUP BY m) t ON a.m = t.m", 1],
+	pairs => ["SELECT date_trunc('minute', x.ordered_at) AS m, x.key, x.seq AS a, y.seq AS b FROM (SELECT ordered_at, key, seq FROM {rows} WHERE key % 40 = 1) x LEFT JOIN (SELECT ordered_at, key, seq FROM {rows} WHERE key % 20 = 1) y ON date_trunc('minute', x.ordered_at) = date_trunc('minute', y.ordered_at) AND x.key = y.key AND x.seq < y.seq", 1],
+	joined => ["SELECT upper(coalesce(a.w, b.w)) - interval '1 minute' AS m, coalesce(a.k, b.k) AS k, a.n, b.s FROM (SELECT w, key % 9 AS k, count(*) AS n FROM (SELECT *, pipeline.hop(ordered_at, '1 minute', '20 seconds') AS w FROM {rows}) h WHERE amount > 400 GROUP BY w, key % 9) a FULL JOIN (SELECT w, key % 9 AS k, sum(amount) AS s FROM (SELECT *, pipeline.hop(ordered_at, '1 minute', '20 seconds') AS w FROM {rows}) h WHERE amount < 300 GROUP BY w, key % 9) b ON a.w = b.w AND a.k = b.k", 1],
 	by_part_minute => ["SELECT part, $minute AS m, longest(country) AS l, count(DISTINCT key) AS n FROM {rows} GROUP BY part, m", 2]);
 my $partitions = $spec{partitions};
 
@@ -121,7 +124,7 @@ $broker->produce(topic => 'orders', %spec);
 my $create = '';
 for my $name (sort keys %queries)
 {
-	(my $query = $queries{$name}[0]) =~ s/\{rows\}/orders/;
+	(my $query = $queries{$name}[0]) =~ s/\{rows\}/orders/g;
 	my $workers = { fast => 4, numbers => 3, sessions => 3 }->{$name} || 2;
 
 	$create .= "CREATE VIEW $name WITH (pipeline.continuous, pipeline.workers = $workers) AS $query;\n";
@@ -143,7 +146,7 @@ sub check_queries
 		my $end = $islands ? "WHERE upper(x.c2) < pipeline.watermark('$name')" : $time ? "WHERE x.c$time + interval '1 minute' <= pipeline.watermark('$name')" : '';
 
 		$query = $islands if $islands;
-		$query =~ s/\{rows\}/(SELECT *, "partition" AS part FROM orders_archive) AS orders/;
+		$query =~ s/\{rows\}/(SELECT *, "partition" AS part FROM orders_archive) AS orders/g;
 		my $difference = difference(\&run_sql, columns => $columns{$name},
 			expected => "SELECT * FROM ($query) AS x ($list) $end", actual => "SELECT * FROM $name AS x ($list)");
 		push @wrong, "$name: $difference" if defined $difference;
@@ -155,6 +158,7 @@ sub check_queries
 }
 
 check_queries('at first');
+is(run_sql('SELECT bool_and(pipeline.verify_state(view)) FROM pipeline.views'), 't', 'and what they keep is what is saved');
 is(run_sql("SELECT string_agg(DISTINCT view || ':' || n, ' ') FROM (SELECT view, count(*) AS n FROM pipeline.stat_workers WHERE view = 'fast'::regclass GROUP BY 1) w"), 'fast:4', 'a view has its workers');
 is(run_sql("SELECT count(*) FROM pipeline.stat_partitions WHERE view = 'fast'::regclass"), $partitions, 'and they have each partition once');
 run_sql("SELECT pipeline.advance_watermark('orders', 'infinity')");
@@ -180,7 +184,7 @@ my %load = (
 	late_by => '10min', bad_share => 0.0005, bad_kind => 'mixed');
 my $ahead = 4000;
 my $snapshots = 0;
-my @views = qw(windowed totals large hopped parted visits);
+my @views = qw(windowed totals large hopped parted visits shares);
 
 my $total = $ahead + $kills * 4 * int($events / $kills / 4);
 make_stream('trades', ", idle_timeout 'off'", %load, count => $total);
@@ -193,7 +197,7 @@ CREATE TABLE may_be_late AS
 CREATE INDEX ON trades_archive ("partition", "offset") WHERE bad;
 ANALYZE;
 CREATE SCHEMA snap;
-CREATE TABLE snap.moments (n int, watermark timestamptz, hopped timestamptz, parted timestamptz, visits timestamptz);
+CREATE TABLE snap.moments (n int, watermark timestamptz, hopped timestamptz, parted timestamptz, visits timestamptz, shares timestamptz);
 CREATE TABLE snap.positions (n int, view text, "partition" int, start_offset bigint, next_offset bigint);
 CREATE TABLE snap.counters (n int, view text, events_in bigint, late bigint, dead_letters bigint);
 CREATE TABLE snap.windowed (n int, c1 text, c2 timestamptz, c3 bigint, c4 numeric, c5 bigint);
@@ -202,6 +206,8 @@ CREATE TABLE snap.totals (n int, c1 int, c2 bigint, c3 bigint, c4 numeric);
 CREATE TABLE snap.large (n int, c1 bigint, c2 bigint, c3 numeric);
 CREATE TABLE snap.hopped (n int, c1 text, c2 tstzrange, c3 bigint, c4 numeric);
 CREATE TABLE snap.visits (n int, c1 bigint, c2 tstzrange, c3 bigint, c4 numeric);
+CREATE TABLE snap.shares (n int, c1 timestamptz, c2 text, c3 bigint, c4 numeric, c5 bigint);
+CREATE TABLE snap.shares_late (n int, "partition" int, "offset" bigint);
 CREATE TABLE snap.visits_late (n int, "partition" int, "offset" bigint);
 CREATE TABLE snap.late (n int, "partition" int, "offset" bigint);
 CREATE TABLE snap.hopped_late (n int, "partition" int, "offset" bigint, late_windows tstzrange[]);
@@ -210,6 +216,9 @@ run_sql(q{CREATE VIEW windowed WITH (pipeline.continuous, pipeline.workers = 2) 
   SELECT country, date_trunc('minute', ordered_at) AS m, count(*) AS n, sum(amount) AS s, count(DISTINCT key) AS keys FROM trades GROUP BY country, m});
 run_sql(q{CREATE VIEW visits WITH (pipeline.continuous, pipeline.workers = 2) AS
   SELECT key % 20 AS k, pipeline.session(ordered_at, '700 milliseconds') AS w, count(*) AS n, sum(amount) AS s FROM trades GROUP BY key % 20, w});
+run_sql(q{CREATE VIEW shares WITH (pipeline.continuous, pipeline.workers = 3) AS
+  SELECT a.m, a.country, a.n, t.s AS total, a.keys FROM (SELECT date_trunc('minute', ordered_at) AS m, country, count(*) AS n, count(DISTINCT key) AS keys FROM trades GROUP BY m, country) a
+  JOIN (SELECT date_trunc('minute', ordered_at) AS m, sum(amount) AS s FROM trades GROUP BY m) t ON a.m = t.m});
 run_sql(q{CREATE VIEW hopped WITH (pipeline.continuous, pipeline.workers = 3) AS
   SELECT country, w, count(*) AS n, sum(amount) AS s FROM (SELECT *, pipeline.hop(ordered_at, '11 minutes', '90 seconds') AS w FROM trades) h GROUP BY country, w});
 run_sql(q{CREATE VIEW parted WITH (pipeline.continuous, pipeline.workers = 4, pipeline.late = 'drop') AS
@@ -223,7 +232,7 @@ sub take_snapshot
 	my ($stdout, $stderr);
 	my $status = $node->psql('postgres', qq{
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-INSERT INTO snap.moments VALUES ($n, pipeline.watermark('windowed'), pipeline.watermark('hopped'), pipeline.watermark('parted'), pipeline.watermark('visits'));
+INSERT INTO snap.moments VALUES ($n, pipeline.watermark('windowed'), pipeline.watermark('hopped'), pipeline.watermark('parted'), pipeline.watermark('visits'), pipeline.watermark('shares'));
 INSERT INTO snap.positions SELECT $n, view::text, "partition", start_offset, next_offset FROM pipeline.stat_partitions;
 INSERT INTO snap.counters SELECT $n, view::text, events_in, late, dead_letters FROM pipeline.stat_views;
 INSERT INTO snap.windowed SELECT $n, * FROM windowed;
@@ -233,6 +242,8 @@ INSERT INTO snap.large SELECT $n, * FROM large;
 INSERT INTO snap.hopped SELECT $n, * FROM hopped;
 INSERT INTO snap.visits SELECT $n, * FROM visits;
 INSERT INTO snap.visits_late SELECT $n, "partition", "offset" FROM visits_late;
+INSERT INTO snap.shares SELECT $n, * FROM shares;
+INSERT INTO snap.shares_late SELECT $n, "partition", "offset" FROM shares_late;
 INSERT INTO snap.late SELECT $n, "partition", "offset" FROM windowed_late;
 INSERT INTO snap.hopped_late SELECT $n, "partition", "offset", late_windows FROM hopped_late;
 INSERT INTO snap.dead SELECT $n, view::text, "partition", "offset" FROM pipeline.dead_letters;
@@ -288,7 +299,7 @@ my $produced = $ahead;
 # altered: what is altered last may be what the kill takes back or not.
 for my $n (1 .. $kills)
 {
-	my $producer = $broker->produce_start(topic => 'trades', %load, first => $produced, count => $portion, rate => $portion / 10);
+	my $producer = $broker->produce_start(topic => 'trades', %load, first => $produced, count => $portion, rate => int($portion / 10));
 	my $threshold = @views * ($produced + $portion * 0.5 * $random->random);
 	my $done = progress();
 
@@ -302,6 +313,7 @@ for my $n (1 .. $kills)
 	alter_workers('parted', $numbers[ ($n + 3) % @numbers ]);
 	alter_workers('hopped', $numbers[ ($n + 2) % @numbers ]);
 	alter_workers('visits', $numbers[ ($n + 4) % @numbers ]);
+	alter_workers('shares', $numbers[ ($n + 5) % @numbers ]);
 	alter_workers('large', $numbers[ ($n + 1) % @numbers ]) if $n % 2;
 	progress() for 1 .. $random->below(12);
 	$under_way++ if (progress() // 0) < @views * $produced;
@@ -327,6 +339,8 @@ my %expected = (
 	parted => q{SELECT "partition" AS c1, w AS c2, count(*) AS c3, sum(amount) AS c4, count(DISTINCT key) AS c5 FROM {rows}, pipeline.tumble(ordered_at, '1000 days', '2023-06-01 00:00+00') AS w
 		WHERE upper(w) <= (SELECT parted FROM snap.moments WHERE n = {n}) GROUP BY 1, 2},
 	visits => 'SELECT k AS c1, w AS c2, n AS c3, s AS c4 FROM (' . islands('key % 20', '700 milliseconds', 'count(*)', 'sum(amount)') . ') AS v (k, w, n, s) WHERE upper(w) < (SELECT visits FROM snap.moments WHERE n = {n})',
+	shares => q{SELECT m AS c1, country AS c2, count(*) AS c3, sum(sum(amount)) OVER (PARTITION BY m) AS c4, count(DISTINCT key) AS c5 FROM (SELECT date_trunc('minute', ordered_at) AS m, country, amount, key FROM {rows}) t
+		WHERE m + interval '1 minute' <= (SELECT shares FROM snap.moments WHERE n = {n}) GROUP BY 1, 2},
 	totals => 'SELECT "partition" AS c1, key AS c2, count(*) AS c3, sum(amount) AS c4 FROM {rows} GROUP BY "partition", key',
 	large => 'SELECT seq AS c1, key AS c2, amount AS c3 FROM {rows} WHERE amount > 990');
 
@@ -337,7 +351,7 @@ sub problems_of
 		positions => qq{SELECT "partition", start_offset, next_offset FROM snap.positions WHERE n = $n AND view = '$view'},
 		archive => 'trades_archive',
 		view => "SELECT * FROM snap.$view WHERE n = $n",
-		columns => { windowed => 5, totals => 4, large => 3, hopped => 4, parted => 5, visits => 4 }->{$view},
+		columns => { windowed => 5, totals => 4, large => 3, hopped => 4, parted => 5, visits => 4, shares => 5 }->{$view},
 		bad => 'bad',
 		dead => qq{SELECT "partition", "offset" FROM snap.dead WHERE n = $n AND view = '$view'},
 		counters => "SELECT events_in, late, dead_letters FROM snap.counters WHERE n = $n AND view = '$view'");
@@ -346,6 +360,11 @@ sub problems_of
 	if ($view eq 'windowed')
 	{
 		$what{late} = qq{SELECT "partition", "offset" FROM snap.late WHERE n = $n};
+		$what{may_be_late} = 'SELECT "partition", "offset" FROM may_be_late';
+	}
+	if ($view eq 'shares')
+	{
+		$what{late} = qq{SELECT "partition", "offset" FROM snap.shares_late WHERE n = $n};
 		$what{may_be_late} = 'SELECT "partition", "offset" FROM may_be_late';
 	}
 	if ($view eq 'visits')
@@ -374,11 +393,11 @@ for my $n (1 .. $snapshots)
 	is(scalar @problems, 0, "snapshot $n of $snapshots is exact (" . ($where // '') . ')') or diag(join("\n", @problems));
 }
 is(run_sql("SELECT string_agg(view || ' ' || sum, ', ' ORDER BY view) FROM (SELECT view, sum(next_offset) FROM snap.positions WHERE n = $snapshots GROUP BY view) p"),
-	"hopped $total, large $total, parted $total, totals $total, visits $total, windowed $total", 'at the end all events were read');
+	"hopped $total, large $total, parted $total, shares $total, totals $total, visits $total, windowed $total", 'at the end all events were read');
 cmp_ok(run_sql("SELECT count(*) FROM snap.late WHERE n = $snapshots"), '>', 0, 'there were late rows');
 cmp_ok(run_sql("SELECT count(*) FROM snap.hopped_late WHERE n = $snapshots AND cardinality(late_windows) BETWEEN 1 AND 6"), '>', 0, 'some count in other windows');
 is(run_sql("SELECT c.n = w.n FROM (SELECT sum(c3) AS n FROM snap.windowed WHERE n = $snapshots) w, (SELECT count(*) - (SELECT count(*) FROM snap.late WHERE n = $snapshots) AS n FROM trades_archive WHERE NOT bad) c"), 't', 'and all others are in a window');
-is(run_sql(q{SELECT string_agg(state, ',') FROM pipeline.views}), 'running,running,running,running,running,running', 'all views still run');
+is(run_sql(q{SELECT string_agg(state, ',') FROM pipeline.views}), join(',', ('running') x @views), 'all views still run');
 
 # The checks above can fail.
 for my $anomaly (

@@ -37,8 +37,9 @@
  *	E8. A session's range is that of events of one session, of whose parts it is
  *		all those that were complete when the first operator looked last.
  *	E9. An event whose time is T or later touches no session that is complete at T.
- *		T is not behind any operator's watermark, so where all events come within
- *		the bound on disorder, sessions are what one operator would make of them.
+ *		No operator's watermark is behind T, unless it is idle: so where all events
+ *		come within the bound on disorder, sessions are what one operator would
+ *		make of them.
  */
 #include "postgres.h"
 

@@ -106,7 +106,7 @@ cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan
 	if (plan->window.processing && plan->divided)
 		cq_refuse(path->view_name,
 				  "several workers with windows of processing time",
-				  "Each worker has a time of its own.",
+				  "Each worker would close them by the time at which it takes events in itself.",
 				  "Leave the option \"workers\" out.");
 	if (cq_window_overlaps(&plan->window))
 	{
@@ -177,7 +177,8 @@ check_counts(const CqPath *path, const CqPlan *plan)
 	if (plan->divided)
 		cq_refuse(path->view_name,
 				  "several workers with count windows",
-				  "Events are counted in the order in which one worker takes them in.",
+				  "Events are counted in the order in which they come, and those of several "
+				  "partitions have none in common.",
 				  "Leave the option \"workers\" out.");
 	if (plan->shape == CQ_SHAPE_ROWS)
 		cq_refuse(path->view_name,

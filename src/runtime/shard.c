@@ -428,7 +428,9 @@ cq_shard_step(CqRun *run, CqViewRun *view)
 		return false;
 	if (view->shard->number > 0)
 		return follow(view);
-	stepped = cq_retired_step(run, view);
+	/* nothing may be announced with what ends this view's being divided */
+	if (cq_retired_step(run, view))
+		return true;
 	if (loss_is_over(run, view))
 	{
 		cq_task_set_accept_loss(view->view.id, false);

@@ -75,6 +75,7 @@ static void sibling_add(CqShard *shard, int64 id, Oid chunks, bool retired);
 static bool loss_is_over(const CqRun *run, const CqViewRun *view);
 static bool wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to,
 							   bool *advanced);
+static bool is_awaited(const CqViewRun *view);
 static TimestampTz advance_target(const CqViewRun *view, const Consensus *consensus);
 static bool consensus_find(const CqRun *run, const CqViewRun *view, Consensus *consensus);
 static void consensus_take(Consensus *consensus, const CqViewRun *view, const CqShardReport *report,
@@ -100,6 +101,7 @@ cq_shard_load(const CqViewRun *view)
 	shard->workers = 1;
 	shard->clock_to = DT_NOBEGIN;
 	shard->advanced_to = DT_NOBEGIN;
+	shard->awaited = DT_NOEND;
 	shard->number = view->id == view->view.id ? 0 : CQ_SHARD_RETIRED;
 	shard->siblings = palloc0(sizeof(CqSibling) * (list_length(rows) + 1));
 	if (shard->number != 0)
@@ -227,8 +229,9 @@ news_from_first(const CqViewRun *view)
 
 /*
  * Windows are announced when one of them has events; for the view's watermark
- * alone, which is for display, now and then is enough.  So it is for sessions, of
- * which some end all the time, if it takes long to look at all of them.
+ * alone, which is for display, now and then is enough, unless it is waited for.
+ * So it is for sessions, of which some end all the time, if it takes long to look
+ * at all of them.
  */
 static bool
 wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to, bool *advanced)
@@ -250,8 +253,18 @@ wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to, boo
 		return true;
 	}
 	since_us = cq_clock_us() - shard->announced_us;
-	return *to > view->checkpoint.frozen_to && since_us >= PAUSE_FACTOR * shard->took_us &&
-		   (*to >= consensus.first_end || since_us >= ANNOUNCE_US);
+	return *to > view->checkpoint.frozen_to &&
+		   (is_awaited(view) ||
+			(since_us >= PAUSE_FACTOR * shard->took_us &&
+			 (*to >= consensus.first_end || since_us >= ANNOUNCE_US)));
+}
+
+/* By a wait_for() that all else is done for: see cq_shard_settled(). */
+static bool
+is_awaited(const CqViewRun *view)
+{
+	return !TIMESTAMP_IS_NOEND(view->shard->awaited) &&
+		   view->shard->awaited > view->checkpoint.frozen_to;
 }
 
 /* "infinity" means the end of the last open window. */
@@ -588,16 +601,25 @@ cq_shard_tell(CqRun *run, CqViewRun *view)
 			cq_slot_wake(MyDatabaseId, shard->siblings[i].id);
 }
 
+/*
+ * What the workers have told when they have all read what was held at the call is
+ * how far the view must come; that they tell of more in the meantime does not
+ * prolong the wait.  It can become less when a partition wakes up.
+ */
 bool
 cq_shard_settled(const CqRun *run, const CqViewRun *view)
 {
+	CqShard *shard = view->shard;
 	const CqCheckpoint *cp = &view->checkpoint;
 	Consensus consensus;
 
-	if (view->shard->number > 0)
+	if (shard->number > 0)
 		return cq_shard_has_begun(view);
-	if (view->task.has_advance || cp->frozen_to > cp->closed_to ||
-		!consensus_find(run, view, &consensus))
+	if (view->task.has_advance || !consensus_find(run, view, &consensus))
 		return false;
-	return consensus.mark <= cp->frozen_to || consensus.mark < consensus.first_end;
+	shard->awaited = Min(shard->awaited, consensus.mark);
+	if (cp->frozen_to > cp->closed_to || shard->awaited > cp->closed_to)
+		return false;
+	shard->awaited = DT_NOEND;
+	return true;
 }

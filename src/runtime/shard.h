@@ -28,6 +28,7 @@ struct CqShard
 	CqSibling *siblings;	 /* the first shard, unless this is it, comes first */
 	TimestampTz clock_to;	 /* first shard: how far the clock may move the watermark */
 	TimestampTz advanced_to; /* of advance_watermark(): all events before the call are in */
+	TimestampTz awaited;	 /* first shard: what a wait_for() waits for; DT_NOEND = none does */
 	bool past_gap;			 /* of resume(accept_loss): has read on behind what is lost */
 	int64 announced_us;		 /* monotonic: when the first shard announced windows last */
 	int64 took_us;			 /* sessions: to put the last ones together */
@@ -75,5 +76,9 @@ extern bool cq_retired_are_drained(const CqViewRun *view);
 /* Tell the other workers how far this one is, with everything that it took in committed. */
 extern void cq_shard_tell(CqRun *run, CqViewRun *view);
 
-/* Are all windows out that what the workers have told closes? */
+/*
+ * For a wait_for() that everything else is done for: has the view's watermark come
+ * to where the workers had told they were when this was asked first, and is all
+ * out that this closes?
+ */
 extern bool cq_shard_settled(const CqRun *run, const CqViewRun *view);

@@ -78,7 +78,7 @@ static bool late_rows_due(const CqRun *run, long *wait_ms);
 static void advances_mark(CqRun *run);
 static bool accepts_loss(const CqRun *run);
 static void shard_tell(CqWorker *worker);
-static void wait_check(CqWorker *worker);
+static void wait_check(CqWorker *worker, long *wait_ms);
 static bool anybody_waits(const CqRun *run);
 static void worker_wait(CqWorker *worker, long wait_ms);
 static void events_create(CqWorker *worker);
@@ -214,7 +214,7 @@ worker_step(CqWorker *worker)
 		return false;
 	advances_mark(worker->run);
 	shard_tell(worker);
-	wait_check(worker);
+	wait_check(worker, &wait_ms);
 	cq_verify_when_asked(worker->run);
 	trim_when_due(worker);
 	late_rows_expire(worker);
@@ -248,7 +248,7 @@ shard_tell(CqWorker *worker)
  * was called for before comes before.
  */
 static void
-wait_check(CqWorker *worker)
+wait_check(CqWorker *worker, long *wait_ms)
 {
 	ListCell *lc;
 
@@ -260,9 +260,15 @@ wait_check(CqWorker *worker)
 
 		if (view->wait_ticket == 0 || view->task.apply_late != 0 ||
 			(view->task.has_advance && !view->shard) || cq_view_run_is_behind(view) ||
-			!worker->source->ops->reached(worker->source, view->source_ticket) ||
-			(view->shard && !cq_shard_settled(worker->run, view)))
+			!worker->source->ops->reached(worker->source, view->source_ticket))
 			continue;
+		if (view->shard && !cq_shard_settled(worker->run, view))
+		{
+			/* waiting may have made an announcement due */
+			if (!worker->waiting_for_lock && cq_shard_due(worker->run, view))
+				*wait_ms = 0;
+			continue;
+		}
 		cq_publish_wait_done(view->id, view->wait_ticket);
 		view->wait_ticket = 0;
 	}

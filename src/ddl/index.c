@@ -209,7 +209,7 @@ tell_cost(const CqView *view, int last_column)
 {
 	CqPlan *plan = cq_identity_plan(view);
 
-	if (plan->emit == CQ_EMIT_CHANGES && last_column > plan->nkeys)
+	if (plan->emit == CQ_EMIT_CHANGES && !plan->replaced && last_column > plan->nkeys)
 		ereport(
 			NOTICE,
 			errmsg("index holds a column that changes with each event"),

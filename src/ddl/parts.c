@@ -69,6 +69,7 @@
 #include "ddl/identity.h"
 #include "ddl/parts.h"
 #include "sink/late_table.h"
+#include "sink/output.h"
 #include "source/local/local.h"
 
 #define HIDDEN_SCHEMA "pipeline_data"
@@ -76,6 +77,7 @@
 static void create_hidden(CqView *view, const Query *query, const CqPlan *plan, Oid owner);
 static Oid create_query_view(int64 id, const Query *query, Oid owner);
 static Oid create_result_table(int64 id, const CqPlan *plan, Oid owner);
+static Constraint *primary_key(List *columns);
 static Oid create_chunk_table(int64 id, Oid owner);
 static Oid create_late_table(const CqView *view, const CqPlan *plan, const char *name, Oid owner);
 static char *free_name(const char *name, List *columns);
@@ -195,34 +197,47 @@ create_query_view(int64 id, const Query *query, Oid owner)
 /*
  * Rows of windows that closed never change.  Rows of a view that shows changes
  * are updated in place at each checkpoint: they need room on their page, and a
- * key for whoever replicates them.
+ * key for whoever replicates them.  Rows of windows that are replaced are found by
+ * their window.
  */
 static Oid
 create_result_table(int64 id, const CqPlan *plan, Oid owner)
 {
 	RangeVar *name = makeRangeVar(pstrdup(HIDDEN_SCHEMA), psprintf("t_" INT64_FORMAT, id), -1);
-	List *options = NIL;
+	List *options;
 	List *columns;
+	List *key = list_make1(makeString(pstrdup(CQ_RESULT_GID)));
 
-	if (plan->emit == CQ_EMIT_CHANGES)
+	if (plan->emit != CQ_EMIT_CHANGES)
+		return create_table(name, columns_of(plan->result_desc), NIL, owner);
+	options =
+		list_make2(makeDefElem("autovacuum_vacuum_scale_factor",
+							   (Node *) makeFloat(pstrdup("0.02")),
+							   -1),
+				   makeDefElem("autovacuum_vacuum_threshold", (Node *) makeInteger(1000), -1));
+	if (plan->replaced)
 	{
-		ColumnDef *gid = column("_gid", INT8OID);
-		Constraint *key = makeNode(Constraint);
-
-		key->contype = CONSTR_PRIMARY;
-		key->location = -1;
-		gid->constraints = list_make1(key);
-		columns = lappend(columns_of(plan->closed_desc), gid);
-		options =
-			list_make3(makeDefElem("fillfactor", (Node *) makeInteger(50), -1),
-					   makeDefElem("autovacuum_vacuum_scale_factor",
-								   (Node *) makeFloat(pstrdup("0.02")),
-								   -1),
-					   makeDefElem("autovacuum_vacuum_threshold", (Node *) makeInteger(1000), -1));
+		key = lcons(makeString(pstrdup(CQ_RESULT_WINDOW)), key);
+		columns = lappend(columns_of(plan->result_desc), column(CQ_RESULT_WINDOW, INT8OID));
 	}
 	else
-		columns = columns_of(plan->result_desc);
-	return create_table(name, columns, options, owner);
+	{
+		columns = columns_of(plan->closed_desc);
+		options = lcons(makeDefElem("fillfactor", (Node *) makeInteger(50), -1), options);
+	}
+	columns = lappend(columns, column(CQ_RESULT_GID, INT8OID));
+	return create_table(name, lappend(columns, primary_key(key)), options, owner);
+}
+
+static Constraint *
+primary_key(List *columns)
+{
+	Constraint *key = makeNode(Constraint);
+
+	key->contype = CONSTR_PRIMARY;
+	key->location = -1;
+	key->keys = columns;
+	return key;
 }
 
 /*
@@ -382,8 +397,9 @@ create_table(RangeVar *name, List *columns, List *options, Oid owner)
 static void
 define_user_view(const CqView *view, const CqPlan *plan)
 {
-	Query *definition = plan->emit == CQ_EMIT_CHANGES ? cq_plan_upper_query(plan, view->result)
-													  : select_from_result(view, plan->result_desc);
+	Query *definition = plan->emit == CQ_EMIT_CHANGES && !plan->replaced
+							? cq_plan_upper_query(plan, view->result)
+							: select_from_result(view, plan->result_desc);
 
 	StoreViewQuery(view->view, definition, true);
 	CommandCounterIncrement();

@@ -6,6 +6,8 @@
  * since the last save.  Where a window is shown when it is complete, all of its
  * groups then, and the touched ones afterwards.
  *
+ * Windows that keep their rows are shown as a whole, if they have got any.
+ *
  * What is not complete need not be shown at every checkpoint (emit_interval).  Then
  * the rows of the touched groups are behind: so their entries say, and a later
  * call finds them among the groups in memory, where they stay until then.
@@ -17,6 +19,9 @@
 
 #include "operator/shape.h"
 
+static bool window_is_due(CqOperator *operator, CqPane * pane, const CqChanges *changes);
+static void window_give_out(CqOperator *operator, CqPane * pane, CqReplaceWindow give_out,
+							void *arg);
 static void show_groups(CqOperator *operator, CqPane * pane, CqChanges *changes);
 static int show_windows(CqOperator *operator, const CqChanges * changes);
 static void show_touched(CqOperator *operator, CqPane * pane, const CqChanges *changes);
@@ -207,4 +212,60 @@ cq_group_show(CqOperator *operator, CqPane * pane, CqGroup *group, const CqChang
 	row->exists = true;
 	row->behind = false;
 	MemoryContextReset(operator->scratch);
+}
+
+/* ------------------------------------------------------------------------
+ * Windows that keep their rows
+ * ------------------------------------------------------------------------
+ */
+
+int
+cq_operator_replace(CqOperator *operator, TimestampTz watermark, bool refresh,
+					CqReplaceWindow give_out, void *arg)
+{
+	CqChanges changes = {.refresh = refresh, .complete_to = watermark};
+	CqState *state = operator->state;
+	int completed = 0;
+	int i;
+
+	Assert(operator->replaces);
+	for (i = 0; i < state->npanes; i++)
+	{
+		CqPane *pane = state->panes[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (pane->end <= watermark && pane->end > operator->shown_to)
+			completed++;
+		if (window_is_due(operator, pane, &changes))
+			window_give_out(operator, pane, give_out, arg);
+		else if (cq_rows_have_come(pane))
+			pane->behind = operator->shows_open;
+	}
+	return completed;
+}
+
+static bool
+window_is_due(CqOperator *operator, CqPane * pane, const CqChanges *changes)
+{
+	bool changed = pane->behind || cq_rows_have_come(pane);
+
+	if (pane->end <= operator->shown_to)
+		return changed;
+	if (pane->end <= changes->complete_to)
+		return changed || !operator->shows_open;
+	return changed && operator->shows_open && changes->refresh;
+}
+
+static void
+window_give_out(CqOperator *operator, CqPane * pane, CqReplaceWindow give_out, void *arg)
+{
+	Tuplestorestate *rows = tuplestore_begin_heap(false, false, work_mem);
+	bool was_shown = operator->shows_open || pane->end <= operator->shown_to;
+
+	/* that it is not behind any more is not taken back by an abort */
+	operator->state->current = false;
+	operator->ops->emit(operator, pane, cq_pane_window_start(operator, pane), pane->end, rows);
+	give_out(arg, cq_pane_number(operator, pane), pane->is_new || !was_shown, rows);
+	tuplestore_end(rows);
+	pane->behind = false;
 }

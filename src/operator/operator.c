@@ -104,7 +104,8 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	operator->divided = plan->divided;
 	operator->overlapping = cq_window_overlaps(&plan->window) && !plan->sliced;
 	operator->sessions = plan->window.kind == CQ_WINDOW_SESSION;
-	operator->changes = plan->emit == CQ_EMIT_CHANGES;
+	operator->changes = plan->emit == CQ_EMIT_CHANGES && !plan->replaced;
+	operator->replaces = plan->replaced;
 	operator->allowed_lateness_us = allowed_lateness_us;
 	operator->keep_closed_us = keep_closed_us;
 	operator->fold_upto = DT_NOEND;
@@ -444,7 +445,7 @@ cq_operator_apply(CqOperator *operator, TupleTableSlot * row, const CqEvent *eve
 	CqOutcome outcome;
 	CqMissed missed;
 
-	Assert(operator->changes && operator->window.kind != CQ_WINDOW_NONE);
+	Assert((operator->changes || operator->replaces) && operator->window.kind != CQ_WINDOW_NONE);
 	timely.watermark = DT_NOBEGIN;
 	if (!has_window_to(operator, event, upto))
 		return false;
@@ -501,7 +502,7 @@ cq_operator_first_end(CqOperator *operator)
 		return cq_counts_first_end(operator);
 	if (operator->sessions)
 		return cq_sessions_first_end(operator);
-	if (operator->changes)
+	if (operator->changes || operator->replaces)
 		return first_end_to_show(operator);
 	return operator->sliced ? cq_slices_first_end(operator) : operator->state->panes[0]->end;
 }

@@ -144,6 +144,15 @@ extern int cq_operator_changes(CqOperator *operator, TimestampTz watermark, bool
 							   const CqChangeSink *sink);
 extern bool cq_operator_is_behind(const CqOperator *operator);
 
+/*
+ * CHANGES with ROWS: the same for windows.  give_out() gets all rows of one that has
+ * changed (plan->closed_desc), number tells it from the others for ever; fresh: nothing
+ * was given out for it before.
+ */
+typedef void (*CqReplaceWindow)(void *arg, int64 number, bool fresh, Tuplestorestate *rows);
+extern int cq_operator_replace(CqOperator *operator, TimestampTz watermark, bool refresh,
+							   CqReplaceWindow give_out, void *arg);
+
 /* Write what changed since the last save to the chunk table, delete what is obsolete. */
 extern void cq_operator_save(CqOperator *operator, Relation chunks);
 

@@ -285,6 +285,12 @@ visit_disk(CqOperator *operator, CqPane * pane, RowCallback visit, void *arg)
 	pfree(nulls);
 }
 
+bool
+cq_rows_have_come(const CqPane *pane)
+{
+	return (pane->saved ? pane->saved->next : pane->first) != NULL;
+}
+
 static void
 rows_save(CqOperator *operator, CqPane * pane)
 {
@@ -351,6 +357,8 @@ rows_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
 	}
 	pane->ngroups += chunk->nentries;
 	operator->state->ngroups += chunk->nentries;
+	/* chunks do not say what was shown of a window that is open */
+	pane->behind = operator->shows_open && pane->end> operator->shown_to;
 	cq_chunklog_registered(operator->log, number, chunk->nentries);
 }
 

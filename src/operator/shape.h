@@ -114,7 +114,8 @@ struct CqOperator
 	CqState *state;	 /* in shared memory */
 	uint64 identity; /* of what its chunks have */
 	CqWindow window;
-	bool changes; /* emit = changes */
+	bool changes;  /* emit = changes, of groups */
+	bool replaces; /* likewise, of windows that keep their rows */
 	int64 allowed_lateness_us;
 	int64 keep_closed_us;
 	TimestampTz closed_to;
@@ -289,6 +290,9 @@ extern void cq_session_rows_hold(CqOperator *operator, TimestampTz first, Timest
 /* Which windows of an event are complete at a watermark; false if one is out of range. */
 extern bool cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz watermark,
 						  CqMissed *missed, int64 *windows);
+
+/* rows.c: has the pane got rows since the last save? */
+extern bool cq_rows_have_come(const CqPane *pane);
 
 extern const CqShapeOps cq_shape_aggregate;
 extern const CqShapeOps cq_shape_rows;

@@ -53,10 +53,10 @@ typedef struct CqPane
 	struct CqPane *next;	 /* of those closed since the last commit, or of the derived */
 	struct CqPane *previous; /* of the derived */
 	bool is_derived;
+	bool behind; /* what is shown of it may be (groups: those in memory); changes.c */
 
 	/* AGGREGATE */
 	CqGroupTable groups;
-	bool behind; /* some rows may be behind their groups, all of them in memory; changes.c */
 	CqTouched *touched;
 	CqTouched *gone;		   /* since the last commit: to be freed, without states */
 	struct CqBuckets *buckets; /* what is on disk only; NULL if nothing ever was */

@@ -121,6 +121,7 @@ cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan
 	{
 		plan->emit = CQ_EMIT_CHANGES;
 		plan->shows_open = emit == CQ_EMIT_CHANGES;
+		plan->replaced = plan->shape == CQ_SHAPE_ROWS;
 	}
 	if (plan->divided && !windowed && !plan->disjoint)
 		refuse_divided(path, plan);
@@ -313,6 +314,8 @@ refuse_lateness(const CqPath *path, const char *corrected_by)
 /*
  * Where rows of windows change, the result table has the groups, each at its
  * place, and what stands above them is evaluated on read, as without windows.
+ * Where rows are kept it has what the close query made of those of a window; that is
+ * run again when there are more, and what is different replaced.
  */
 static void
 check_changing(const CqPath *path, int emit, const char *corrected_by, const CqPlan *plan)
@@ -320,11 +323,12 @@ check_changing(const CqPath *path, int emit, const char *corrected_by, const CqP
 	const char *what =
 		emit == CQ_EMIT_CHANGES ? "emit = 'changes'" : psprintf("%s above 0", corrected_by);
 
-	if (plan->shape == CQ_SHAPE_ROWS)
-		cq_refuse(path->view_name,
-				  psprintf("%s with %s", what, plan->rows_why),
-				  "Rows that change are kept up to date incrementally, and this cannot be.",
-				  "Leave the option out, or use aggregates that can be kept incrementally.");
+	if (plan->shape == CQ_SHAPE_ROWS && plan->window.kind == CQ_WINDOW_SESSION)
+		cq_refuse(
+			path->view_name,
+			psprintf("%s with %s over sessions", what, plan->rows_why),
+			"Rows of sessions that change are kept up to date incrementally, and this cannot be.",
+			"Leave the option out, or use aggregates that can be kept incrementally.");
 	if (plan->divided)
 		cq_refuse(path->view_name,
 				  psprintf("%s with windows and several workers", what),

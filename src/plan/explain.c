@@ -170,7 +170,9 @@ explain_slices(StringInfo text, const CqPlan *plan)
 	char *slices = cq_window_describe_slices(&plan->window);
 	int i;
 
-	if (plan->emit == CQ_EMIT_CHANGES)
+	if (plan->replaced)
+		appendStringInfoString(text, "  Windows: each keeps its own rows\n");
+	else if (plan->emit == CQ_EMIT_CHANGES)
 		appendStringInfoString(text, "  Windows: each keeps its own groups, whose rows change\n");
 	else if (plan->shape == CQ_SHAPE_ROWS)
 		appendStringInfo(text, "  Windows: get their rows from %s, kept once\n", slices);
@@ -269,7 +271,10 @@ explain_finish(StringInfo text, const CqPlan *plan)
 				: "Result: a row per group, updated at each checkpoint; all else is done on read\n");
 		return;
 	}
-	appendStringInfoString(text, "Close query, when windows close:\n");
+	appendStringInfoString(text,
+						   plan->replaced ? "Close query, for each window that has got rows; what "
+											"comes out otherwise than before is replaced:\n"
+										  : "Close query, when windows close:\n");
 	no_rows = palloc(sizeof(Tuplestorestate *) * plan->ninputs);
 	for (i = 0; i < plan->ninputs; i++)
 		no_rows[i] = tuplestore_begin_heap(false, false, work_mem);

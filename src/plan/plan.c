@@ -349,7 +349,7 @@ cq_plan_upper_query(const CqPlan *plan, Oid result_table)
 {
 	Query *upper = copyObject(plan->upper);
 
-	Assert(plan->emit == CQ_EMIT_CHANGES);
+	Assert(plan->emit == CQ_EMIT_CHANGES && !plan->replaced);
 	placeholder_walker((Node *) upper, &result_table);
 	/* whose rights count is settled by who owns the view it becomes */
 	setRuleCheckAsUser((Node *) upper, InvalidOid);
@@ -404,7 +404,7 @@ check_clock(const CqPath *path, const CqPlan *plan)
 {
 	int last = path->nlevels - 1;
 
-	if (plan->emit == CQ_EMIT_CHANGES)
+	if (plan->emit == CQ_EMIT_CHANGES && !plan->replaced)
 	{
 		cq_refuse_clock_in(path, path->split, plan->stage);
 		cq_refuse_clock(path, path->split + 1, last);

@@ -152,8 +152,9 @@ typedef struct CqPlanStream
 typedef struct CqPlan
 {
 	CqShape shape;
-	CqEmit emit;			  /* CHANGES: the result table has a row per group, which may change */
-	bool shows_open;		  /* CHANGES with windows: rows of windows that are not complete, too */
+	CqEmit emit;	 /* CHANGES: the result table has a row per group, which may change */
+	bool replaced;	 /* CHANGES with ROWS: it has what the close query gives for a window */
+	bool shows_open; /* CHANGES with windows: rows of windows that are not complete, too */
 	const char *corrected_by; /* option by which complete windows change; NULL = they do not */
 	Oid stream;				  /* foreign table that the stage reads */
 	Bitmapset *columns;		  /* attribute numbers read of it, event time included */
@@ -200,13 +201,13 @@ typedef struct CqPlan
 	 */
 	TupleDesc closed_desc;
 	char *closed_name; /* under which the close query reads them */
-	Query *close;	   /* WINDOW_CLOSE: reads closed rows; its columns are the view's */
+	Query *close; /* reads closed rows; its columns are the view's.  Not of groups that change */
 
 	const char *rows_why; /* ROWS: what it is that cannot be kept incrementally */
 	CqTop *top;			  /* which rows may be forgotten at once, or groups at the end */
 
 	/*
-	 * CHANGES: the user's view over the result table, whose columns are those
+	 * CHANGES of groups: the user's view over the result table, whose columns are those
 	 * of closed_desc (table columns c1..cn, then _gid).  RTE 1 of its split
 	 * level is a placeholder that cq_plan_upper_query() points at the table.
 	 */

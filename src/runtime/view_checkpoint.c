@@ -19,6 +19,7 @@
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "sink/feed_log.h"
+#include "sink/replacement.h"
 
 static bool input_lock(CqInput *input);
 static bool relation_lock(Oid relid, LOCKMODE mode, Relation *rel);
@@ -28,6 +29,8 @@ static Tuplestorestate *closed_rows(CqRun *run, CqInput *input);
 static void close_receive(void *arg, TupleTableSlot *row);
 static void stages_end(CqInput *input);
 static void show_changes(CqRun *run, CqViewRun *view);
+static void window_replace(void *arg, int64 number, bool fresh, Tuplestorestate *rows);
+static void window_row(void *arg, TupleTableSlot *row);
 static void change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 						  bool *nulls);
 static void change_remove(void *arg, int64 gid, ItemPointer tid);
@@ -289,13 +292,36 @@ show_changes(CqRun *run, CqViewRun *view)
 	CqChangeSink sink = {.upsert = change_upsert, .remove = change_remove, .arg = view};
 	TimestampTz watermark = cq_view_run_watermark(run, view);
 	bool refresh = cq_view_run_refresh_due(view, NULL);
+	int completed;
 
-	view->checkpoint.counters.windows_closed +=
-		cq_operator_changes(view->op, watermark, refresh, &sink);
+	if (view->plan->replaced)
+		completed = cq_operator_replace(view->op, watermark, refresh, window_replace, view);
+	else
+		completed = cq_operator_changes(view->op, watermark, refresh, &sink);
+	view->checkpoint.counters.windows_closed += completed;
 	if (refresh)
 		view->refreshed_us = cq_clock_us() + cq_clock_shift_us();
 	if (view->plan->window.kind != CQ_WINDOW_NONE)
 		cq_operator_leave(view->op, watermark);
+}
+
+/* The window's rows are what the close query makes of those that it has now. */
+static void
+window_replace(void *arg, int64 number, bool fresh, Tuplestorestate *rows)
+{
+	CqViewRun *view = arg;
+	CqReplacement *replacement =
+		cq_replacement_begin(view->output, number, fresh, &view->checkpoint.next_gid);
+
+	cq_close_run(view->close_prepared, &rows, window_row, replacement);
+	cq_replacement_end(replacement);
+}
+
+static void
+window_row(void *arg, TupleTableSlot *row)
+{
+	slot_getallattrs(row);
+	cq_replacement_row(arg, row->tts_values, row->tts_isnull);
 }
 
 /* Tell readers how far the view is, after its rows. */

@@ -166,8 +166,14 @@ void
 cq_output_delete(CqOutput *output, int64 gid, ItemPointer tid)
 {
 	row_locate(output, gid, tid);
-	simple_table_tuple_delete(output->relation, tid, GetActiveSnapshot());
+	cq_output_delete_at(output, tid);
 	ItemPointerSetInvalid(tid);
+}
+
+void
+cq_output_delete_at(CqOutput *output, ItemPointer tid)
+{
+	simple_table_tuple_delete(output->relation, tid, GetActiveSnapshot());
 }
 
 static void
@@ -244,6 +250,12 @@ row_update(CqOutput *output, ItemPointer tid, TupleTableSlot *slot)
 	cq_compat_tuple_update(output->relation, tid, slot, GetActiveSnapshot(), &update_indexes);
 	if (update_indexes)
 		list_free(cq_compat_insert_index_tuples(output->rri, slot, output->estate));
+}
+
+Relation
+cq_output_relation(const CqOutput *output)
+{
+	return output->relation;
 }
 
 int64

@@ -9,6 +9,13 @@
 #include "storage/itemptr.h"
 #include "utils/rel.h"
 
+/*
+ * Hidden columns of a result table whose rows change, the last ones: the group's or
+ * the row's number, and before it where windows are replaced the window.
+ */
+#define CQ_RESULT_GID	 "_gid"
+#define CQ_RESULT_WINDOW "_window"
+
 typedef struct CqOutput CqOutput;
 
 /* Open for one transaction; the relation must be locked RowExclusive. */
@@ -25,8 +32,12 @@ extern void cq_output_insert(CqOutput *output, Datum *values, bool *nulls);
 extern void cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid,
 							 Datum *values, bool *nulls);
 
-/* Delete the row of a group; tid as for upsert(). */
+/* Delete the row of a group, tid as for upsert(); or the row at a place. */
 extern void cq_output_delete(CqOutput *output, int64 gid, ItemPointer tid);
+extern void cq_output_delete_at(CqOutput *output, ItemPointer tid);
+
+/* The table that it writes to. */
+extern Relation cq_output_relation(const CqOutput *output);
 
 /* Write what is queued and close; returns the number of rows written. */
 extern int64 cq_output_end(CqOutput *output);

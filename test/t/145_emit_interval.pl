@@ -38,6 +38,7 @@ my %views = (
 	tumble => [ "pipeline.emit = 'changes'", q{SELECT k, pipeline.tumble(at, '10 seconds') AS w, count(*) AS n, count(DISTINCT v) AS d, max(v) AS top FROM %s GROUP BY k, w}, 'upper(w) <= %s' ],
 	texts => [ "pipeline.emit = 'changes'", q{SELECT k, pipeline.tumble(at, '10 seconds') AS w, max(v::text) AS top, sum(v::numeric) AS v FROM %s GROUP BY k, w}, 'upper(w) <= %s' ],
 	hop => [ "pipeline.emit = 'changes', pipeline.allowed_lateness = '1 minute'", q{SELECT k, w, count(*) AS n, sum(v) AS v FROM %s, pipeline.hop(at, '20 seconds', '5 seconds') AS w GROUP BY k, w}, 'upper(w) <= %s' ],
+	lists => [ "pipeline.emit = 'changes'", q{SELECT k, pipeline.tumble(at, '10 seconds') AS w, array_agg(v ORDER BY id) AS vs FROM %s GROUP BY k, w}, 'upper(w) <= %s' ],
 	total => [ "pipeline.late = 'store'", q{SELECT k, count(*) AS n, sum(v) AS v FROM %s GROUP BY k}, 'false' ],
 	all => [ "pipeline.late = 'store'", q{SELECT count(*) AS n, max(id) AS id FROM %s}, 'false' ],
 );
@@ -150,8 +151,8 @@ for my $round (1 .. $rounds)
 $node->append_conf('postgresql.conf', "pipeline.state_memory = '8MB'\npipeline.share_tasks = off\npipeline.random_batches = off\npipeline.batch_size = 4096\n");
 $node->restart;
 create_views('many', '1 hour');
-value('SET client_min_messages = warning; DROP VIEW many_texts, many_hop, many_all');
-delete @views{qw(texts hop all)};
+value('SET client_min_messages = warning; DROP VIEW many_texts, many_hop, many_lists, many_all');
+delete @views{qw(texts hop lists all)};
 for my $i (0 .. 9)
 {
 	insert_events('many', $i * 20000 + 1, 20000, 60000);

@@ -169,6 +169,9 @@ CREATE VIEW ${s}_session_rows WITH (pipeline.continuous) AS SELECT k, pipeline.s
 CREATE VIEW ${s}_top WITH (pipeline.continuous) AS SELECT id, w FROM (SELECT id, pipeline.tumble(at, '10 seconds') AS w, row_number() OVER (PARTITION BY pipeline.tumble(at, '10 seconds') ORDER BY v DESC, id) AS r FROM $s) AS x WHERE r <= 2;
 CREATE VIEW ${s}_distinct WITH (pipeline.continuous) AS SELECT DISTINCT k, pipeline.tumble(at, '10 seconds') AS w FROM $s WHERE id >= 0;
 CREATE VIEW ${s}_rows WITH (pipeline.continuous) AS SELECT k, pipeline.tumble(at, '10 seconds') AS w, array_agg(id ORDER BY v, id) AS ids FROM $s GROUP BY k, w;
+CREATE VIEW ${s}_rows_changes WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.emit_interval = '50 milliseconds') AS SELECT k, pipeline.tumble(at, '10 seconds') AS w, array_agg(id ORDER BY v, id) AS ids FROM $s GROUP BY k, w;
+CREATE VIEW ${s}_rows_admits WITH (pipeline.continuous, pipeline.allowed_lateness = '3 seconds') AS SELECT k, pipeline.tumble(at, '10 seconds') AS w, array_agg(id ORDER BY v, id) AS ids FROM $s GROUP BY k, w;
+CREATE VIEW ${s}_top_both WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.allowed_lateness = '3 seconds') AS SELECT id, w FROM (SELECT id, w, row_number() OVER (PARTITION BY w ORDER BY v DESC, id) AS r FROM (SELECT id, v, pipeline.hop(at, '10 seconds', '2 seconds') AS w FROM $s) AS y) AS x WHERE r <= 2;
 CREATE VIEW ${s}_inputs WITH (pipeline.continuous) AS SELECT w, k, a.n, b.total FROM
   (SELECT k, pipeline.tumble(at, '10 seconds') AS w, count(*) AS n FROM $s WHERE v < 3 AND id >= 0 GROUP BY 1, 2) AS a
   FULL JOIN (SELECT k, pipeline.tumble(at, '10 seconds') AS w, sum(v) AS total FROM $s WHERE v > 1 GROUP BY 1, 2) AS b USING (k, w);
@@ -254,6 +257,19 @@ sub check_sessions
 	return;
 }
 
+# Windows that keep their rows, which change.
+sub check_replaced
+{
+	my ($s, $events, $last) = @_;
+	my ($tumble, $hop) = map { 'SELECT * FROM (' . sprintf($windows{$_}, $events) . ') AS a WHERE wm < upper(w)' } qw(tumble hop);
+
+	check_view("${s}_rows_changes", shape('rows', $tumble), 'windows that are over and those that are open');
+	check_view("${s}_rows_admits", shape('rows', "$tumble + interval '3 seconds' AND upper(w) <= $last"), 'windows that are over, with late events');
+	check_view("${s}_top_both", shape('top', "$hop + interval '3 seconds'"), 'windows that are over and those that are open, with late events');
+	is($node->rows_differ(late_pairs("${s}_rows_admits"), 'SELECT id, w FROM (' . sprintf($windows{tumble}, $events) . ") AS a WHERE wm >= upper(w) + interval '3 seconds'"), '', "${s}_rows_admits: late rows");
+	return;
+}
+
 # One partition: everything follows from the order of its events.
 sub check_one
 {
@@ -277,6 +293,7 @@ sub check_one
 	my $in_time = 'SELECT * FROM (' . sprintf($windows{tumble}, $events) . ") AS a WHERE wm < upper(w) AND upper(w) <= $last";
 
 	check_view("${s}_$_", shape($_, $in_time), 'windows and what is in them') for sort keys %shapes;
+	check_replaced($s, $events, $last);
 	check_sessions($s, $events, $last);
 	check_view("${s}_count", "SELECT k, w, sum(v), min(id) FROM (SELECT *, (row_number() OVER (PARTITION BY k ORDER BY id) - 1) / 3 + 1 AS w FROM $events WHERE NOT future) AS x GROUP BY k, w HAVING count(*) = 3", 'every three events');
 	check_untimed($s, $events);

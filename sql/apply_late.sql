@@ -184,7 +184,6 @@ CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1 month') AS S
 CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1 minute', pipeline.allowed_lateness = '1 hour') AS SELECT meter, count(*) FROM reads GROUP BY meter, pipeline.tumble(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1 minute') AS SELECT meter, count(*) FROM reads GROUP BY meter;
 CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1 minute') AS SELECT meter, count(*) FROM reads GROUP BY meter, pipeline.session(at, '1 minute');
-CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1 minute') AS SELECT array_agg(v ORDER BY id) FROM reads GROUP BY pipeline.tumble(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous, pipeline.late_retention = '0') AS SELECT meter, count(*) FROM reads GROUP BY meter, pipeline.tumble(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous, pipeline.late_retention = 'a while') AS SELECT meter, count(*) FROM reads GROUP BY meter, pipeline.tumble(at, '1 minute');
 ALTER VIEW plain SET (pipeline.keep_closed = '1 hour');

@@ -128,6 +128,64 @@ SELECT * FROM n_pairs ORDER BY k, w;
 SELECT bool_and(pipeline.verify_state(v)) FROM unnest('{n_three,n_named,n_pairs,n_best}'::regclass[]) v;
 SELECT to_regclass('n_three_late') IS NULL AS no_late_table;
 
+-- what cannot be kept incrementally: the rows of a group's windows are kept, and the last one for ever
+SET client_min_messages = warning;
+CREATE FOREIGN TABLE n_listed (id int, k text, n int) SERVER pipeline_local;
+CREATE TABLE n_all (id int, k text, n int);
+RESET client_min_messages;
+CREATE VIEW n_lists WITH (pipeline.continuous) AS
+SELECT k, pipeline.count_window(3) AS w, string_agg(id::text, ',' ORDER BY n DESC, id) AS ids, count(DISTINCT n) AS d FROM n_listed GROUP BY k, w HAVING count(*) > 0;
+CREATE VIEW n_open_lists WITH (pipeline.continuous, pipeline.emit = 'changes') AS
+SELECT k, pipeline.count_window(3, 2) AS w, percentile_disc(0.5) WITHIN GROUP (ORDER BY n) AS middle, count(*) AS c FROM n_listed GROUP BY k, w;
+SET client_min_messages = warning;
+CREATE VIEW n_slow_lists WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.emit_interval = '10 minutes') AS
+SELECT t.name, l.k, w * 10 AS w, l.ids FROM (SELECT k, w, array_agg(id ORDER BY id) AS ids FROM n_listed, pipeline.count_window(3, 1) AS w GROUP BY k, w) l LEFT JOIN n_names t USING (k);
+RESET client_min_messages;
+SELECT pipeline.explain('n_lists');
+CREATE FUNCTION n_insert(VARIADIC ks text[]) RETURNS void LANGUAGE sql AS $$
+  WITH e AS (INSERT INTO n_all SELECT (SELECT count(*) FROM n_all) + i, k, (i * 7 + length(k)) % 5 FROM unnest(ks) WITH ORDINALITY u(k, i) RETURNING *)
+  INSERT INTO n_listed SELECT * FROM e ORDER BY id $$;
+CREATE FUNCTION n_wait() RETURNS boolean LANGUAGE sql AS $$
+  SELECT bool_and(pipeline.wait_for(v) AND pipeline.verify_state(v)) FROM unnest('{n_lists,n_open_lists,n_slow_lists}'::regclass[]) v $$;
+-- by ordinary SQL that numbers the events of each group
+CREATE FUNCTION n_windows(size int, slide int) RETURNS TABLE (k text, w bigint, id int, n int) LANGUAGE sql AS $$
+  SELECT k, w, id, n FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY id) AS e FROM n_all) a, generate_series(1, 100) w WHERE e > (w - 1) * slide AND e <= (w - 1) * slide + size $$;
+CREATE VIEW n_wrong AS
+SELECT 'n_lists' AS view, count(*) FROM (SELECT k, w, ids, d, 1 FROM n_lists UNION ALL SELECT k, w, string_agg(id::text, ',' ORDER BY n DESC, id), count(DISTINCT n), 2 FROM n_windows(3, 3) GROUP BY k, w HAVING count(*) = 3) x
+  GROUP BY k, w, ids, d HAVING count(*) <> 2 UNION ALL
+SELECT 'n_open_lists', count(*) FROM (SELECT k, w, middle, c FROM n_open_lists UNION ALL SELECT k, w, percentile_disc(0.5) WITHIN GROUP (ORDER BY n), count(*) FROM n_windows(3, 2) GROUP BY k, w) x
+  GROUP BY k, w, middle, c HAVING count(*) <> 2 UNION ALL
+SELECT 'n_slow_lists', count(*) FROM (SELECT k, w, ids FROM n_slow_lists UNION ALL SELECT k, w * 10, array_agg(id ORDER BY id) FROM n_windows(3, 1) GROUP BY k, w) x GROUP BY k, w, ids HAVING count(*) <> 2;
+SELECT n_insert('a', 'b', 'a', NULL, 'a', 'a');
+SELECT n_wait();
+SELECT * FROM n_lists ORDER BY k, w;
+SELECT * FROM n_open_lists ORDER BY k, w;
+SELECT * FROM n_slow_lists ORDER BY k, w;
+SELECT * FROM n_wrong;
+-- after workers have read it all again
+SELECT bool_and(pg_terminate_backend(pid)) FROM (SELECT DISTINCT pid FROM pipeline.stat_views WHERE pid IS NOT NULL) p;
+SELECT n_insert('a', 'b', NULL, 'a');
+SELECT n_wait();
+SELECT * FROM n_wrong;
+SELECT bool_and(pg_terminate_backend(pid)) FROM (SELECT DISTINCT pid FROM pipeline.stat_views WHERE pid IS NOT NULL) p;
+SELECT n_insert('b', 'c', NULL, 'b', 'b', 'a');
+SELECT n_wait();
+SELECT * FROM n_wrong;
+SELECT * FROM n_lists ORDER BY k, w;
+SELECT view, groups, windows_closed FROM pipeline.stat_views WHERE view::text LIKE 'n\_%lists' ORDER BY view::text;
+-- many events: chunks of which little is left are written again
+INSERT INTO n_all SELECT i + 100, 'k' || i % 7, i FROM generate_series(1, 20000) i;
+INSERT INTO n_listed SELECT * FROM n_all WHERE id > 100 ORDER BY id;
+SELECT n_wait();
+SELECT count(*), sum(w) FROM n_lists WHERE k LIKE 'k%';
+SELECT count(*) FROM (SELECT k, w, ids, d FROM n_lists EXCEPT SELECT k, row_number() OVER (PARTITION BY k ORDER BY id), ids, d FROM (
+  SELECT k, min(id) AS id, string_agg(id::text, ',' ORDER BY n DESC, id) AS ids, count(DISTINCT n) AS d FROM (SELECT *, (row_number() OVER (PARTITION BY k ORDER BY id) - 1) / 3 AS g FROM n_all) a GROUP BY k, g HAVING count(*) = 3) b) c;
+SELECT view, groups < 60 AS few_rows, chunk_bytes < 100000 AS few_chunks FROM pipeline.stat_views WHERE view::text LIKE 'n\_%lists' ORDER BY view::text;
+DROP VIEW n_wrong;
+DROP FUNCTION n_windows, n_wait, n_insert;
+DROP FOREIGN TABLE n_listed CASCADE;
+DROP TABLE n_all;
+
 -- refused
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT pipeline.count_window(0) AS w, count(*) FROM n_timed GROUP BY w;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT pipeline.count_window(10, -1) AS w, count(*) FROM n_timed GROUP BY w;
@@ -137,8 +195,10 @@ CREATE VIEW r WITH (pipeline.continuous) AS SELECT pipeline.count_window(n) AS w
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT k, pipeline.count_window(3) AS w FROM n_timed;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT k, count(*) FROM n_timed WHERE pipeline.count_window(3) = 1 GROUP BY k;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT w, k, max(n + w) FROM n_timed, pipeline.count_window(3) w GROUP BY k, w;
-CREATE VIEW r WITH (pipeline.continuous) AS SELECT pipeline.count_window(3) AS w, array_agg(n ORDER BY at) FROM n_timed GROUP BY w;
-CREATE VIEW r WITH (pipeline.continuous) AS SELECT pipeline.count_window(3) AS w, count(DISTINCT k) FROM n_timed GROUP BY w;
+CREATE VIEW r WITH (pipeline.continuous) AS SELECT n, row_number() OVER (PARTITION BY pipeline.count_window(3) ORDER BY n) FROM n_timed;
+CREATE VIEW r WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT n, row_number() OVER (PARTITION BY pipeline.count_window(3) ORDER BY n) FROM n_timed;
+CREATE VIEW r WITH (pipeline.continuous) AS SELECT k, n, pipeline.count_window(3) AS w, count(*) FROM n_timed GROUP BY w, GROUPING SETS (k, n);
+CREATE VIEW r WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT w, max(c) FROM (SELECT k, pipeline.count_window(3) AS w, count(DISTINCT n) AS c FROM n_timed GROUP BY k, w) t GROUP BY w;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT pipeline.count_window(3) AS w, pipeline.tumble(at, '1 minute') AS t, count(*) FROM n_timed GROUP BY w, t;
 CREATE VIEW r WITH (pipeline.continuous, pipeline.allowed_lateness = '1 minute') AS SELECT pipeline.count_window(3) AS w, count(*) FROM n_timed GROUP BY w;
 CREATE VIEW r WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT pipeline.count_window(3) AS w, count(*) FROM n_timed GROUP BY w;

@@ -229,6 +229,8 @@ cq_operator_replace(CqOperator *operator, TimestampTz watermark, bool refresh,
 	int i;
 
 	Assert(operator->replaces);
+	if (operator->count_rows)
+		return cq_count_rows_replace(operator, refresh, give_out, arg);
 	for (i = 0; i < state->npanes; i++)
 	{
 		CqPane *pane = state->panes[i];

@@ -42,6 +42,7 @@
 #define ROWS_PER_RESET 16
 
 static uint64 identity(const CqPlan *plan);
+static bool is_flat(const CqOperator *operator);
 static uint64 layout(CqOperator *operator, uint64 identity, const CqPlan *plan);
 static bool has_late_parts(const CqState *state);
 static void copy_window(CqOperator *operator, const CqWindow * window);
@@ -92,6 +93,8 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 		operator->ops = & cq_shape_aggregate;
 	else if (plan->window.kind == CQ_WINDOW_SESSION)
 		operator->ops = & cq_shape_session_rows;
+	else if (plan->window.kind == CQ_WINDOW_COUNT)
+		operator->ops = & cq_shape_count_rows;
 	else
 		operator->ops = & cq_shape_rows;
 	operator->context = own;
@@ -124,8 +127,7 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	operator->state = cq_state_attach(key,
 									  layout(operator, whose, plan),
 									  epoch,
-									  operator->aggregates ? operator->aggregates->flat
-															: operator->session_rows == NULL,
+									  is_flat(operator),
 									  chunks->rd_rel->relfilenode);
 	operator->identity = whose;
 	operator->log = cq_chunklog_create(&operator->state->chunks, whose, own);
@@ -172,6 +174,15 @@ has_late_parts(const CqState *state)
 		if (state->panes[i]->is_late_part)
 			return true;
 	return false;
+}
+
+/* Is all that is remembered in the state, and nothing in memory of the operator's own? */
+static bool
+is_flat(const CqOperator *operator)
+{
+	if (operator->aggregates)
+		return operator->aggregates->flat;
+	return operator->session_rows == NULL && operator->count_rows == NULL;
 }
 
 /* A number that stands for everything which determines what the state in memory means. */
@@ -320,7 +331,7 @@ cq_operator_consume(CqOperator *operator, TupleTableSlot * row, const CqEvent *e
 	CqPane *pane = operator->current;
 
 	missed->n = 0;
-	if (operator->window.kind != CQ_WINDOW_NONE && operator->counts == NULL)
+	if (operator->window.kind != CQ_WINDOW_NONE && operator->window.kind != CQ_WINDOW_COUNT)
 	{
 		if (!event->has_time)
 			return CQ_NO_TIME;
@@ -500,6 +511,8 @@ cq_operator_first_end(CqOperator *operator)
 		return DT_NOEND;
 	if (operator->counts)
 		return cq_counts_first_end(operator);
+	if (operator->count_rows)
+		return cq_count_rows_first_end(operator);
 	if (operator->sessions)
 		return cq_sessions_first_end(operator);
 	if (operator->changes || operator->replaces)
@@ -521,7 +534,7 @@ cq_operator_last_end(CqOperator *operator)
 {
 	if (operator->window.kind == CQ_WINDOW_NONE || operator->state->npanes == 0)
 		return DT_NOBEGIN;
-	if (operator->counts)
+	if (operator->window.kind == CQ_WINDOW_COUNT)
 		return DT_NOBEGIN;
 	if (operator->sessions)
 		return cq_sessions_last_end(operator);
@@ -556,6 +569,8 @@ cq_operator_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 		return cq_session_rows_close(operator, watermark, rows);
 	if (operator->counts)
 		return cq_counts_close(operator, rows);
+	if (operator->count_rows)
+		return cq_count_rows_close(operator, rows);
 	if (operator->sessions)
 		return cq_sessions_close(operator, watermark, rows);
 	if (operator->sliced)

@@ -81,7 +81,8 @@ cq_operator_wants_save(CqOperator *operator)
 {
 	CqRegionRoom region;
 
-	if (operator->counts && cq_counts_are_many(operator))
+	if ((operator->counts && cq_counts_are_many(operator)) ||
+		(operator->count_rows && cq_count_rows_are_many(operator)))
 		return true;
 	if (!cq_can_evict(operator))
 		return false;

@@ -133,6 +133,8 @@ cq_operator_read(CqOperator *operator, Relation chunks, int64 epoch)
 					 operator);
 	if (operator->session_rows)
 		cq_session_rows_loaded(operator);
+	if (operator->count_rows)
+		cq_count_rows_loaded(operator);
 	cq_operator_check_private(operator);
 	state->chunks.filenumber = chunks->rd_rel->relfilenode;
 	(void) cq_operator_committed(operator, epoch);

@@ -157,6 +157,7 @@ struct CqOperator
 	struct CqSessionRows *session_rows; /* ROWS over sessions; else NULL */
 
 	CqCounts *counts; /* count windows: there is one pane, and groups have several windows */
+	struct CqCountRows *count_rows; /* ROWS over count windows; else NULL */
 
 	uint64 rows;
 	uint64 next_check; /* private memory: value of rows at which it is measured */
@@ -287,6 +288,15 @@ extern void cq_session_rows_take_part(CqOperator *operator, CqOperator * other, 
 extern void cq_session_rows_hold(CqOperator *operator, TimestampTz first, TimestampTz last,
 								 TimestampTz upto);
 
+/* count_rows.c: the same where count windows keep their rows; loaded: all chunks have been. */
+typedef struct CqCountRows CqCountRows;
+extern TimestampTz cq_count_rows_first_end(const CqOperator *operator);
+extern bool cq_count_rows_are_many(const CqOperator *operator);
+extern int cq_count_rows_close(CqOperator *operator, Tuplestorestate * rows);
+extern int cq_count_rows_replace(CqOperator *operator, bool refresh, CqReplaceWindow give_out,
+								 void *arg);
+extern void cq_count_rows_loaded(CqOperator *operator);
+
 /* Which windows of an event are complete at a watermark; false if one is out of range. */
 extern bool cq_hop_missed(CqOperator *operator, TimestampTz time, TimestampTz watermark,
 						  CqMissed *missed, int64 *windows);
@@ -297,6 +307,7 @@ extern bool cq_rows_have_come(const CqPane *pane);
 extern const CqShapeOps cq_shape_aggregate;
 extern const CqShapeOps cq_shape_rows;
 extern const CqShapeOps cq_shape_session_rows;
+extern const CqShapeOps cq_shape_count_rows;
 
 /* ------------------------------------------------------------------------
  * Panes (pane.c)

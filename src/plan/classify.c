@@ -34,8 +34,8 @@
 
 static bool window_find(const CqPath *path, CqPlan *plan, const List *clauses);
 static void check_session(const CqPath *path, const CqPlan *plan, bool grouped, List **clauses);
-static void check_counts(const CqPath *path, const CqPlan *plan);
-static void check_single_rows(const CqPath *path);
+static void check_counts(const CqPath *path, const CqPlan *plan, bool grouped);
+static void check_single_rows(const CqPath *path, const CqPlan *plan);
 static void check_late_parts(const CqPath *path, const CqWindow *window);
 static List *raw_clauses(const Query *level);
 static void refuse_lateness(const CqPath *path, const char *corrected_by);
@@ -102,7 +102,7 @@ cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan
 	if (plan->window.kind == CQ_WINDOW_SESSION)
 		check_session(path, plan, grouped, clauses);
 	if (plan->window.kind == CQ_WINDOW_COUNT)
-		check_counts(path, plan);
+		check_counts(path, plan, grouped);
 	if (plan->window.processing && plan->divided)
 		cq_refuse(path->view_name,
 				  "several workers with windows of processing time",
@@ -128,8 +128,8 @@ cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan
 	cq_refuse_limit(path, windowed ? 0 : path->split + 1);
 	if (plan->window.kind == CQ_WINDOW_COUNT)
 	{
-		if (!changing)
-			check_single_rows(path);
+		if (!changing || plan->replaced)
+			check_single_rows(path, plan);
 	}
 	else if (windowed)
 		check_local(path, plan, distinct);
@@ -173,7 +173,7 @@ check_late_parts(const CqPath *path, const CqWindow *window)
 }
 
 static void
-check_counts(const CqPath *path, const CqPlan *plan)
+check_counts(const CqPath *path, const CqPlan *plan, bool grouped)
 {
 	if (plan->divided)
 		cq_refuse(path->view_name,
@@ -181,12 +181,16 @@ check_counts(const CqPath *path, const CqPlan *plan)
 				  "Events are counted in the order in which they come, and those of several "
 				  "partitions have none in common.",
 				  "Leave the option \"workers\" out.");
-	if (plan->shape == CQ_SHAPE_ROWS)
+	if (!grouped)
 		cq_refuse(path->view_name,
 				  psprintf("%s over count windows", plan->rows_why),
-				  "The rows of a count window are not kept yet, and this cannot be worked up event "
-				  "by event.",
-				  "Use aggregates that are kept incrementally, as count, sum, avg, min and max.");
+				  "Whose events are counted is said by GROUP BY.",
+				  "Group by the window and by whose events are counted.");
+	if (path->levels[path->split].query->groupingSets != NIL)
+		cq_refuse(path->view_name,
+				  "GROUPING SETS, ROLLUP or CUBE over count windows",
+				  "Each set of keys would count events of its own.",
+				  "Make one view per set of keys.");
 }
 
 /*
@@ -194,7 +198,7 @@ check_counts(const CqPath *path, const CqPlan *plan)
  * above may look at more than one row.
  */
 static void
-check_single_rows(const CqPath *path)
+check_single_rows(const CqPath *path, const CqPlan *plan)
 {
 	int level;
 
@@ -211,8 +215,10 @@ check_single_rows(const CqPath *path)
 				"grouping, DISTINCT or window functions above count windows",
 				"Each group's window is complete at another time, and only then is its row at "
 				"hand.",
-				"Create the view with emit = 'changes', or do this step in ordinary SQL over "
-				"the view.");
+				plan->shape == CQ_SHAPE_ROWS
+					? "Do this step in ordinary SQL over the view."
+					: "Create the view with emit = 'changes', or do this step in ordinary SQL over "
+					  "the view.");
 	}
 }
 

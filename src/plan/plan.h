@@ -185,7 +185,7 @@ typedef struct CqPlan
 	int nkeys;
 	CqKey *keys;
 
-	/* ROWS over sessions: stage columns that say whose session an event belongs to */
+	/* ROWS over sessions or count windows: stage columns that say whose an event belongs to */
 	int nsession_keys;
 	CqKey *session_keys;
 

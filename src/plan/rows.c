@@ -72,14 +72,14 @@ cq_split_rows(const CqPath *path, CqPlan *plan, List *clauses)
 	plan->stage = columns.stage = cq_surgery_stage(path, path->split, &sort_dropped);
 	if (cq_hop_is_kind(plan->window.kind) || plan->window.processing)
 		windows_add(plan);
-	if (plan->window.kind == CQ_WINDOW_SESSION)
+	if (plan->window.kind == CQ_WINDOW_SESSION || plan->window.kind == CQ_WINDOW_COUNT)
 		session_keys_add(path, plan, clauses);
 	plan->close = copyObject(path->top);
 	level = cq_path_descend(path, plan->close, 0, path->split);
 	level->targetList = (List *) columns_mutator((Node *) level->targetList, &columns);
 	level->havingQual = columns_mutator(level->havingQual, &columns);
 	level->hasTargetSRFs = expression_returns_set((Node *) level->targetList);
-	if (plan->window.kind != CQ_WINDOW_SESSION)
+	if (plan->window.kind != CQ_WINDOW_SESSION && plan->window.kind != CQ_WINDOW_COUNT)
 		plan->top = cq_top_recognise(path, plan);
 	plan->closed_desc = closed_desc_build(plan);
 	cq_surgery_read_closed(level, plan->closed_desc, CQ_EMIT_WINDOW_CLOSE, NULL);
@@ -156,14 +156,17 @@ window_column(Node *node, CqColumns *columns)
 	if (!cq_hop_is_window(columns->path, columns->plan, ours, &role))
 		return NULL;
 	return (Node *) makeVar(1,
-							role - CQ_KEY_WINDOW_RANGE + 1,
+							role == CQ_KEY_WINDOW_NUMBER ? 1 : role - CQ_KEY_WINDOW_RANGE + 1,
 							exprType(ours),
 							exprTypmod(ours),
 							exprCollation(ours),
 							columns->depth);
 }
 
-/* A hopping window and its bounds, the first columns of the rows given out for it. */
+/*
+ * A hopping window and its bounds, or the number of a count window: the first columns of
+ * the rows given out for it.
+ */
 static void
 windows_add(CqPlan *plan)
 {
@@ -171,6 +174,16 @@ windows_add(CqPlan *plan)
 	Oid range = time == TIMESTAMPOID ? TSRANGEOID : TSTZRANGEOID;
 	int i;
 
+	if (plan->window.kind == CQ_WINDOW_COUNT)
+	{
+		plan->nkeys = 1;
+		plan->keys = palloc0(sizeof(CqKey));
+		plan->keys[0].role = CQ_KEY_WINDOW_NUMBER;
+		plan->keys[0].type = INT8OID;
+		plan->keys[0].typmod = -1;
+		plan->keys[0].stage_column = -1;
+		return;
+	}
 	plan->nkeys = CQ_KEY_WINDOW_END - CQ_KEY_WINDOW_RANGE + 1;
 	plan->keys = palloc0(sizeof(CqKey) * plan->nkeys);
 	for (i = 0; i < plan->nkeys; i++)
@@ -211,7 +224,7 @@ session_keys_add(const CqPath *path, CqPlan *plan, List *clauses)
 static TupleDesc
 closed_desc_build(const CqPlan *plan)
 {
-	static const char *const names[] = {"window", "window_start", "window_end"};
+	static const char *const names[] = {"window", "window_start", "window_end"}; /* or its number */
 	TupleDesc stored = cq_surgery_stage_desc(plan->stage);
 	TupleDesc desc = CreateTemplateTupleDesc(plan->nkeys + stored->natts);
 	int i;

@@ -18,7 +18,8 @@ use PipelineNode;
 
 my $seed = $ENV{PIPELINE_SEED} || time % 100000;
 my $rounds = $ENV{PIPELINE_ROUNDS} || 3;
-my $streams = 5;
+my $streams = 4;
+my @all_views = qw(c o n p l m i);
 my $node = PipelineNode->create('counts',
 	conf => "timezone = 'UTC'\nmax_worker_processes = 64\npipeline.checkpoint_interval = '100ms'\n"
 	  . "pipeline.random_batches = on\npipeline.batch_size = 300\nautovacuum = off\n");
@@ -28,6 +29,7 @@ diag("PIPELINE_SEED=$seed");
 
 # What views of a stream show; the order of sums of numeric does not matter, that of a list does.
 my $values = 'count(*) AS n, sum(v) AS v, max(v) AS top, min(id) AS first, max(id) AS last';
+my $lists = 'count(*) AS n, array_agg(id ORDER BY v, id) AS ids, count(DISTINCT v) AS d, percentile_disc(0.5) WITHIN GROUP (ORDER BY v) AS middle';
 my $kept = "$values, sum(v::numeric / 7) AS exact, max(txt) AS txt, list(id) AS ids";
 
 sub value
@@ -59,7 +61,10 @@ CREATE TABLE ${name}_rows (id int, k text, v int, txt text);
 CREATE VIEW ${name}_c WITH (pipeline.continuous) AS SELECT k, pipeline.count_window($size, $slide) AS w, $values FROM $name GROUP BY k, w;
 CREATE VIEW ${name}_o WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT k, pipeline.count_window($size, $slide) AS w, $values FROM $name GROUP BY k, w;
 CREATE VIEW ${name}_n WITH (pipeline.continuous) AS SELECT k, pipeline.count_window($size, $slide) AS w, $kept FROM $name GROUP BY k, w;
-CREATE VIEW ${name}_p WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT k, pipeline.count_window($size, $slide) AS w, $kept FROM $name GROUP BY k, w;});
+CREATE VIEW ${name}_p WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT k, pipeline.count_window($size, $slide) AS w, $kept FROM $name GROUP BY k, w;
+CREATE VIEW ${name}_l WITH (pipeline.continuous) AS SELECT k, pipeline.count_window($size, $slide) AS w, $lists FROM $name GROUP BY k, w;
+CREATE VIEW ${name}_m WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT k, pipeline.count_window($size, $slide) AS w, $lists FROM $name GROUP BY k, w;
+CREATE VIEW ${name}_i WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.emit_interval = '1 hour') AS SELECT k, pipeline.count_window($size, $slide) AS w, $lists FROM $name GROUP BY k, w;});
 	return { name => $name, size => $size, slide => $slide, keys => $keys };
 }
 
@@ -95,11 +100,11 @@ sub judge
 
 	for my $view (@views)
 	{
-		my $windows = windows_sql($stream, $view =~ /[co]/ ? $values : $kept);
+		my $windows = windows_sql($stream, $view =~ /[co]/ ? $values : $view =~ /[np]/ ? $kept : $lists);
 
 		$node->wait_for("${name}_$view");
 		$problems .= "${name}_$view: state is not what its chunks say\n" if value("SELECT pipeline.verify_state('${name}_$view')") ne 't';
-		my $wrong = $node->rows_differ($windows . ($view =~ /[cn]/ ? " HAVING $complete" : ''), "SELECT * FROM ${name}_$view");
+		my $wrong = $node->rows_differ($windows . ($view =~ /[cnl]/ ? " HAVING $complete" : ''), "SELECT * FROM ${name}_$view");
 		$problems .= "${name}_$view: $wrong\n" if $wrong;
 	}
 	return $problems;
@@ -129,10 +134,10 @@ sub play_round
 			insert_events($stream, $last + 1, $last + $size);
 			$last += $size;
 			disturb($stream);
-			$problems .= judge($stream, (qw(c o n p))[ int(rand(4)) ]) if rand() < 0.1;
+			$problems .= judge($stream, $all_views[ int(rand(@all_views)) ]) if rand() < 0.1;
 		}
 	}
-	$problems .= judge($_, qw(c o n p)) for @all;
+	$problems .= judge($_, @all_views) for @all;
 	is($problems, '', "round $round: windows of $streams streams");
 	value('SET client_min_messages = warning; ' . join('', map { "DROP FOREIGN TABLE $_->{name} CASCADE; DROP TABLE $_->{name}_rows;" } @all));
 	return;
@@ -148,7 +153,7 @@ $node->append_conf('postgresql.conf', "pipeline.state_memory = '8MB'\n");
 $node->restart;
 value('ALTER SYSTEM SET pipeline.random_batches = off; ALTER SYSTEM SET pipeline.batch_size = 4096; SELECT pg_reload_conf()');
 my $many = create_stream('many', 8, 2, 50000);
-value('DROP VIEW many_n, many_p');
+value('DROP VIEW many_n, many_p, many_l, many_m, many_i');
 insert_events($many, $_ * 20000 + 1, ($_ + 1) * 20000) for 0 .. 9;
 $node->wait_for("many_$_") for qw(c o);
 is(value(q{SELECT bool_and(state_evictions > 0 AND state_loads > 0) FROM pipeline.stat_views WHERE view::text LIKE 'many\_%'}), 't', 'groups were given up and brought back');
@@ -157,6 +162,13 @@ $node->stop('immediate');
 $node->start;
 insert_events($many, 200001, 220000);
 is(judge($many, qw(c o)), '', 'after a crash, too');
+
+# rows are not given up: the view stops, others go on
+value("SET client_min_messages = warning; CREATE VIEW many_l WITH (pipeline.continuous) AS SELECT k, pipeline.count_window(8, 2) AS w, $lists FROM many GROUP BY k, w");
+insert_events($many, $_ * 20000 + 1, ($_ + 1) * 20000) for 11 .. 15;
+$node->until_true(q{SELECT state = 'stopped' FROM pipeline.views WHERE view = 'many_l'::regclass});
+like(value(q{SELECT reason FROM pipeline.views WHERE view = 'many_l'::regclass}), qr/operator state does not fit into memory/, 'a view that keeps more rows than memory holds stops');
+is(judge($many, qw(c o)), '', 'the others do not');
 
 $node->stop;
 done_testing();

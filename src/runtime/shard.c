@@ -254,9 +254,8 @@ wants_announcement(const CqRun *run, const CqViewRun *view, TimestampTz *to, boo
 	}
 	since_us = cq_clock_us() - shard->announced_us;
 	return *to > view->checkpoint.frozen_to &&
-		   (is_awaited(view) ||
-			(since_us >= PAUSE_FACTOR * shard->took_us &&
-			 (*to >= consensus.first_end || since_us >= ANNOUNCE_US)));
+		   (is_awaited(view) || (since_us >= PAUSE_FACTOR * shard->took_us &&
+								 (*to >= consensus.first_end || since_us >= ANNOUNCE_US)));
 }
 
 /* By a wait_for() that all else is done for: see cq_shard_settled(). */

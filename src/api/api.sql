@@ -45,6 +45,11 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'cq_replay';
 COMMENT ON PROCEDURE pipeline.replay(regclass, timestamptz, timestamptz) IS
   'rebuild a continuous view from the history of its stream beside the running one, and exchange the two at the same place';
 
+CREATE PROCEDURE pipeline.backfill(view regclass, query text)
+LANGUAGE C AS 'MODULE_PATHNAME', 'cq_backfill';
+COMMENT ON PROCEDURE pipeline.backfill(regclass, text) IS
+  'rebuild a continuous view from the rows of a query, with columns of the stream, and the stream''s records from where the view began; beside the running one, and exchange the two at the same place';
+
 CREATE FUNCTION pipeline.adopt() RETURNS void
 LANGUAGE C AS 'MODULE_PATHNAME', 'cq_adopt';
 COMMENT ON FUNCTION pipeline.adopt() IS

@@ -98,6 +98,15 @@ CREATE TABLE pipeline_data.feeds (
   window_us bigint                        -- size of the windows if they are all of one, else null
 );
 
+-- How views began, where their options do not say it; and history that comes before: see runtime/history.c.
+CREATE TABLE pipeline_data.beginnings (
+  view bigint NOT NULL PRIMARY KEY,       -- id
+  start text,                             -- what replay() put in the place of the option
+  cursor text,                            -- local streams: the position that "latest" was
+  history regclass,                       -- hidden stream with rows that are still to be taken in
+  history_rows bigint                     -- that were given to backfill(); null = it was not called
+);
+
 -- Records that could not be decoded or evaluated.
 CREATE TABLE pipeline_data.dead_letters (
   view bigint NOT NULL,                   -- id
@@ -121,6 +130,7 @@ SELECT pg_catalog.pg_extension_config_dump('pipeline_data.checkpoints', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.inputs', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.shards', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.feeds', '');
+SELECT pg_catalog.pg_extension_config_dump('pipeline_data.beginnings', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.dead_letters', '');
 
 INSERT INTO pipeline_data.identity

@@ -164,6 +164,7 @@ cq_view_delete(int64 id)
 				  {"checkpoints", 1},
 				  {"dead_letters", 1},
 				  {"feeds", 2},
+				  {"beginnings", 1},
 				  {"inputs", 1}};
 	int i;
 

@@ -19,9 +19,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "commands/defrem.h"
-#include "commands/event_trigger.h"
-#include "commands/tablecmds.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -41,7 +38,6 @@
 #include "plan/plan.h"
 #include "plan/refuse.h"
 #include "sink/feed_log.h"
-#include "source/local/local.h"
 
 static CqFeed *create_feed(Oid source_view, int64 id, int number, const char *view_name);
 static bool sources_walker(Node *node, List **sources);
@@ -155,44 +151,21 @@ check_source(const CqView *source, const CqPlan *plan, const char *view_name)
 				  CQ_SHARDS_REMAIN_HINT);
 }
 
-/* A local stream as CREATE FOREIGN TABLE would make it, seen by no event trigger. */
 static Oid
 create_stream(int64 id, int number, const CqView *source, const CqPlan *plan, Oid owner)
 {
-	CreateForeignTableStmt *stmt = makeNode(CreateForeignTableStmt);
 	char *name = number == 0 ? psprintf("f_" INT64_FORMAT, id)
 							 : psprintf("f_" INT64_FORMAT "_%d", id, number);
-	CqIdentity saved;
 	char *time_name;
-	Oid relid = InvalidOid;
+	List *columns = feed_columns(source, plan, &time_name);
+	List *options = NIL;
 
-	stmt->base.relation = makeRangeVar(pstrdup("pipeline_data"), name, -1);
-	stmt->base.tableElts = feed_columns(source, plan, &time_name);
-	stmt->base.oncommit = ONCOMMIT_NOOP;
-	stmt->servername = pstrdup("pipeline_local");
 	if (time_name)
-		stmt->options = list_make4(option("event_time", time_name),
-								   option("out_of_orderness", "0"),
-								   option("idle_timeout", "off"),
-								   option("max_ahead", "off"));
-	EventTriggerInhibitCommandCollection();
-	PG_TRY();
-	{
-		cq_identity_system(&saved);
-		relid =
-			DefineRelation((CreateStmt *) stmt, RELKIND_FOREIGN_TABLE, owner, NULL, NULL).objectId;
-		CommandCounterIncrement();
-		CreateForeignTable(stmt, relid);
-		CommandCounterIncrement();
-		cq_local_stream_create(relid);
-		cq_identity_restore(&saved);
-	}
-	PG_FINALLY();
-	{
-		EventTriggerUndoInhibitCommandCollection();
-	}
-	PG_END_TRY();
-	return relid;
+		options = list_make4(option("event_time", time_name),
+							 option("out_of_orderness", "0"),
+							 option("idle_timeout", "off"),
+							 option("max_ahead", "off"));
+	return cq_parts_create_stream(name, columns, options, owner);
 }
 
 /* Those of the view, then our own: see sink/feed_log.c. */

@@ -8,6 +8,7 @@
  *		k_N		hidden table with the operator's state; one more for each further worker
  *		v_late	late rows, beside the user's view
  *		f_N		hidden local stream, if the view reads another one (feeds.c)
+ *		h_N		hidden local stream with history that the view takes in first (history.c)
  *
  * N is the view's id; hidden means in schema pipeline_data, on which users have
  * no rights.  All belong to the view's owner, so that nothing that runs with
@@ -63,6 +64,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "catalog/beginnings.h"
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "compat.h"
@@ -90,6 +92,7 @@ static void refuse_dml(Oid view);
 static void revoke_writing(Oid table, Oid owner);
 static void record_columns(Oid table, const ObjectAddress *whole);
 static List *parts_of(const CqView *view);
+static List *streams_of(const CqView *view);
 static bool is_part_of(Oid part, Oid view);
 static AttrNumber stored_column(const Query *query, AttrNumber resno, Oid table);
 static AttrNumber stored_var(const Query *query, Node *expr, Oid table);
@@ -159,6 +162,38 @@ cq_parts_create_chunks(const CqView *view, int64 id)
 	recordDependencyOn(&part, &whole, DEPENDENCY_INTERNAL);
 	CommandCounterIncrement();
 	return chunks;
+}
+
+Oid
+cq_parts_create_stream(const char *name, List *columns, List *options, Oid owner)
+{
+	CreateForeignTableStmt *stmt = makeNode(CreateForeignTableStmt);
+	CqIdentity saved;
+	Oid relid = InvalidOid;
+
+	stmt->base.relation = makeRangeVar(pstrdup(HIDDEN_SCHEMA), pstrdup(name), -1);
+	stmt->base.tableElts = columns;
+	stmt->base.oncommit = ONCOMMIT_NOOP;
+	stmt->servername = pstrdup("pipeline_local");
+	stmt->options = options;
+	EventTriggerInhibitCommandCollection();
+	PG_TRY();
+	{
+		cq_identity_system(&saved);
+		relid =
+			DefineRelation((CreateStmt *) stmt, RELKIND_FOREIGN_TABLE, owner, NULL, NULL).objectId;
+		CommandCounterIncrement();
+		CreateForeignTable(stmt, relid);
+		CommandCounterIncrement();
+		cq_local_stream_create(relid);
+		cq_identity_restore(&saved);
+	}
+	PG_FINALLY();
+	{
+		EventTriggerUndoInhibitCommandCollection();
+	}
+	PG_END_TRY();
+	return relid;
 }
 
 /*
@@ -521,9 +556,23 @@ parts_of(const CqView *view)
 			parts = lappend_oid(parts, shard->chunks);
 		parts = list_concat(parts, cq_view_more_chunks(shard->id));
 	}
-	foreach (lc, cq_feeds_of_view(view->id))
-		parts = lappend_oid(parts, ((CqFeed *) lfirst(lc))->relation);
+	parts = list_concat(parts, streams_of(view));
 	return list_concat(parts, cq_view_more_chunks(view->id));
+}
+
+static List *
+streams_of(const CqView *view)
+{
+	List *streams = NIL;
+	CqBeginning beginning;
+	ListCell *lc;
+
+	foreach (lc, cq_feeds_of_view(view->id))
+		streams = lappend_oid(streams, ((CqFeed *) lfirst(lc))->relation);
+	cq_beginning_load(view->id, &beginning);
+	if (OidIsValid(beginning.history))
+		streams = lappend_oid(streams, beginning.history);
+	return streams;
 }
 
 /*
@@ -616,8 +665,8 @@ cq_parts_change_owner(const CqView *view, Oid owner)
 	cq_identity_system(&saved);
 	foreach (lc, parts_of(view))
 		ATExecChangeOwner(lfirst_oid(lc), owner, true, AccessExclusiveLock);
-	foreach (lc, cq_feeds_of_view(view->id))
-		cq_local_stream_owner_changed(((CqFeed *) lfirst(lc))->relation);
+	foreach (lc, streams_of(view))
+		cq_local_stream_owner_changed(lfirst_oid(lc));
 	cq_identity_restore(&saved);
 	CommandCounterIncrement();
 }

@@ -23,6 +23,12 @@ extern void cq_parts_create(CqView *view, const Query *query, const CqPlan *plan
 /* Make one more table for operator state; id: what it is called by. */
 extern Oid cq_parts_create_chunks(const CqView *view, int64 id);
 
+/*
+ * Make a hidden local stream, as CREATE FOREIGN TABLE would, but seen by no event
+ * trigger.  columns: of ColumnDef *, options: of DefElem *.
+ */
+extern Oid cq_parts_create_stream(const char *name, List *columns, List *options, Oid owner);
+
 /* Record that the parts live and die with the view; what is recorded already stays. */
 extern void cq_parts_record(const CqView *view);
 

@@ -1,15 +1,17 @@
 /*
  * replay.c
- *	  Rebuilding a continuous view from its stream's history.
+ *	  Rebuilding a continuous view from its stream's history, or from rows that
+ *	  are to come before that.
  *
- * A second view with the same query, <view>_replay, is created beside the one to
- * be rebuilt.  It begins at the beginning, or at a given time, and is an ordinary
- * continuous view meanwhile: it can be looked at, paused and dropped.  When it
- * has come to where the old one is, that one is held there by locks on its
- * tables, which workers never wait for; when the new one has processed all that
- * the stream holds then, it is where the old one is or beyond.  In the same
- * transaction its rows, late rows, dead letters, state and position take the
- * place of the old ones, and it is dropped.
+ * A second view with the same query, <view>_replay or <view>_backfill, is created
+ * beside the one to be rebuilt.  The former begins at the beginning, or at a given
+ * time; the latter where the old one began, after it has taken in the rows of a query
+ * (backfill.c).  It is an ordinary continuous view meanwhile: it can be looked at,
+ * paused and dropped.  When it has come to where the old one is, that one is held
+ * there by locks on its tables, which workers never wait for; when the new one has
+ * processed all that the stream holds then, it is where the old one is or beyond.
+ * In the same transaction its rows, late rows, dead letters, state and position take
+ * the place of the old ones, and it is dropped.
  *
  * Who reads the view sees the old rows until that commits, and then the new
  * ones: rows are deleted and inserted, not truncated.  Relations stay as they
@@ -39,6 +41,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "catalog/beginnings.h"
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "compat.h"
@@ -49,6 +52,7 @@
 #include "ddl/shards.h"
 #include "plan/plan.h"
 #include "sink/output.h"
+#include "source/local/distance.h"
 #include "source/local/storage.h"
 #include "window/window.h"
 
@@ -61,13 +65,17 @@ typedef struct Choice
 	Oid range_type;
 } Choice;
 
-static void refuse_company(const CqView *view);
-static void refuse(const CqView *view, const char *detail, const char *hint) CQ_NORETURN;
+static const char *done_to(bool with_history);
+static void refuse_company(const CqView *view, const char *what);
+static void refuse(const CqView *view, const char *what, const char *detail,
+				   const char *hint) CQ_NORETURN;
 static bool can_choose(const CqPlan *plan);
-static char *creation(const CqView *view, const char *name, TimestampTz from);
-static char *name_beside(const CqView *view);
+static char *creation(const CqView *view, const char *name, const char *start);
 static List *chunk_tables(const CqView *view);
-static bool is_complete(const CqCheckpoint *old, const CqCheckpoint *fresh);
+static CqReplayResult compare(const CqCheckpoint *old, const CqCheckpoint *now,
+							  const CqView *fresh);
+static int64 rows_read(const CqPartition *had, const CqPartition *has, const CqView *fresh);
+static void beginning_replace(const CqView *view, const CqView *fresh, bool keep_history);
 static void late_replace(const CqView *view, const CqView *fresh, const CqPlan *plan,
 						 TimestampTz since);
 static AttrNumber late_windows_column(Oid table, Oid type);
@@ -78,50 +86,75 @@ static bool chosen(const Choice *choice, TupleTableSlot *row);
 static bool any_range_chosen(const Choice *choice, ArrayType *ranges);
 static TimestampTz window_start(const Choice *choice, Datum value);
 static void chunks_replace(const CqView *view, const CqView *fresh);
-static void letters_replace(const CqView *view, const CqView *fresh);
+static void letters_replace(const CqView *view, const CqView *fresh, bool all);
 
 void
-cq_replay_check(const CqView *view, TimestampTz replace_from)
+cq_replay_check(const CqView *view, TimestampTz replace_from, bool with_history)
 {
 	const CqPlan *plan = cq_identity_plan(view);
+	const char *what = done_to(with_history);
+	CqBeginning beginning;
 
 	if (plan->window.processing)
 		refuse(view,
+			   what,
 			   "Its windows are of processing time, which does not come again.",
 			   "Use windows of the stream's event time.");
-	refuse_company(view);
+	refuse_company(view, what);
 	if (cq_feeds_of_view(view->id) != NIL)
 		refuse(view,
+			   what,
 			   "It reads another view, and what that gave out is not kept.",
 			   "Create another view: it begins with the rows that there are.");
+	if (with_history && list_length(view->streams) > 1)
+		refuse(view,
+			   what,
+			   "It reads several streams, and history of one of them says nothing about how far "
+			   "the others are.",
+			   "Make a continuous view over each, and join them in ordinary SQL.");
+	cq_beginning_load(view->id, &beginning);
+	if (!with_history && beginning.history_rows >= 0 && TIMESTAMP_IS_NOBEGIN(replace_from))
+		refuse(view,
+			   what,
+			   "It has rows that pipeline.backfill() was given, which are not in its stream.",
+			   "Call that again, or name the first window to be replaced in replace_from.");
 	if (!TIMESTAMP_IS_NOBEGIN(replace_from) && !can_choose(plan))
 		refuse(view,
+			   what,
 			   "Which of its rows are of windows from some time on cannot be told.",
 			   "Leave replace_from out: all rows are replaced.");
 }
 
+static const char *
+done_to(bool with_history)
+{
+	return with_history ? "backfilled" : "replayed";
+}
+
 /* What may come about until the view is held. */
 static void
-refuse_company(const CqView *view)
+refuse_company(const CqView *view, const char *what)
 {
 	if (list_length(cq_view_positions(view->id)) > 1)
 		refuse(view,
+			   what,
 			   "It has several workers, whose state cannot be exchanged together yet.",
 			   "ALTER VIEW ... SET (pipeline.workers = 1) before.");
 	if (cq_shards_of_view(view->id) != NIL)
-		refuse(view, CQ_SHARDS_REMAIN, CQ_SHARDS_REMAIN_HINT);
+		refuse(view, what, CQ_SHARDS_REMAIN, CQ_SHARDS_REMAIN_HINT);
 	if (cq_feeds_of_source(view->id) != NIL)
 		refuse(view,
+			   what,
 			   "Another continuous view has read its rows.",
 			   "Drop that view before, and create it again.");
 }
 
 static void
-refuse(const CqView *view, const char *detail, const char *hint)
+refuse(const CqView *view, const char *what, const char *detail, const char *hint)
 {
 	ereport(ERROR,
 			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("continuous view \"%s\" cannot be replayed", get_rel_name(view->view)),
+			errmsg("continuous view \"%s\" cannot be %s", get_rel_name(view->view), what),
 			errdetail_internal("%s", detail),
 			errhint("%s", hint));
 }
@@ -136,9 +169,9 @@ can_choose(const CqPlan *plan)
 }
 
 Oid
-cq_replay_create(const CqView *view, TimestampTz from)
+cq_replay_create(const CqView *view, const char *suffix, const char *start)
 {
-	char *name = name_beside(view);
+	char *name = makeObjectName(get_rel_name(view->view), NULL, suffix);
 	CqIdentity saved;
 
 	if (OidIsValid(get_relname_relid(name, get_rel_namespace(view->view))))
@@ -147,7 +180,7 @@ cq_replay_create(const CqView *view, TimestampTz from)
 				errmsg("relation \"%s\" exists already", name),
 				errdetail("It is what continuous view \"%s\" would be rebuilt in.",
 						  get_rel_name(view->view)),
-				errhint("If it is left by a replay that was interrupted, drop it."));
+				errhint("If it is left by a call that was interrupted, drop it."));
 	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
 	(void) set_config_option("client_min_messages",
 							 "warning",
@@ -157,43 +190,35 @@ cq_replay_create(const CqView *view, TimestampTz from)
 							 true,
 							 0,
 							 false);
-	if (SPI_execute(creation(view, name, from), false, 0) < 0)
+	if (SPI_execute(creation(view, name, start), false, 0) < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(SPI_result));
 	cq_identity_restore(&saved);
 	CommandCounterIncrement();
 	return get_relname_relid(name, get_rel_namespace(view->view));
 }
 
-static char *
-name_beside(const CqView *view)
-{
-	return makeObjectName(get_rel_name(view->view), NULL, "replay");
-}
-
 /* The options are those of the view, but for where to begin. */
 static char *
-creation(const CqView *view, const char *name, TimestampTz from)
+creation(const CqView *view, const char *name, const char *start)
 {
 	Datum query = DirectFunctionCall1(pg_get_viewdef, ObjectIdGetDatum(view->query));
-	const char *start = "earliest";
 	StringInfoData sql;
 	ListCell *lc;
 
-	if (!TIMESTAMP_IS_NOBEGIN(from))
-		start = DatumGetCString(DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(from)));
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
-					 "CREATE VIEW %s WITH (pipeline.continuous, pipeline.start = %s",
+					 "CREATE VIEW %s WITH (pipeline.continuous",
 					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(view->view)),
-												name),
-					 quote_literal_cstr(start));
+												name));
+	if (start)
+		appendStringInfo(&sql, ", pipeline.start = %s", quote_literal_cstr(start));
 	foreach (lc, view->options.given)
 	{
 		char *option = pstrdup(lfirst(lc));
 		char *value = strchr(option, '=');
 
 		*value++ = '\0';
-		if (strcmp(option, "start") != 0 && strcmp(option, "late_table") != 0)
+		if ((strcmp(option, "start") != 0 || start == NULL) && strcmp(option, "late_table") != 0)
 			appendStringInfo(&sql, ", pipeline.%s = %s", option, quote_literal_cstr(value));
 	}
 	appendStringInfo(&sql, ") AS %s", TextDatumGetCString(query));
@@ -201,7 +226,7 @@ creation(const CqView *view, const char *name, TimestampTz from)
 }
 
 void
-cq_replay_hold(const CqView *view)
+cq_replay_hold(const CqView *view, bool with_history)
 {
 	ListCell *lc;
 
@@ -211,7 +236,7 @@ cq_replay_hold(const CqView *view)
 		LockRelationOid(view->late, ShareRowExclusiveLock);
 	foreach (lc, chunk_tables(view))
 		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
-	refuse_company(view);
+	refuse_company(view, done_to(with_history));
 }
 
 /* In the same order for views of the same query. */
@@ -228,17 +253,22 @@ cq_replay_swap(const CqView *view, const CqView *fresh, TimestampTz replace_from
 {
 	CqPlan *plan = cq_identity_plan(view);
 	Choice choice = {.since = replace_from, .time = plan->time};
+	bool all = TIMESTAMP_IS_NOBEGIN(replace_from);
+	CqReplayResult result;
+	CqBeginning beginning;
 	CqCheckpoint old;
 	CqCheckpoint now;
 
-	cq_replay_hold(fresh);
+	cq_beginning_load(fresh->id, &beginning);
+	cq_replay_hold(fresh, beginning.history_rows >= 0);
 	if (!cq_checkpoint_take(view->id, &old) || !cq_checkpoint_take(fresh->id, &now))
 		cq_view_gone(get_rel_name(view->view));
 	/* W1; the clock or somebody's hand may have moved the old one's watermark */
 	if (now.closed_to < old.closed_to)
 		return CQ_REPLAY_BEHIND;
-	if (TIMESTAMP_IS_NOBEGIN(replace_from) && !is_complete(&old, &now))
-		return CQ_REPLAY_INCOMPLETE;
+	result = compare(&old, &now, fresh);
+	if (result == CQ_REPLAY_BEHIND || (result == CQ_REPLAY_INCOMPLETE && all))
+		return result;
 
 	if (choice.time.role == CQ_TIME_RANGE)
 		choice.range_type = TupleDescAttr(plan->result_desc, choice.time.column - 1)->atttypid;
@@ -246,7 +276,8 @@ cq_replay_swap(const CqView *view, const CqView *fresh, TimestampTz replace_from
 	if (OidIsValid(view->late) && OidIsValid(fresh->late))
 		late_replace(view, fresh, plan, replace_from);
 	chunks_replace(view, fresh);
-	letters_replace(view, fresh);
+	letters_replace(view, fresh, all);
+	beginning_replace(view, fresh, !all);
 	now.task = old.task;
 	now.tid = old.tid;
 	now.owner_epoch = old.owner_epoch;
@@ -259,12 +290,9 @@ cq_replay_swap(const CqView *view, const CqView *fresh, TimestampTz replace_from
 	return CQ_REPLAY_DONE;
 }
 
-/*
- * Was everything read again that the view has read?  In a local stream a
- * position counts the rows read.
- */
-static bool
-is_complete(const CqCheckpoint *old, const CqCheckpoint *fresh)
+/* Was everything read again that the view has read? */
+static CqReplayResult
+compare(const CqCheckpoint *old, const CqCheckpoint *now, const CqView *fresh)
 {
 	int i;
 	int j;
@@ -272,19 +300,43 @@ is_complete(const CqCheckpoint *old, const CqCheckpoint *fresh)
 	for (i = 0; i < old->npartitions; i++)
 	{
 		const CqPartition *had = &old->partitions[i];
-		bool has = false;
+		bool complete = false;
 
-		for (j = 0; j < fresh->npartitions; j++)
+		for (j = 0; j < now->npartitions; j++)
 		{
-			const CqPartition *p = &fresh->partitions[j];
+			const CqPartition *has = &now->partitions[j];
+			int64 rows = has->next_offset;
 
-			if (p->stream == had->stream && p->id == had->id)
-				has = p->next_offset >= had->next_offset && p->start_offset <= had->start_offset;
+			if (has->stream != had->stream || has->id != had->id)
+				continue;
+			if (has->cursor && had->cursor && (rows = rows_read(had, has, fresh)) < 0)
+				return CQ_REPLAY_BEHIND;
+			complete = rows >= had->next_offset && has->start_offset <= had->start_offset;
 		}
-		if (!has)
-			return false;
+		if (!complete)
+			return CQ_REPLAY_INCOMPLETE;
 	}
-	return true;
+	return CQ_REPLAY_DONE;
+}
+
+/*
+ * In a local stream a position only counts the rows read.  How many of them had the
+ * old view read, too?  -1 if it is ahead: a position that is saved says where the last
+ * row was read, and may look older than it is.
+ */
+static int64
+rows_read(const CqPartition *had, const CqPartition *has, const CqView *fresh)
+{
+	const CqViewOptions *options = &fresh->options;
+	bool since = options->has_start && options->start == CQ_START_TIMESTAMP;
+	TimestampTz from = since ? options->start_time : DT_NOBEGIN;
+	Oid stream = list_nth_oid(fresh->streams, has->stream);
+	int64 more = cq_local_rows_between(stream, had->cursor, has->cursor, from);
+
+	if (more >= 0)
+		return has->next_offset - more;
+	more = cq_local_rows_between(stream, has->cursor, had->cursor, from);
+	return more == 0 ? has->next_offset : -1;
 }
 
 static void
@@ -442,10 +494,16 @@ chunks_replace(const CqView *view, const CqView *fresh)
 	}
 }
 
-/* Those of records from before the new beginning stay. */
+/* Those of records from before the new beginning stay, and those of history if its rows do. */
 static void
-letters_replace(const CqView *view, const CqView *fresh)
+letters_replace(const CqView *view, const CqView *fresh, bool all)
 {
+	if (all)
+		cq_local_execute(
+			psprintf("DELETE FROM pipeline_data.dead_letters WHERE view = " INT64_FORMAT
+					 " AND partition = %d",
+					 view->id,
+					 CQ_HISTORY_PARTITION));
 	cq_local_execute(psprintf(
 		"DELETE FROM pipeline_data.dead_letters d USING pipeline_data.views v, "
 		"pipeline_data.checkpoints c, "
@@ -458,6 +516,22 @@ letters_replace(const CqView *view, const CqView *fresh)
 							  " WHERE view = " INT64_FORMAT,
 							  view->id,
 							  fresh->id));
+}
+
+/* Where the view begins from now on, and with how many rows of history. */
+static void
+beginning_replace(const CqView *view, const CqView *fresh, bool keep_history)
+{
+	CqBeginning old;
+	CqBeginning now;
+
+	cq_beginning_load(view->id, &old);
+	cq_beginning_load(fresh->id, &now);
+	now.view = view->id;
+	now.history = InvalidOid;
+	if (keep_history)
+		now.history_rows = old.history_rows;
+	cq_beginning_save(&now);
 }
 
 void

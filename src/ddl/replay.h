@@ -1,6 +1,7 @@
 /*
  * replay.h
- *	  Rebuilding a continuous view from its stream's history.
+ *	  Rebuilding a continuous view from its stream's history, or from rows that
+ *	  are to come before that.
  */
 #pragma once
 
@@ -10,14 +11,18 @@
 
 #include "catalog/rows.h"
 
-/* Can the view be replayed, and only its windows from replace_from on (DT_NOBEGIN = all rows)? */
-extern void cq_replay_check(const CqView *view, TimestampTz replace_from);
+/*
+ * Can the view be rebuilt beside it, and only its windows from replace_from on
+ * (DT_NOBEGIN = all rows)?  with_history: from rows of a query and its stream, and not
+ * from that alone.
+ */
+extern void cq_replay_check(const CqView *view, TimestampTz replace_from, bool with_history);
 
 /*
- * Create a view with the same query beside it that begins at a time of the
- * stream (DT_NOBEGIN = its beginning); returns it.
+ * Create a view with the same query beside it, of the same name with a suffix, that
+ * begins as an option "start" of this value says; NULL: as that of the view does.
  */
-extern Oid cq_replay_create(const CqView *view, TimestampTz from);
+extern Oid cq_replay_create(const CqView *view, const char *suffix, const char *start);
 
 /* Of the transaction in which all that both consist of is locked and stands still. */
 typedef enum CqReplayResult
@@ -28,7 +33,7 @@ typedef enum CqReplayResult
 } CqReplayResult;
 
 /* Keep the view as it is until the transaction ends; then the new one can come to where it is. */
-extern void cq_replay_hold(const CqView *view);
+extern void cq_replay_hold(const CqView *view, bool with_history);
 
 /* Give the view the rows, state and position of the new one, and drop that. */
 extern CqReplayResult cq_replay_swap(const CqView *view, const CqView *fresh,

@@ -37,6 +37,7 @@
 
 #include "clock.h"
 #include "errors.h"
+#include "runtime/history.h"
 #include "runtime/late.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
@@ -80,6 +81,8 @@ cq_checkpoint_run(CqRun *run)
 	if (!transaction_begin(run, &why_not))
 		return why_not;
 	dirty = batches_run(run, &drained);
+	if (drained)
+		cq_history_end(run);
 	commit_began_us = cq_clock_us();
 	dirty = late_rows_apply(run) || dirty;
 	dirty = clocks_apply(run, drained && cq_watermark_all_idle(run->source)) || dirty;
@@ -100,6 +103,8 @@ cq_checkpoint_run(CqRun *run)
 	run->write_anyway = false;
 	if (dirty)
 		views_committed(run, cq_clock_us() - commit_began_us);
+	if (run->history_ended)
+		return CQ_PROGRESS_ANEW;
 	if (!dirty)
 		return drained ? CQ_PROGRESS_NONE : CQ_PROGRESS_MORE;
 	return drained ? CQ_PROGRESS_DRAINED : CQ_PROGRESS_MORE;
@@ -109,14 +114,15 @@ cq_checkpoint_run(CqRun *run)
  * Besides events: the watermark moved on its own; partitions were found, whose
  * first positions must be kept; a view has never had a checkpoint, which
  * settles where it started and gives an ungrouped aggregate its row; a view must
- * give memory back to others; or it is time to show what has changed.
+ * give memory back to others; it is time to show what has changed; or history is
+ * taken in, which ends by itself.
  */
 bool
 cq_checkpoint_due(const CqRun *run)
 {
 	ListCell *lc;
 
-	if (run->write_anyway)
+	if (run->write_anyway || OidIsValid(run->stream->history_of))
 		return true;
 	foreach (lc, run->views)
 	{
@@ -154,6 +160,7 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	run->records = 0;
 	run->batch.nevents = 0;
 	run->locked = false;
+	run->history_ended = false;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	*why_not = CQ_PROGRESS_LOCKED;
@@ -475,7 +482,7 @@ is_marked(const CqViewRun *view)
 bool
 cq_view_run_advance_due(const CqRun *run, const CqViewRun *view)
 {
-	if (!view->task.has_advance)
+	if (!view->task.has_advance || OidIsValid(run->stream->history_of))
 		return false;
 	if (run->source->nparts == 1 && run->stream->kind == CQ_STREAM_LOCAL)
 		return true;

@@ -68,7 +68,7 @@ cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate
 	}
 	old = MemoryContextSwitchTo(run->checkpoint_context);
 	letter = palloc0(sizeof(CqDeadLetter));
-	letter->stream = stream->relid;
+	letter->stream = cq_stream_shown(stream);
 	letter->partition = partition;
 	letter->offset = record->offset;
 	letter->broker_time = record->timestamp;
@@ -104,6 +104,13 @@ stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate)
 				errcode(CQ_ERRCODE_AGAIN),
 				errmsg_internal("checkpoint ends before a record that stops the view"));
 	}
+	if (partition == CQ_HISTORY_PARTITION)
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("row %lld of the history of stream \"%s\" cannot be processed",
+					   (long long) record->offset,
+					   cq_source_stream(run->source, record->partition)->name),
+				errdetail("SQLSTATE %s.", unpack_sql_state(sqlstate)));
 	ereport(ERROR,
 			errcode(CQ_ERRCODE_STOP),
 			errmsg("record at partition %d, offset %lld of stream \"%s\" cannot be processed",

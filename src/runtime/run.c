@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "errors.h"
+#include "runtime/history.h"
 #include "runtime/publish.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
@@ -91,6 +92,7 @@ cq_run_build(CqRun *run, bool take_along, MemoryContext source_context)
 	gather_columns(run, streams);
 	cq_run_as_system(saved);
 	run_open_source(run, first, streams, source_context);
+	run->watermark.held = OidIsValid(run->stream->history_of);
 	run->watermark.mark = saved_mark(run, first);
 	/* which partition is the lowest decides when it is looked for again */
 	cq_watermark_refresh(&run->watermark, run->source);
@@ -360,8 +362,11 @@ run_load_streams(CqRun *run, const CqViewRun *run_view, MemoryContext source_con
 		return streams_of(run->source);
 	}
 	old = MemoryContextSwitchTo(source_context);
-	foreach (lc, run_view->view.streams)
-		streams = lappend(streams, stream_load(lfirst_oid(lc), run_view));
+	if (OidIsValid(run_view->beginning.history))
+		streams = list_make1(stream_load(run_view->beginning.history, run_view));
+	else
+		foreach (lc, run_view->view.streams)
+			streams = lappend(streams, stream_load(lfirst_oid(lc), run_view));
 	MemoryContextSwitchTo(old);
 	return streams;
 }
@@ -370,12 +375,14 @@ static CqStream *
 stream_load(Oid relid, const CqViewRun *run_view)
 {
 	const CqViewOptions *options = &run_view->view.options;
-	CqStream *stream = cq_stream_load(relid);
+	bool is_history = relid == run_view->beginning.history;
+	CqStream *stream =
+		is_history ? cq_stream_load_history(relid, run_view->view.stream) : cq_stream_load(relid);
 
 	stream->view = run_view->id;
 	stream->change = run_view->seen_change;
 	/* a feed has what the option asks for, and nothing else */
-	if (options->has_start && stream->feed == NULL)
+	if (options->has_start && stream->feed == NULL && !is_history)
 	{
 		stream->start = options->start;
 		stream->start_time = options->start_time;
@@ -467,7 +474,7 @@ cq_run_replan(CqRun *run)
 	{
 		const CqStream *stream = lfirst(lc);
 
-		same_columns = same_columns && relation_natts(stream->relid) == stream->ncolumns;
+		same_columns = same_columns && relation_natts(cq_stream_shown(stream)) == stream->ncolumns;
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -500,6 +507,7 @@ run_open_source(CqRun *run, const CqViewRun *view, List *streams, MemoryContext 
 	{
 		run_restore_positions(run, &view->checkpoint);
 		run->lost_counted = cq_run_lost(run);
+		cq_history_note_start(run, view);
 		return;
 	}
 	foreach (lc, streams)
@@ -508,6 +516,7 @@ run_open_source(CqRun *run, const CqViewRun *view, List *streams, MemoryContext 
 		n++;
 	}
 	run->source = n == 1 ? parts[0] : cq_several_source_open(parts, n, source_context);
+	cq_history_note_start(run, view);
 }
 
 /* What is saved of the stream's partitions. */
@@ -522,6 +531,8 @@ part_open(CqRun *run, const CqViewRun *view, const CqStream *stream, int number,
 	int n = 0;
 	int i;
 
+	if (OidIsValid(stream->history_of))
+		return cq_history_open(run, view, stream, source_context);
 	for (i = 0; i < cp->npartitions; i++)
 		if (cp->partitions[i].stream == number)
 			partitions[n++] = cp->partitions[i];

@@ -16,6 +16,7 @@
 
 #include "postgres.h"
 
+#include "catalog/beginnings.h"
 #include "catalog/rows.h"
 #include "decode/batch.h"
 #include "decode/decoder.h"
@@ -135,6 +136,7 @@ typedef struct CqViewRun
 	Oid owner;
 	CqView view;
 	CqTask task;
+	CqBeginning beginning;
 	CqPlan *plan;
 	CqPrepared *close_prepared; /* NULL unless rows leave on window close */
 	int nstreams;
@@ -197,7 +199,8 @@ typedef struct CqRun
 	bool same_columns;	  /* all views read all of them */
 	bool columns_changed; /* a view has left: fewer may be needed */
 	int64 owner_epoch;
-	bool write_anyway; /* the next checkpoint writes positions even if there is nothing new */
+	char *start_cursor; /* local: the position that "latest" means for the views; else NULL */
+	bool write_anyway;	/* the next checkpoint writes positions even if there is nothing new */
 	CqWatermark watermark;
 	CqCare *care;
 	int64 lost_counted; /* of what the source has given up */
@@ -211,6 +214,7 @@ typedef struct CqRun
 	int64 records;		  /* in them */
 	Size set_aside_bytes; /* of dead letters, in memory until written */
 	bool locked;		  /* position rows taken */
+	bool history_ended;	  /* its last row is in: see history.c */
 	bool gave_up_memory;  /* the last one took no events, but gave memory up */
 	int applying;		  /* late rows that are being applied */
 } CqRun;
@@ -306,6 +310,7 @@ typedef enum CqProgress
 	CQ_PROGRESS_NONE,	 /* nothing to do; nothing written */
 	CQ_PROGRESS_LOCKED,	 /* another session is in the way; try again soon */
 	CQ_PROGRESS_STALE,	 /* plan must be rebuilt: cq_run_replan() */
+	CQ_PROGRESS_ANEW,	 /* committed; the run must be built anew to go on */
 	CQ_PROGRESS_DRAINED, /* committed; all that the source had */
 	CQ_PROGRESS_MORE	 /* committed; there is more */
 } CqProgress;

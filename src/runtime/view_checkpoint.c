@@ -16,6 +16,7 @@
 #include "utils/tuplestore.h"
 
 #include "clock.h"
+#include "runtime/history.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "sink/feed_log.h"
@@ -389,9 +390,11 @@ cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us)
 		view->watermark = cq_view_run_watermark(run, view);
 		cp->closed_to = view->watermark;
 	}
+	cq_history_save_start(run, view);
 	cp->stream_mark = run->watermark.mark;
 	cp->npartitions = run->source->npartitions;
 	cp->partitions = positions_of(run, view);
+	cq_history_positions(run, view);
 	cp->counters.lost += lost;
 	cp->counters.checkpoint_us += took_us;
 	if (view->shard)

@@ -86,6 +86,7 @@ load_catalog(CqViewRun *view)
 		!cq_task_load(view->view.id, &view->task) ||
 		!cq_checkpoint_load(view->id, &view->checkpoint))
 		return false;
+	cq_beginning_load(view->view.id, &view->beginning);
 	view->shard = cq_shard_load(view);
 	if (view->shard && OidIsValid(view->shard->chunks))
 		view->view.chunks = view->shard->chunks;
@@ -122,8 +123,8 @@ company_of(const CqViewRun *view)
 	StringInfoData text;
 	ListCell *lc;
 
-	if (!cq_share_tasks || view->shard || list_length(view->view.streams) > 1 ||
-		cq_view_more_chunks(view->view.id) != NIL)
+	if (!cq_share_tasks || view->shard || OidIsValid(view->beginning.history) ||
+		list_length(view->view.streams) > 1 || cq_view_more_chunks(view->view.id) != NIL)
 		return NULL;
 	initStringInfo(&text);
 	appendStringInfo(&text,

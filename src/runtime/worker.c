@@ -545,6 +545,9 @@ checkpoint_step(CqWorker *worker, long *wait_ms)
 		case CQ_PROGRESS_NONE:
 			worker->task_changed = false;
 			break;
+		case CQ_PROGRESS_ANEW:
+			cq_publish_success();
+			return false;
 		case CQ_PROGRESS_DRAINED:
 			worker->task_changed = false;
 			worker->last_checkpoint_us = cq_clock_us() - began;

@@ -18,6 +18,9 @@
 
 #define CQ_OFFSET_UNKNOWN (-1)
 
+/* Number of the partition that rows of history are in; those of streams count from 0. */
+#define CQ_HISTORY_PARTITION (-1)
+
 /*
  * One partition of a stream as its task sees it.  The fields under "saved"
  * make up its part of the task's position row; the source sets the position,

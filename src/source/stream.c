@@ -30,10 +30,12 @@
 #include "utils/rel.h"
 
 #include "catalog/feeds.h"
+#include "errors.h"
 #include "source/local/layout.h"
 #include "source/options.h"
 #include "source/stream.h"
 
+static bool same_columns(const CqStream *a, const CqStream *b);
 static void load_feed(CqStream *stream);
 static bool server_kind(Oid server_id, CqStreamKind *kind);
 static void load_options(CqStream *stream, const CqStreamOptions *options);
@@ -106,6 +108,47 @@ cq_stream_load(Oid relid)
 	load_feed(stream);
 	relation_close(rel, AccessShareLock);
 	return stream;
+}
+
+CqStream *
+cq_stream_load_history(Oid relid, Oid of)
+{
+	CqStream *stream = cq_stream_load(relid);
+	const CqStream *shown = cq_stream_load(of);
+	int i;
+
+	stream->name = shown->name;
+	stream->history_of = of;
+	if (!same_columns(stream, shown))
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("columns of stream \"%s\" were changed while history was taken in",
+					   stream->name),
+				errhint("Drop the view that takes it in, and call pipeline.backfill() again."));
+	for (i = 0; i < stream->ncolumns; i++)
+	{
+		stream->columns[i].name = shown->columns[i].name;
+		stream->columns[i].dropped = shown->columns[i].dropped;
+		stream->columns[i].generation = shown->columns[i].generation;
+	}
+	stream->event_time = shown->event_time;
+	stream->out_of_orderness_us = shown->out_of_orderness_us;
+	stream->max_ahead_us = shown->max_ahead_us;
+	stream->on_error = shown->on_error;
+	stream->idle_timeout_us = -1;
+	return stream;
+}
+
+static bool
+same_columns(const CqStream *a, const CqStream *b)
+{
+	int i;
+
+	for (i = 0; i < a->ncolumns && i < b->ncolumns; i++)
+		if (!b->columns[i].dropped && (a->columns[i].type != b->columns[i].type ||
+									   a->columns[i].typmod != b->columns[i].typmod))
+			return false;
+	return a->ncolumns == b->ncolumns;
 }
 
 /* While a dump is restored the row that says so is not there yet. */

@@ -97,6 +97,8 @@ typedef struct CqStream
 	List *primary_key;	 /* of AttrNumber (integer list) */
 	List *partition_key; /* likewise */
 
+	Oid history_of; /* of this stream it holds rows that come before the first record */
+
 	/* Kafka */
 	char *topic;
 	List *partition_ids; /* integer list; NIL = all */
@@ -121,6 +123,19 @@ typedef struct CqStream
  * two wrappers, or if an option does not make sense.
  */
 extern CqStream *cq_stream_load(Oid relid);
+
+/*
+ * The same of a hidden stream with history of another one, whose columns it has:
+ * rows mean what they would mean there, in any order.
+ */
+extern CqStream *cq_stream_load_history(Oid relid, Oid of);
+
+/* The stream that users know. */
+static inline Oid
+cq_stream_shown(const CqStream *stream)
+{
+	return OidIsValid(stream->history_of) ? stream->history_of : stream->relid;
+}
 
 /* Is this relation a stream of ours? */
 extern bool cq_is_stream(Oid relid);

@@ -13,6 +13,9 @@
  * watermark only while it has a known backlog: then it will soon catch up, and
  * waiting for it keeps its coming events from being late.
  *
+ * History is read before all else and in any order, so nothing of it is late: the
+ * watermark is held until it is in, and then moves once.
+ *
  * Idle
  *	A partition is idle when nothing was there to be read for idle_timeout, as
  *	every answer of that time says, and one that was asked for after it.  Time in
@@ -81,6 +84,8 @@ cq_watermark_refresh(CqWatermark *wm, CqSource *source)
 	TimestampTz lowest = DT_NOEND;
 	int i;
 
+	if (wm->held)
+		return;
 	/* a stream of which nothing is known yet may have anything */
 	for (i = 0; i < source->nparts; i++)
 		if (source->parts[i]->npartitions == 0)

@@ -10,6 +10,7 @@
 
 typedef struct CqWatermark
 {
+	bool held;		  /* nothing moves it: what is read comes in any order */
 	TimestampTz mark; /* lowest over the live partitions; DT_NOBEGIN if none yet; monotone */
 } CqWatermark;
 

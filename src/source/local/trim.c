@@ -187,7 +187,9 @@ cursor_of(int64 id, Oid stream)
 			number = foreach_current_index(lc);
 	for (i = 0; i < checkpoint.npartitions; i++)
 		if (checkpoint.partitions[i].stream == number)
-			return checkpoint.partitions[i].cursor;
+			return checkpoint.partitions[i].id == CQ_HISTORY_PARTITION
+					   ? NULL
+					   : checkpoint.partitions[i].cursor;
 	return NULL;
 }
 

@@ -27,6 +27,8 @@ CREATE VIEW r WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT k FROM 
 CREATE VIEW r WITH (pipeline.continuous, pipeline.state_ttl = '1 day') AS SELECT k FROM ref_events;
 CREATE VIEW r WITH (pipeline.continuous, pipeline.retention = '1 day') AS SELECT k FROM ref_events;
 CREATE VIEW r WITH (pipeline.continuous, pipeline.sink = 'topic') AS SELECT k FROM ref_events;
+CREATE VIEW r WITH (pipeline.continuos) AS SELECT k FROM ref_events;
+CREATE VIEW r WITH (pipeline.continuous, pipeline.late) AS SELECT k FROM ref_events;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT a.k FROM ref_events a JOIN ref_events b ON a.k = b.k;
 CREATE VIEW r WITH (pipeline.continuous) AS SELECT a.k FROM ref_events a JOIN ref_untimed b ON a.k = b.k;
 CREATE VIEW r WITH (pipeline.continuous) AS

@@ -150,6 +150,9 @@ CREATE VIEW no WITH (pipeline.continuous) AS SELECT at FROM persons UNION SELECT
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT at FROM persons UNION ALL SELECT opened FROM auctions LIMIT 3;
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT at FROM persons UNION ALL SELECT opened FROM past_auctions;
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT pipeline.tumble(at, '1 minute'), count(*) FROM (SELECT at FROM persons UNION ALL SELECT at + interval '1 hour' FROM bids) u GROUP BY 1;
+CREATE FOREIGN TABLE unzoned (at timestamp) SERVER pipeline_local OPTIONS (event_time 'at', out_of_orderness '0');
+CREATE VIEW no WITH (pipeline.continuous) AS SELECT pipeline.tumble(at, '1 minute'), count(*) FROM (SELECT at FROM unzoned UNION ALL SELECT at FROM bids) u GROUP BY 1;
+DROP FOREIGN TABLE unzoned;
 ALTER FOREIGN TABLE auctions OPTIONS (SET event_time 'id');
 DROP FOREIGN TABLE auctions;
 DROP FOREIGN TABLE auctions CASCADE;

@@ -110,6 +110,7 @@ CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT pipeline.tumble(upper(w)
 CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT pipeline.tumble(lower(w), '5 minutes') AS b, sum(c) FROM vv_minutes GROUP BY b;
 CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT k, count(*) FROM vv_total GROUP BY k;
 CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT a.k FROM vv_minutes a JOIN vv_tumble b ON a.k = b.k; -- no windows
+CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT w, a.k FROM vv_minutes a JOIN vv_minutes b USING (w); -- no event time is named
 CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT m FROM vv_minutes m;
 CREATE VIEW vv_bad WITH (pipeline.continuous, pipeline.workers = 2) AS SELECT k FROM vv_minutes;
 CREATE VIEW vv_untimed WITH (pipeline.continuous) AS SELECT k, count(*) AS c, max(upper(w)) AS m FROM vv_minutes GROUP BY k, pipeline.tumble(upper(w) - interval '1 microsecond', '5 minutes');

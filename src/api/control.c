@@ -199,14 +199,21 @@ cq_apply_late(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("late rows of continuous view \"%s\" are not stored",
-					   get_rel_name(view.view)));
+					   get_rel_name(view.view)),
+				OidIsValid(view.late)
+					? errhint("Use ALTER VIEW ... SET (pipeline.late = 'store') for those to come.")
+				: view.options.store_late
+					? errdetail("It has no windows of event time, so no event comes too late.")
+					: errhint("Create the view without the option \"late\"."));
 	if (view.options.keep_closed_us <= view.options.allowed_lateness_us)
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("windows of continuous view \"%s\" are not kept for late rows",
 					   get_rel_name(view.view)),
 				errdetail("A row is late when its window is not kept any longer."),
-				errhint("Create the view WITH (pipeline.keep_closed = '1 day'), for instance."));
+				errhint(
+					"Create the view WITH (pipeline.keep_closed = '1 day'), for instance, or with "
+					"sessions (pipeline.allowed_lateness = '1 day')."));
 	cq_task_set_apply_late(view.id);
 	cq_shards_at_commit(CQ_SLOT_CHANGED, view.id);
 	PG_RETURN_VOID();

@@ -156,7 +156,8 @@ check_alterable(const CqView *view, List *options)
 							   option->defname,
 							   get_rel_name(view->view)),
 						errhint(
-							"Drop the view and create it again, or create another one beside it."));
+							"These can: checkpoint_interval, emit_interval, late, late_retention, "
+							"workers. For others create another view beside it, or in its place."));
 	}
 }
 

@@ -79,7 +79,9 @@ static void
 create_plain_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given)
 {
 	ViewStmt *plain = copyObject(stmt);
+	CqViewOptions options;
 
+	cq_view_options_parse(given, stmt->view->relname, &options);
 	if (given != NIL)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -148,10 +148,13 @@ check_table_options(Oid stream, List *options)
 static void
 refuse_change(Oid stream, const char *what)
 {
-	int64 *id = linitial(cq_views_of_stream(stream));
+	int64 oldest = PG_INT64_MAX;
 	CqView view;
+	ListCell *lc;
 
-	if (!cq_view_load(*id, &view))
+	foreach (lc, cq_views_of_stream(stream))
+		oldest = Min(oldest, *(int64 *) lfirst(lc));
+	if (!cq_view_load(oldest, &view))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_IN_USE),

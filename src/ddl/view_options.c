@@ -70,8 +70,12 @@ cq_view_options_strings(List *ours, int *continuous)
 static const char *
 value_to_keep(DefElem *option)
 {
-	char *value = defGetString(option);
+	char *value;
 
+	/* a name that is unknown is refused with the names that there are, with a value or not */
+	if (option->arg == NULL)
+		return "";
+	value = defGetString(option);
 	if (strcmp(option->defname, "start") != 0 || strcmp(value, "earliest") == 0 ||
 		strcmp(value, "latest") == 0)
 		return value;

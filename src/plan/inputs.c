@@ -64,6 +64,7 @@ static void inputs_plan(CqInputs *inputs);
 static void outputs_prune(const CqInputs *inputs, int input);
 static void window_unite(CqInputs *inputs, const CqWindow *window);
 static CqWindow window_of_rows(const CqInputs *inputs, int input);
+static void refuse_no_window(const CqInputs *inputs, int input) CQ_NORETURN;
 static bool window_walker(Node *node, CqWindowSearch *search);
 static Query *close_build(CqInputs *inputs);
 static bool rename_walker(Node *node, const char *name);
@@ -389,6 +390,48 @@ window_unite(CqInputs *inputs, const CqWindow *window)
 		cq_refuse_two_windows(inputs->view_name, &inputs->window, window);
 }
 
+/* There is none: say where to write one, in the query's own terms. */
+static void
+refuse_no_window(const CqInputs *inputs, int input)
+{
+	const CqStream *stream = inputs->paths[input]->definition;
+	bool in_set = false;
+	const char *hint;
+	ListCell *lc;
+
+	foreach (lc, inputs->roots)
+	{
+		const CqRoot *root = lfirst(lc);
+
+		in_set |= root->input == input && root->query->setOperations != NULL;
+	}
+	if (stream->feed && stream->feed->time.role != CQ_TIME_NONE)
+		hint =
+			psprintf("Compare windows of the event times of both views' rows, here pipeline.tumble"
+					 "(%s, '1 minute'), with = in the join, or select them in each branch of a set "
+					 "operation; otherwise combine the views in ordinary SQL.",
+					 cq_event_time_name(stream));
+	else if (in_set)
+		hint =
+			"Select windows of the event times in each branch, for instance pipeline.tumble(at, '1 "
+			"minute'), or use UNION ALL without LIMIT; otherwise make one continuous view for each "
+			"and combine the views in ordinary SQL.";
+	else
+		hint =
+			"Compare windows of both event times, for instance pipeline.tumble(a.at, '1 minute') = "
+			"pipeline.tumble(b.at, '1 minute'), or select them in each branch of a set operation; "
+			"otherwise make one continuous view for each and combine the views in ordinary SQL.";
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("continuous view \"%s\" combines %s without a window of %s \"%s\"",
+				   inputs->view_name,
+				   stream->feed ? "views" : "streams",
+				   stream->feed ? "continuous view" : "stream",
+				   stream->name),
+			errdetail("Its events would have to be kept for ever."),
+			errhint("%s", hint));
+}
+
 /* Which window do the rows of an input belong to, by what it gives or is compared with? */
 static CqWindow
 window_of_rows(const CqInputs *inputs, int input)
@@ -414,17 +457,7 @@ window_of_rows(const CqInputs *inputs, int input)
 			query_tree_walker(root->query, window_walker, &search, QTW_IGNORE_RANGE_TABLE))
 			return window;
 	}
-	ereport(ERROR,
-			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("continuous view \"%s\" combines streams without a window of stream \"%s\"",
-				   inputs->view_name,
-				   path->definition->name),
-			errdetail("Its events would have to be kept for ever."),
-			errhint(
-				"Compare windows of both event times, for instance pipeline.tumble(a.at, '1 "
-				"minute') = pipeline.tumble(b.at, '1 minute'), or select them in each branch of "
-				"a set operation; otherwise make one continuous view for each and combine the "
-				"views in ordinary SQL."));
+	refuse_no_window(inputs, input);
 }
 
 static bool

@@ -560,6 +560,7 @@ static void
 refuse_other_time(CqWritten *place, Node *arg, const char *function)
 {
 	const CqStream *stream = place->path->definition;
+	const CqStreamColumn *event_time;
 	CqWritten time = {place->path, place->level, arg};
 	const char *column = NULL;
 
@@ -573,29 +574,42 @@ refuse_other_time(CqWritten *place, Node *arg, const char *function)
 					   stream->name),
 				errhint("Name the column to be used in the stream's option \"event_time\", or use "
 						"pipeline.proctime(), the time at which an event is taken in."));
+	event_time = &stream->columns[stream->event_time - 1];
 	place_resolve(&time);
 	if (IsA(time.expr, Var) && time.level == place->path->nlevels - 1 &&
 		castNode(Var, time.expr)->varno == place->path->levels[time.level].rti &&
 		castNode(Var, time.expr)->varattno > 0)
 		column = stream->columns[castNode(Var, time.expr)->varattno - 1].name;
-	ereport(ERROR,
-			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			errmsg("window of continuous view \"%s\" is not over the event time",
-				   place->path->view_name),
-			column != NULL
-				? errdetail("pipeline.%s() is called with column \"%s\"; the event time of stream "
-							"\"%s\" is column \"%s\".",
-							function,
-							column,
-							stream->name,
-							stream->columns[stream->event_time - 1].name)
-				: errdetail("pipeline.%s() is called with an expression; the event time of stream "
-							"\"%s\" is column \"%s\".",
-							function,
-							stream->name,
-							stream->columns[stream->event_time - 1].name),
-			errhint("Only the event time says when a window is complete: use it, or change the "
-					"stream's option \"event_time\"; a generated column can compute it."));
+	ereport(
+		ERROR,
+		errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		errmsg("window of continuous view \"%s\" is not over the event time",
+			   place->path->view_name),
+		column != NULL
+			? errdetail("pipeline.%s() is called with column \"%s\"; the event time of stream "
+						"\"%s\" is column \"%s\".",
+						function,
+						column,
+						stream->name,
+						event_time->name)
+		: exprType(time.expr) != event_time->type
+			? errdetail("pipeline.%s() is called with a value of type %s; the event time of stream "
+						"\"%s\" is column \"%s\" of type %s.",
+						function,
+						format_type_be(exprType(time.expr)),
+						stream->name,
+						event_time->name,
+						format_type_be(event_time->type))
+			: errdetail("pipeline.%s() is called with an expression; the event time of stream "
+						"\"%s\" is column \"%s\".",
+						function,
+						stream->name,
+						event_time->name),
+		contain_var_clause(time.expr)
+			? errhint("Only the event time says when a window is complete: use it, or change the "
+					  "stream's option \"event_time\"; a generated column can compute it.")
+			: errhint("Use the event time, or pipeline.proctime(), the time at which an event is "
+					  "taken in."));
 }
 
 static void

@@ -49,7 +49,10 @@ cq_kafka_property_check_for(const char *name, const char *value, Oid catalog, Oi
 	if (property->class == CQ_KAFKA_FIXED)
 		ereport(ERROR,
 				errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-				errmsg("Kafka client property \"%s\" is set by the extension", name));
+				errmsg("Kafka client property \"%s\" is set by the extension", name),
+				strcmp(name, "bootstrap.servers") == 0 || strcmp(name, "metadata.broker.list") == 0
+					? errhint("Name the brokers in the server's option \"bootstrap_servers\".")
+					: errhint("Leave it out."));
 	place_check(property, catalog);
 	if (!cq_kafka_property_valid(property, value))
 		ereport(ERROR,

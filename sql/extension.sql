@@ -4,6 +4,7 @@
 DROP EXTENSION pipeline_ext;
 SELECT nspname FROM pg_namespace WHERE nspname LIKE 'pipeline%' ORDER BY 1;
 SELECT fdwname FROM pg_foreign_data_wrapper WHERE fdwname LIKE 'pipeline%' ORDER BY 1;
+CREATE VIEW v WITH (pipeline.continuous) AS SELECT 1 AS one;
 CREATE EXTENSION pipeline_ext;
 CREATE EXTENSION pipeline_ext;
 SELECT extversion = pipeline.version() AS versions_agree FROM pg_extension WHERE extname = 'pipeline_ext';

@@ -6,10 +6,11 @@
  * The worker is asked to note where the stream ends; it answers when it has
  * committed up to there.  Of a view with several workers all are asked, and when
  * all have answered the first one again: whether the view's watermark has come to
- * where that leads, and the windows that it closes are out.  A ticket is good for one worker: when another one
- * has taken over, the question is asked again, which can only make the wait
- * longer.  The answer is polled for, because a worker's latch is the only one
- * it knows; a few milliseconds are less than a checkpoint takes.
+ * where that leads, and the windows that it closes are out.  A ticket is good for
+ * one worker: when another one has taken over, the question is asked again, which
+ * can only make the wait longer.  The answer is polled for, because a worker's
+ * latch is the only one it knows; a few milliseconds are less than a checkpoint
+ * takes.
  */
 #include "postgres.h"
 

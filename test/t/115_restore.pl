@@ -110,8 +110,12 @@ $node->safe_psql('postgres', 'CREATE DATABASE copy');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('copy'), '-f', $dump ], 'and restored');
 is(sql_in('copy', q{SELECT count(*) FROM pipeline.views WHERE state = 'not adopted'}), 2 + keys %queries, 'no view runs before it is adopted');
 is(sql_in('copy', q{SELECT count(*) FROM pipeline.stat_workers WHERE database = 'copy'}), 0, 'there is no worker');
-my ($status, undef, $message) = $node->psql('copy', q{SELECT pipeline.resume('pair')});
-like($message, qr/was restored from another database/, 'resume() says why not');
+for my $call (q{resume('pair')}, q{wait_for('pair')})
+{
+	my ($status, undef, $message) = $node->psql('copy', "SELECT pipeline.$call");
+
+	like($message, qr/was restored from another database.*HINT:  If it shall run here, call pipeline\.adopt/s, "$call says why not");
+}
 
 $broker->produce(topic => 'orders', %spec, first => $half, count => $half);
 sql_in('postgres', q{SELECT pipeline.resume('fewer')});

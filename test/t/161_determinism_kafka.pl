@@ -54,8 +54,8 @@ my %views = (
 );
 
 # Those that may have several workers, for which no order of events of different partitions is promised.
-my @parallel = qw(tumble hour day hop cumulate top distinct rows plain);
-my @unordered = (@parallel, qw(totals session session_rows inputs lateness changes));
+my @parallel = qw(tumble hour day hop cumulate session session_rows top distinct rows inputs plain);
+my @unordered = (@parallel, qw(totals lateness changes));
 
 sub make_stream
 {

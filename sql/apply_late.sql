@@ -208,6 +208,25 @@ SELECT last AS first_last FROM taken \gset
 SELECT pipeline.apply_late('taken');
 SELECT pipeline.wait_for('taken', '60 s');
 SELECT w, n, last > :'first_last' AS later FROM taken;
+
+-- a view that is asked for something stays with the others of its task
+SET client_min_messages = warning;
+BEGIN;
+CREATE VIEW stays WITH (pipeline.continuous, pipeline.keep_closed = '1 hour') AS SELECT pipeline.tumble(at, '1 minute') AS w, count(*) AS n FROM takes GROUP BY w;
+CREATE VIEW stays_too WITH (pipeline.continuous) AS SELECT pipeline.tumble(at, '2 minutes') AS w, count(*) AS n FROM takes GROUP BY w;
+COMMIT;
+RESET client_min_messages;
+CREATE VIEW together AS SELECT count(DISTINCT pid) = 1 AND count(pid) = 3 AS yes FROM pipeline.stat_views WHERE view::text IN ('taken', 'stays', 'stays_too');
+DO $$ BEGIN
+  WHILE NOT yes FROM together LOOP
+    IF clock_timestamp() > statement_timestamp() + interval '60 seconds' THEN RAISE 'not together'; END IF;
+  END LOOP; END $$;
+SELECT pipeline.wait_for(view) FROM pipeline.views WHERE view::text IN ('taken', 'stays', 'stays_too');
+SELECT pipeline.apply_late('stays');
+SELECT pipeline.wait_for('stays');
+TABLE together;
+SELECT w, n FROM stays;
+DROP VIEW together;
 DROP FOREIGN TABLE takes CASCADE;
 
 CREATE ROLE reader;

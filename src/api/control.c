@@ -183,7 +183,7 @@ advance_view(int64 id, Oid stream, TimestampTz to)
 		if (lfirst_oid(lc) == stream && task.advance_to[number] < to)
 			cq_task_set_advance(id, number, to);
 	}
-	cq_shards_at_commit(CQ_SLOT_CHANGED, id);
+	cq_shards_at_commit(CQ_SLOT_ASKED, id);
 }
 
 /* What the worker does about it is in runtime/apply_late.c. */
@@ -215,7 +215,7 @@ cq_apply_late(PG_FUNCTION_ARGS)
 					"Create the view WITH (pipeline.keep_closed = '1 day'), for instance, or with "
 					"sessions (pipeline.allowed_lateness = '1 day')."));
 	cq_task_set_apply_late(view.id);
-	cq_shards_at_commit(CQ_SLOT_CHANGED, view.id);
+	cq_shards_at_commit(CQ_SLOT_ASKED, view.id);
 	PG_RETURN_VOID();
 }
 

@@ -104,7 +104,7 @@ raise_watermark(const CqView *view, const CqView *fresh)
 	{
 		for (i = 0; i < list_length(fresh->streams); i++)
 			cq_task_set_advance(fresh->id, i, old.closed_to);
-		cq_shards_at_commit(CQ_SLOT_CHANGED, fresh->id);
+		cq_shards_at_commit(CQ_SLOT_ASKED, fresh->id);
 	}
 	PopActiveSnapshot();
 }

@@ -383,7 +383,7 @@ tell_changed(const PendingAction *list)
 	{
 		int index;
 
-		if (list->action != CQ_SLOT_CHANGED)
+		if (list->action != CQ_SLOT_CHANGED && list->action != CQ_SLOT_ASKED)
 			continue;
 		if (!any)
 			LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
@@ -391,7 +391,10 @@ tell_changed(const PendingAction *list)
 		index = cq_slot_find(list->database, list->task);
 		if (index < 0)
 			continue;
-		cq_shared->tasks[index].change++;
+		if (list->action == CQ_SLOT_CHANGED)
+			cq_shared->tasks[index].change++;
+		else
+			cq_shared->tasks[index].asked++;
 		if (cq_shared->tasks[index].latch)
 			SetLatch(cq_shared->tasks[index].latch);
 	}
@@ -436,6 +439,7 @@ action_run(const PendingAction *pending)
 			cq_slot_remove(pending->database, pending->task);
 			break;
 		case CQ_SLOT_CHANGED:
+		case CQ_SLOT_ASKED:
 			break; /* tell_changed() */
 		case CQ_SLOT_PROBE:
 			LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);

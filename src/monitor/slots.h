@@ -68,6 +68,7 @@ typedef struct CqTaskSlot
 	int64 task;
 	bool enabled;  /* should run */
 	uint64 change; /* bumped when the task's catalog rows changed: worker rereads them */
+	uint64 asked;  /* ... when only its row of tasks did: something is asked for there */
 
 	/* the worker */
 	pid_t pid; /* 0 = none */
@@ -187,6 +188,7 @@ typedef enum CqSlotAction
 	CQ_SLOT_DISABLE,
 	CQ_SLOT_REMOVE,
 	CQ_SLOT_CHANGED,		/* the worker rereads the view's catalog rows */
+	CQ_SLOT_ASKED,			/* ... its row of tasks, and goes on as it is */
 	CQ_SLOT_PROBE,			/* this database: look for tasks */
 	CQ_SLOT_REMOVE_DATABASE /* this database: forget all tasks (DROP EXTENSION) */
 } CqSlotAction;

@@ -535,6 +535,7 @@ wishes_of(int64 view)
 	{
 		wishes.enabled = slot->enabled;
 		wishes.change = slot->change;
+		wishes.asked = slot->asked;
 		wishes.wait_requested = slot->wait_requested;
 		wishes.wait_done = slot->wait_done;
 	}

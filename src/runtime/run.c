@@ -150,6 +150,7 @@ view_load(CqRun *run, int64 id)
 		return NULL;
 	}
 	view->seen_change = wishes.change;
+	view->seen_asked = wishes.asked;
 	return view;
 }
 

@@ -76,6 +76,7 @@ typedef struct CqWishes
 {
 	bool enabled;
 	uint64 change;
+	uint64 asked;
 	uint64 wait_requested;
 	uint64 wait_done;
 } CqWishes;
@@ -159,6 +160,7 @@ typedef struct CqViewRun
 	/* sharing */
 	char *company;		/* views with the same may share a task; NULL = with none */
 	uint64 seen_change; /* of its slot, when it was read from the catalog */
+	uint64 seen_asked;	/* likewise, or when it was noticed since */
 	CqPartition *begun; /* its position when it came to the run */
 	int nbegun;
 	int64 offset_shift;	   /* local: how many more rows it has read than the run's source */

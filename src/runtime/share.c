@@ -88,6 +88,10 @@ cq_worker_heed_wishes(CqWorker *worker)
 		CqViewRun *view = lfirst(lc);
 
 		wait_begin(worker, view);
+		/* the next checkpoint reads its row of tasks */
+		if (view->wishes.asked != view->seen_asked)
+			worker->task_changed = true;
+		view->seen_asked = view->wishes.asked;
 		if (!view->wishes.enabled)
 			gone = lappend(gone, view);
 		else if (view->wishes.change != view->seen_change)

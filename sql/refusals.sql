@@ -20,6 +20,8 @@ CREATE VIEW r WITH (pipeline.continuous, pipeline.checkpoint_interval = '1 hour'
 CREATE VIEW r WITH (pipeline.continuous, pipeline.start = 'infinity') AS SELECT k FROM ref_events;
 CREATE VIEW r WITH (pipeline.continuous, pipeline.allowed_lateness = '-1 minute') AS SELECT k FROM ref_events;
 CREATE VIEW r WITH (pipeline.continuous, nonsense.option) AS SELECT k FROM ref_events;
+CREATE SERVER r FOREIGN DATA WRAPPER pipeline_kafka OPTIONS ("bootstrap.servers" 'localhost:9092');
+CREATE FOREIGN TABLE r (at text) SERVER pipeline_local OPTIONS (event_time 'at', out_of_orderness '0');
 
 -- not supported yet
 CREATE VIEW r WITH (pipeline.continuous, pipeline.allowed_lateness = '1 minute') AS SELECT k FROM ref_events;

@@ -363,8 +363,8 @@ resolve_event_time(CqStream *stream, const CqStreamOptions *options)
 					   stream->name),
 				errdetail("It is of type %s and must be timestamptz or timestamp.",
 						  format_type_be(column->type)),
-				errhint("Declare it so: times are read from text, and from numbers since 1970 with "
-						"the column's option format, as in OPTIONS (format 'epoch_ms')."));
+				errhint("Declare it so. Numbers since 1970 in a Kafka record are read with the "
+						"column's option format, as in OPTIONS (format 'epoch_ms')."));
 	if (column->metadata == CQ_METADATA_NONE && !options->has_out_of_orderness)
 		ereport(ERROR,
 				errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),

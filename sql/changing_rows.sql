@@ -109,7 +109,6 @@ SELECT insert_bids(101, 105);
 SELECT pipeline.wait_for('lists');
 SELECT * FROM wrong('infinity') WHERE rows > 0 AND view = 'lists';
 -- refused
-CREATE VIEW no WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT item, array_agg(id ORDER BY id) FROM bids GROUP BY item, pipeline.session(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.workers = 2) AS SELECT array_agg(id ORDER BY id) FROM bids GROUP BY pipeline.tumble(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT array_agg(id ORDER BY id), pipeline.tumble(at, '1 minute') AS w FROM bids GROUP BY w HAVING max(at) > now();
 CREATE VIEW no WITH (pipeline.continuous) AS SELECT pipeline.tumble(upper(w) - interval '1 microsecond', '1 minute') AS m, count(*) FROM lists GROUP BY m;

@@ -15,6 +15,13 @@ SELECT person, pipeline.session(at, '10 seconds') AS s, count(*) AS n, sum(ms) A
 SET client_min_messages = warning;
 CREATE VIEW both_ways WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.allowed_lateness = '20 seconds', pipeline.emit_interval = '5 minutes') AS
 SELECT person, pipeline.session(at, '10 seconds') AS s, count(*) AS n, sum(ms) AS ms FROM clicks GROUP BY person, s;
+-- where rows are kept: the close query runs again over sessions that have changed
+CREATE VIEW lists WITH (pipeline.continuous, pipeline.emit = 'changes') AS
+SELECT person, pipeline.session(at, '10 seconds') AS s, array_agg(id ORDER BY id) AS ids FROM clicks GROUP BY person, s;
+CREATE VIEW admitted_lists WITH (pipeline.continuous, pipeline.allowed_lateness = '20 seconds') AS
+SELECT person, pipeline.session(at, '10 seconds') AS s, array_agg(id ORDER BY id) AS ids FROM clicks GROUP BY person, s;
+CREATE VIEW both_lists WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.allowed_lateness = '20 seconds', pipeline.emit_interval = '5 minutes') AS
+SELECT person, s, id, row_number() OVER (PARTITION BY person, s ORDER BY at, id) AS r FROM (SELECT person, pipeline.session(at, '10 seconds') AS s, id, at FROM clicks) a;
 -- what stands above is evaluated on read
 CREATE VIEW longest WITH (pipeline.continuous, pipeline.emit = 'changes') AS
 SELECT person, upper(s) - lower(s) AS long, rank() OVER (PARTITION BY s ORDER BY n DESC) AS r FROM (
@@ -25,9 +32,14 @@ SELECT pipeline.explain('live');
 SELECT view, emit FROM pipeline.views WHERE view::text IN ('live', 'admitted', 'both_ways') ORDER BY view::text;
 CREATE FUNCTION wait_for_all() RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE v regclass; BEGIN
-  FOREACH v IN ARRAY '{live,admitted,both_ways,longest}'::regclass[] LOOP
+  FOREACH v IN ARRAY '{live,admitted,both_ways,lists,admitted_lists,both_lists,longest}'::regclass[] LOOP
     IF NOT pipeline.wait_for(v) OR NOT pipeline.verify_state(v) THEN RAISE 'not %', v; END IF;
-  END LOOP; RETURN true; END $$;
+  END LOOP;
+  IF EXISTS (SELECT FROM (SELECT person, s, n FROM live UNION ALL SELECT person, s, cardinality(ids) FROM lists) x GROUP BY person, s, n HAVING count(*) <> 2)
+     OR EXISTS (SELECT FROM (SELECT person, s, n FROM admitted UNION ALL SELECT person, s, cardinality(ids) FROM admitted_lists) x GROUP BY person, s, n HAVING count(*) <> 2)
+     OR EXISTS (SELECT FROM (SELECT person, s, n FROM both_ways UNION ALL SELECT person, s, count(*) FROM both_lists GROUP BY 1, 2 HAVING max(r) = count(*)) x GROUP BY person, s, n HAVING count(*) <> 2)
+  THEN RAISE 'lists differ'; END IF;
+  RETURN true; END $$;
 
 -- open sessions are there, two of ann's
 INSERT INTO clicks VALUES (1, 'ann', 1, at(0)), (2, 'bob', 1, at(3)), (3, 'ann', 2, at(15));
@@ -85,6 +97,7 @@ SELECT pipeline.advance_watermark('clicks', 'infinity');
 SELECT wait_for_all();
 SELECT count(*) FROM (TABLE both_ways EXCEPT SELECT person, s, n, ms FROM admitted) d;
 SELECT count(*) FROM (SELECT person, s, n, ms FROM admitted EXCEPT TABLE both_ways) d;
+SELECT * FROM admitted_lists ORDER BY person, s;
 SELECT view, windows_closed, open_windows FROM pipeline.stat_views WHERE view::text IN ('live', 'admitted', 'both_ways') ORDER BY view::text;
 SELECT pipeline.apply_late('admitted');
 -- interval: absorbed rows go at once, with the one that stays
@@ -96,6 +109,6 @@ DO $$ BEGIN WHILE clock_timestamp() < statement_timestamp() + interval '60 secon
 SELECT * FROM both_ways WHERE lower(s) >= at(200) ORDER BY person, s;
 SELECT wait_for_all();
 SELECT * FROM both_ways WHERE lower(s) >= at(200) ORDER BY person, s;
-DROP VIEW live, admitted, both_ways, longest;
+DROP VIEW live, admitted, both_ways, longest, lists, admitted_lists, both_lists;
 DROP FUNCTION wait_for_all, at;
 DROP FOREIGN TABLE clicks;

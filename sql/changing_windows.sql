@@ -83,7 +83,7 @@ SELECT count(*) FROM (TABLE live EXCEPT SELECT page, pipeline.tumble(at, '10 sec
 TABLE people;
 
 -- refused
-CREATE VIEW no WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT array_agg(page ORDER BY id) FROM hits GROUP BY page, pipeline.session(at, '1 minute');
+CREATE VIEW no WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT n, rank() OVER (PARTITION BY s ORDER BY n) FROM (SELECT page, pipeline.session(at, '1 minute') AS s, count(DISTINCT id) AS n FROM hits GROUP BY page, s) a;
 CREATE VIEW no WITH (pipeline.continuous, pipeline.keep_closed = '1 minute') AS SELECT page, count(*) FROM hits GROUP BY page, pipeline.session(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous, pipeline.allowed_lateness = '1 second', pipeline.keep_closed = '1 minute') AS SELECT page, count(*) FROM hits GROUP BY page, pipeline.session(at, '1 minute');
 CREATE VIEW no WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.workers = 2) AS SELECT page, count(*) FROM hits GROUP BY page, pipeline.tumble(at, '1 minute');

@@ -231,6 +231,8 @@ cq_operator_replace(CqOperator *operator, TimestampTz watermark, bool refresh,
 	Assert(operator->replaces);
 	if (operator->count_rows)
 		return cq_count_rows_replace(operator, refresh, give_out, arg);
+	if (operator->session_rows)
+		return cq_session_rows_replace(operator, watermark, refresh, give_out, arg);
 	for (i = 0; i < state->npanes; i++)
 	{
 		CqPane *pane = state->panes[i];

@@ -547,7 +547,9 @@ cq_operator_leave(CqOperator *operator, TimestampTz watermark)
 	TimestampTz to = cq_before(watermark, operator->keep_closed_us);
 	int n = 0;
 
-	if (operator->sessions)
+	if (operator->session_rows)
+		cq_session_rows_leave(operator, to);
+	else if (operator->sessions)
 		cq_sessions_leave(operator, to);
 	while (n < operator->state->npanes && operator->state->panes[n]->end <= to)
 		n++;

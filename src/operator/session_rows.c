@@ -16,6 +16,10 @@
  * of use: they make sessions of the same key that are as complete, and take
  * nothing from any other.
  *
+ * Where rows change each session is given out by itself, whenever it has got rows; it
+ * is known by the least number of its rows among all.  What is kept for late events,
+ * taken back by them, shown, put off and removed is session.c's rule, too.
+ *
  * Invariants
  *	E4. Chunks have every row of each session that was not given out.
  *	E5. A session depends on its rows, their order and the watermarks they met
@@ -30,6 +34,15 @@
 #include "compat.h"
 #include "operator/session_rows.h"
 
+/* Where sessions go that change, and which are due. */
+typedef struct Replacing
+{
+	CqReplaceWindow give_out;
+	void *arg;
+	TimestampTz complete_to;
+	bool refresh;
+} Replacing;
+
 static void create(CqOperator *operator, const CqPlan * plan);
 static void init_pane(CqOperator *operator, CqPane * pane);
 static void fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
@@ -43,8 +56,21 @@ static void session_free(CqOperator *operator, CqKeptSession * session);
 static void row_is_new(CqOperator *operator, CqKeptRow * row);
 static CqKeptRow *row_copy(CqOperator *operator, const CqReason * reason, MinimalTuple tuple);
 static CqKeptRow *row_alloc(CqOperator *operator, const CqReason * reason, Size length);
-static CqKeptSession *first_to_end(CqOperator *operator);
-static void give_out(CqOperator *operator, CqKeptSession * session, Tuplestorestate *rows);
+static CqKeptSession *first_to_end(CqOperator *operator, pairingheap * heap);
+static pairingheap *heap_of(const CqOperator *operator, const CqKeptSession * session);
+static void take_back(CqOperator *operator, CqKeptSession * session);
+static void keep(CqOperator *operator, CqKeptSession * session);
+static void note_absorbed(CqOperator *operator, CqKeptSession * into, const CqKeptSession *from);
+static void row_count(CqOperator *operator, CqKeptSession * session, CqKeptRow *row);
+static void session_put(CqOperator *operator, CqKeptSession * session, Tuplestorestate *rows);
+static void session_end(CqOperator *operator, CqKeptSession * session);
+static void absorbed_remove(CqOperator *operator, const Replacing * replacing);
+static int complete_replace(CqOperator *operator, const Replacing * replacing);
+static void changed_replace(CqOperator *operator, const Replacing * replacing);
+static void behind_replace(CqOperator *operator, const Replacing * replacing);
+static void session_replace(CqOperator *operator, CqKeptSession * session,
+							const Replacing *replacing);
+static void session_remove(int64 id, const Replacing *replacing);
 static void let_go(CqOperator *operator, CqKeptRow * row);
 static void part_take(CqOperator *operator, const CqKeptSession * from);
 
@@ -80,6 +106,8 @@ create(CqOperator *operator, const CqPlan * plan)
 	own->codec = cq_key_create(columns, plan->nsession_keys, operator->context);
 	own->chains = cq_kept_chains_create(operator->context, 256, NULL);
 	own->ends = pairingheap_allocate(compare_due, NULL);
+	own->kept = pairingheap_allocate(compare_due, NULL);
+	dlist_init(&own->changed);
 	own->latest_end = DT_NOBEGIN;
 	own->unsaved_end = &own->unsaved;
 	own->released_capacity = 64;
@@ -117,9 +145,11 @@ CqOutcome
 cq_session_rows_consume(CqOperator *operator, const Datum * values, const bool *nulls,
 						const CqEvent *event, CqMissed *missed)
 {
-	CqReason reason = {.first = event->time,
-					   .last = event->time,
-					   .watermark = Max(event->watermark, operator->closed_to)};
+	CqReason reason =
+		{.first = event->time,
+		 .last = event->time,
+		 .watermark =
+			 Max(cq_before(event->watermark, operator->allowed_lateness_us), operator->closed_to)};
 	TimestampTz end = event->time + operator->window.size_us;
 	CqKeptSession *session;
 	CqKeptRow *row;
@@ -141,6 +171,8 @@ cq_session_rows_consume(CqOperator *operator, const Datum * values, const bool *
 	row = cq_kept_row_create(operator, values + 1, nulls + 1, &reason);
 	cq_kept_row_add(operator, session, row);
 	row_is_new(operator, row);
+	if (operator->replaces)
+		row_count(operator, session, row);
 	return CQ_COUNTED;
 }
 
@@ -175,6 +207,7 @@ cq_kept_session_for(CqOperator *operator, const CqReason * reason)
 		return reason->watermark > reason->last + operator->window.size_us
 				   ? NULL
 				   : session_open(operator, reason);
+	take_back(operator, session);
 	while (second)
 	{
 		session_merge(operator, session, second);
@@ -187,7 +220,7 @@ cq_kept_session_for(CqOperator *operator, const CqReason * reason)
 	return session;
 }
 
-/* The earliest that is not complete at the reason's watermark, and a later one. */
+/* The earliest that is not past at the reason's watermark, and a later one. */
 static CqKeptSession *
 session_touching(CqOperator *operator, const CqReason * reason, CqKeptSession **second)
 {
@@ -265,8 +298,36 @@ session_merge(CqOperator *operator, CqKeptSession * into, CqKeptSession *from)
 	if (from->last_row->number > into->last_row->number)
 		into->last_row = from->last_row;
 	into->last = Max(into->last, from->last);
-	pairingheap_remove(operator->session_rows->ends, &from->node);
+	pairingheap_remove(heap_of(operator, from), &from->node);
+	if (operator->replaces)
+		note_absorbed(operator, into, from);
 	session_free(operator, from);
+}
+
+/* Rows of the one that is no more go away, unless it is the past that is read again. */
+static void
+note_absorbed(CqOperator *operator, CqKeptSession * into, const CqKeptSession *from)
+{
+	CqSessionRows *own = operator->session_rows;
+	bool keeps_own = into->id < from->id;
+	int64 *gone;
+
+	if (!operator->loading &&(keeps_own ? from->is_shown : into->is_shown))
+	{
+		MemoryContext old = MemoryContextSwitchTo(own->context);
+
+		gone = palloc(sizeof(int64));
+		*gone = Max(into->id, from->id);
+		own->absorbed = lappend(own->absorbed, gone);
+		MemoryContextSwitchTo(old);
+		into->must_be_shown = true;
+	}
+	into->must_be_shown |= from->must_be_shown;
+	into->is_behind |= from->is_behind;
+	if (keeps_own)
+		return;
+	into->id = from->id;
+	into->is_shown = from->is_shown;
 }
 
 /* Not its rows. */
@@ -283,6 +344,8 @@ session_free(CqOperator *operator, CqKeptSession * session)
 	if (chain->sessions == NULL)
 		cq_kept_chains_delete(own->chains, session->hash);
 	own->nsessions--;
+	if (session->is_changed)
+		dlist_delete(&session->changed);
 	pfree(session);
 }
 
@@ -306,6 +369,18 @@ row_is_new(CqOperator *operator, CqKeptRow * row)
 	operator->state->ngroups++;
 	operator->state->touched_groups++;
 	operator->state->changed = true;
+}
+
+/* Where sessions are replaced. */
+static void
+row_count(CqOperator *operator, CqKeptSession * session, CqKeptRow *row)
+{
+	row->id = operator->state->next_gid++;
+	if (session->id == 0)
+		session->id = row->id;
+	if (!session->is_changed)
+		dlist_push_tail(&operator->session_rows->changed, &session->changed);
+	session->is_changed = true;
 }
 
 CqKeptRow *
@@ -372,30 +447,54 @@ row_alloc(CqOperator *operator, const CqReason * reason, Size length)
  * ------------------------------------------------------------------------
  */
 
-/* The session that ends first, its place in the heap being its end; NULL if there is none. */
+/* The session of a heap that ends first, its place being its end; NULL if there is none. */
 static CqKeptSession *
-first_to_end(CqOperator *operator)
+first_to_end(CqOperator *operator, pairingheap * heap)
 {
-	pairingheap *ends = operator->session_rows->ends;
-
-	while (!pairingheap_is_empty(ends))
+	while (!pairingheap_is_empty(heap))
 	{
 		CqKeptSession *session =
-			pairingheap_container(CqKeptSession, node, pairingheap_first(ends));
+			pairingheap_container(CqKeptSession, node, pairingheap_first(heap));
 
 		if (session->due == cq_kept_session_end(operator, session))
 			return session;
-		(void) pairingheap_remove_first(ends);
+		(void) pairingheap_remove_first(heap);
 		session->due = cq_kept_session_end(operator, session);
-		pairingheap_add(ends, &session->node);
+		pairingheap_add(heap, &session->node);
 	}
 	return NULL;
+}
+
+static pairingheap *
+heap_of(const CqOperator *operator, const CqKeptSession * session)
+{
+	return session->is_kept ? operator->session_rows->kept : operator->session_rows->ends;
+}
+
+/* One that was complete has got a late event: it is complete again, or not, at the checkpoint. */
+static void
+take_back(CqOperator *operator, CqKeptSession * session)
+{
+	if (!session->is_kept)
+		return;
+	pairingheap_remove(operator->session_rows->kept, &session->node);
+	session->is_kept = false;
+	pairingheap_add(operator->session_rows->ends, &session->node);
+}
+
+/* The one that ends first is complete. */
+static void
+keep(CqOperator *operator, CqKeptSession * session)
+{
+	(void) pairingheap_remove_first(operator->session_rows->ends);
+	session->is_kept = session->was_complete = true;
+	pairingheap_add(operator->session_rows->kept, &session->node);
 }
 
 TimestampTz
 cq_session_rows_first_end(CqOperator *operator)
 {
-	CqKeptSession *session = first_to_end(operator);
+	CqKeptSession *session = first_to_end(operator, operator->session_rows->ends);
 
 	return session ? cq_kept_session_end(operator, session) + 1 : DT_NOEND;
 }
@@ -420,49 +519,59 @@ cq_session_rows_close(CqOperator *operator, TimestampTz watermark, Tuplestoresta
 	int closed = 0;
 	CqKeptSession *session;
 
-	while ((session = first_to_end(operator)) != NULL &&
+	while ((session = first_to_end(operator, operator->session_rows->ends)) != NULL &&
 		   cq_kept_session_end(operator, session) < watermark)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) pairingheap_remove_first(operator->session_rows->ends);
-		give_out(operator, session, rows);
-		session_free(operator, session);
+		session_put(operator, session, rows);
+		session_end(operator, session);
 		closed++;
 	}
 	operator->closed_to = Max(operator->closed_to, watermark);
 	return closed;
 }
 
-/* rows NULL: what loading found was given out before. */
+/* Its rows, to be given out. */
 static void
-give_out(CqOperator *operator, CqKeptSession * session, Tuplestorestate *rows)
+session_put(CqOperator *operator, CqKeptSession * session, Tuplestorestate *rows)
 {
 	int n = operator->stored_desc->natts;
+	CqKeptRow *row;
+
+	cq_window_values(operator,
+					 operator->emitting,
+					 session->first,
+					 cq_kept_session_end(operator, session));
+	for (row = session->rows; row; row = row->next)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!row->has_tuple)
+			continue;
+		ExecStoreMinimalTuple(CQ_KEPT_ROW_TUPLE(row), operator->slot, false);
+		slot_getallattrs(operator->slot);
+		memcpy(&operator->values[operator->nkeys], operator->slot->tts_values, n * sizeof(Datum));
+		memcpy(&operator->nulls[operator->nkeys], operator->slot->tts_isnull, n * sizeof(bool));
+		tuplestore_putvalues(rows, operator->closed_desc, operator->values, operator->nulls);
+		ExecClearTuple(operator->slot);
+	}
+	MemoryContextReset(operator->emitting);
+}
+
+/* It is in no heap any more, and is forgotten with its rows. */
+static void
+session_end(CqOperator *operator, CqKeptSession * session)
+{
 	CqKeptRow *row = session->rows;
 
-	if (rows)
-		cq_window_values(operator,
-						 operator->emitting,
-						 session->first,
-						 cq_kept_session_end(operator, session));
 	while (row)
 	{
 		CqKeptRow *next = row->next;
 
-		if (rows && row->has_tuple)
-		{
-			ExecStoreMinimalTuple(CQ_KEPT_ROW_TUPLE(row), operator->slot, false);
-			slot_getallattrs(operator->slot);
-			memcpy(
-				&operator->values[operator->nkeys], operator->slot->tts_values, n * sizeof(Datum));
-			memcpy(&operator->nulls[operator->nkeys], operator->slot->tts_isnull, n * sizeof(bool));
-			tuplestore_putvalues(rows, operator->closed_desc, operator->values, operator->nulls);
-			ExecClearTuple(operator->slot);
-		}
 		let_go(operator, row);
 		row = next;
 	}
-	MemoryContextReset(operator->emitting);
+	session_free(operator, session);
 }
 
 /* What the chunks know of it is settled by the save. */
@@ -497,7 +606,19 @@ cq_kept_release(CqOperator *operator, CqChunkNumber chunk)
 void
 cq_session_rows_loaded(CqOperator *operator)
 {
+	CqSessionRows *own = operator->session_rows;
+	CqKeptSession *session;
+
 	cq_session_rows_forget(operator, operator->closed_to);
+	if (!operator->replaces)
+		return;
+	while ((session = first_to_end(operator, own->ends)) != NULL &&
+		   cq_kept_session_end(operator, session) < operator->shown_to)
+	{
+		CHECK_FOR_INTERRUPTS();
+		session->is_shown = true;
+		keep(operator, session);
+	}
 }
 
 void
@@ -505,15 +626,143 @@ cq_session_rows_forget(CqOperator *operator, TimestampTz to)
 {
 	CqKeptSession *session;
 
-	while ((session = first_to_end(operator)) != NULL &&
+	while ((session = first_to_end(operator, operator->session_rows->ends)) != NULL &&
 		   cq_kept_session_end(operator, session) < to)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) pairingheap_remove_first(operator->session_rows->ends);
-		give_out(operator, session, NULL);
-		session_free(operator, session);
+		session_end(operator, session);
 	}
 	operator->closed_to = Max(operator->closed_to, to);
+}
+
+/* ------------------------------------------------------------------------
+ * Sessions that change
+ * ------------------------------------------------------------------------
+ */
+
+int
+cq_session_rows_replace(CqOperator *operator, TimestampTz watermark, bool refresh,
+						CqReplaceWindow give_out, void *arg)
+{
+	Replacing replacing = {give_out, arg, watermark, refresh};
+	int completed;
+
+	absorbed_remove(operator, & replacing);
+	completed = complete_replace(operator, & replacing);
+	changed_replace(operator, & replacing);
+	if (refresh && operator->state->panes[0]->behind)
+		behind_replace(operator, & replacing);
+	return completed;
+}
+
+static void
+absorbed_remove(CqOperator *operator, const Replacing * replacing)
+{
+	CqSessionRows *own = operator->session_rows;
+	ListCell *lc;
+
+	foreach (lc, own->absorbed)
+		session_remove(*(int64 *) lfirst(lc), replacing);
+	list_free_deep(own->absorbed);
+	own->absorbed = NIL;
+}
+
+/* Every session that has changed is among those that are not kept. */
+static int
+complete_replace(CqOperator *operator, const Replacing * replacing)
+{
+	int completed = 0;
+	CqKeptSession *session;
+
+	while ((session = first_to_end(operator, operator->session_rows->ends)) != NULL &&
+		   cq_kept_session_end(operator, session) < replacing->complete_to)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!session->is_shown || session->is_behind || session->is_changed)
+			session_replace(operator, session, replacing);
+		completed += !session->was_complete;
+		keep(operator, session);
+	}
+	return completed;
+}
+
+/* Of those that have changed and are not complete: show, put off, or take away what was shown. */
+static void
+changed_replace(CqOperator *operator, const Replacing * replacing)
+{
+	CqSessionRows *own = operator->session_rows;
+
+	while (!dlist_is_empty(&own->changed))
+	{
+		CqKeptSession *session =
+			dlist_container(CqKeptSession, changed, dlist_pop_head_node(&own->changed));
+
+		CHECK_FOR_INTERRUPTS();
+		session->is_changed = false;
+		if (session->is_kept)
+			continue;
+		session->was_complete = false;
+		if (operator->shows_open &&(replacing->refresh || session->must_be_shown))
+			session_replace(operator, session, replacing);
+		else if (operator->shows_open)
+			session->is_behind = session->last_row->is_behind = operator->state->panes[0]->behind =
+																	true;
+		else if (session->is_shown)
+			session_remove(session->id, replacing);
+		if (!operator->shows_open)
+			session->is_shown = false;
+	}
+}
+
+static void
+behind_replace(CqOperator *operator, const Replacing * replacing)
+{
+	cq_kept_chains_iterator iterator;
+	CqKeptChain *chain;
+	CqKeptSession *session;
+
+	cq_kept_chains_start_iterate(operator->session_rows->chains, &iterator);
+	while ((chain = cq_kept_chains_iterate(operator->session_rows->chains, &iterator)) != NULL)
+		for (session = chain->sessions; session; session = session->next)
+			if (session->is_behind)
+				session_replace(operator, session, replacing);
+	operator->state->panes[0]->behind = false;
+}
+
+static void
+session_replace(CqOperator *operator, CqKeptSession * session, const Replacing *replacing)
+{
+	Tuplestorestate *rows = tuplestore_begin_heap(false, false, work_mem);
+
+	session_put(operator, session, rows);
+	replacing->give_out(replacing->arg, session->id, !session->is_shown, rows);
+	tuplestore_end(rows);
+	session->is_shown = true;
+	session->is_behind = session->must_be_shown = false;
+}
+
+static void
+session_remove(int64 id, const Replacing *replacing)
+{
+	Tuplestorestate *none = tuplestore_begin_heap(false, false, work_mem);
+
+	replacing->give_out(replacing->arg, id, false, none);
+	tuplestore_end(none);
+}
+
+void
+cq_session_rows_leave(CqOperator *operator, TimestampTz to)
+{
+	CqKeptSession *session;
+
+	while ((session = first_to_end(operator, operator->session_rows->kept)) != NULL &&
+		   cq_kept_session_end(operator, session) < to)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) pairingheap_remove_first(operator->session_rows->kept);
+		session_end(operator, session);
+	}
 }
 
 /* ------------------------------------------------------------------------

@@ -9,7 +9,9 @@
 
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
+#include "lib/ilist.h"
 #include "lib/pairingheap.h"
+#include "nodes/pg_list.h"
 
 #include "operator/shape.h"
 
@@ -30,6 +32,8 @@ typedef struct CqKeptRow
 	CqReason reason;
 	uint32 key_size; /* of a key */
 	bool has_tuple;
+	bool is_behind;		 /* the last of a session: it was put off, see CqKeptSession */
+	int64 id;			 /* among all rows, where sessions are replaced */
 	CqChunkNumber chunk; /* 0 = not saved yet */
 	bool left;			 /* its session was given out before it was saved */
 } CqKeptRow;
@@ -48,7 +52,17 @@ typedef struct CqKeptSession
 	CqKeptRow *last_row;
 	uint32 hash;
 	uint32 key_size;
-	/* the key follows */
+
+	/* where sessions are replaced */
+	int64 id;			/* the least of its rows', by which the result table knows it */
+	dlist_node changed; /* in the list of those */
+	bool is_changed;
+	bool is_shown;		/* it may have rows in the result table */
+	bool is_behind;		/* these are not what they should be */
+	bool must_be_shown; /* as rows of one that is part of it go away */
+	bool is_kept;		/* in which heap it is */
+	bool was_complete;	/* before late events came, at least */
+						/* the key follows */
 } CqKeptSession;
 
 #define CQ_KEPT_SESSION_KEY(session) ((char *) (session) + MAXALIGN(sizeof(CqKeptSession)))
@@ -77,9 +91,12 @@ struct CqSessionRows
 	CqKeyCodec *codec;
 	cq_kept_chains_hash *chains;
 	pairingheap *ends;
+	pairingheap *kept; /* of those that were shown to be complete */
 	TimestampTz latest_end;
-	int64 nsessions; /* of which none has been given out */
-	uint64 nrows;	 /* so far */
+	dlist_head changed; /* sessions, since the last checkpoint */
+	List *absorbed;		/* of int64 *: ids whose rows are to go away */
+	int64 nsessions;	/* of which none has been given out */
+	uint64 nrows;		/* so far */
 	CqKeptRow *unsaved;
 	CqKeptRow **unsaved_end;
 	CqChunkNumber *released; /* chunks that rows given out are in, one for each */

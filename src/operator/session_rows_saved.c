@@ -11,7 +11,12 @@
 
 #include "operator/session_rows.h"
 
+/* In the entry of a row. */
+#define HAS_TUPLE 0x01
+#define IS_BEHIND 0x02
+
 static void row_put(CqOperator *operator, CqKeptRow * row);
+static void row_found(CqOperator *operator, CqKeptSession * session, const CqKeptRow *row);
 static CqKeptRow *row_get(CqOperator *operator, CqReader * entry);
 
 void
@@ -56,7 +61,10 @@ row_put(CqOperator *operator, CqKeptRow * row)
 {
 	resetStringInfo(&operator->bytes);
 	appendBinaryStringInfo(&operator->bytes, (char *) &row->reason, sizeof(row->reason));
-	appendStringInfoCharMacro(&operator->bytes, (char) row->has_tuple);
+	appendStringInfoCharMacro(&operator->bytes,
+							  (row->has_tuple ? HAS_TUPLE : 0) | (row->is_behind ? IS_BEHIND : 0));
+	if (operator->replaces)
+		appendBinaryStringInfo(&operator->bytes, (char *) &row->id, sizeof(row->id));
 	if (row->has_tuple)
 	{
 		ExecStoreMinimalTuple(CQ_KEPT_ROW_TUPLE(row), operator->slot, false);
@@ -93,6 +101,8 @@ cq_session_rows_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
 		{
 			row->chunk = number;
 			cq_kept_row_add(operator, session, row);
+			if (operator->replaces)
+				row_found(operator, session, row);
 			operator->state->ngroups++;
 			operator->rows++;
 		}
@@ -107,6 +117,20 @@ cq_session_rows_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
 	}
 }
 
+/* What was shown of a session is known for its last row. */
+static void
+row_found(CqOperator *operator, CqKeptSession * session, const CqKeptRow *row)
+{
+	CqState *state = operator->state;
+
+	if (session->id == 0)
+		session->id = row->id;
+	session->is_shown = operator->shows_open;
+	session->is_behind = row->is_behind;
+	state->panes[0]->behind = state->panes[0]->behind || row->is_behind;
+	state->next_gid = Max(state->next_gid, row->id + 1);
+}
+
 /* Its key becomes the one packed last. */
 static CqKeptRow *
 row_get(CqOperator *operator, CqReader * entry)
@@ -116,9 +140,14 @@ row_get(CqOperator *operator, CqReader * entry)
 	bool *nulls;
 	CqReason reason;
 	CqKeptRow *row;
+	int64 id = 0;
+	char flags;
 
 	memcpy(&reason, cq_reader_take(entry, sizeof(reason)), sizeof(reason));
-	if (*(const char *) cq_reader_take(entry, 1))
+	flags = *(const char *) cq_reader_take(entry, 1);
+	if (operator->replaces)
+		memcpy(&id, cq_reader_take(entry, sizeof(id)), sizeof(id));
+	if (flags & HAS_TUPLE)
 	{
 		values = palloc((natts + 1) * sizeof(Datum));
 		nulls = palloc((natts + 1) * sizeof(bool));
@@ -133,6 +162,8 @@ row_get(CqOperator *operator, CqReader * entry)
 	}
 	if (entry->at != entry->end)
 		cq_reader_damaged();
+	row->id = id;
+	row->is_behind = (flags & IS_BEHIND) != 0;
 	return row;
 }
 

@@ -282,6 +282,9 @@ extern int cq_session_rows_close(CqOperator *operator, TimestampTz watermark,
 								 Tuplestorestate *rows);
 extern int64 cq_session_rows_open(CqOperator *operator);
 extern void cq_session_rows_loaded(CqOperator *operator);
+extern int cq_session_rows_replace(CqOperator *operator, TimestampTz watermark, bool refresh,
+								   CqReplaceWindow give_out, void *arg);
+extern void cq_session_rows_leave(CqOperator *operator, TimestampTz to);
 extern CqKeyCodec *cq_session_rows_codec(CqOperator *operator);
 extern void cq_session_rows_forget(CqOperator *operator, TimestampTz to);
 extern void cq_session_rows_take_part(CqOperator *operator, CqOperator * other, TimestampTz upto);

@@ -36,6 +36,7 @@ static bool window_find(const CqPath *path, CqPlan *plan, const List *clauses);
 static void check_session(const CqPath *path, const CqPlan *plan, bool grouped, List **clauses);
 static void check_counts(const CqPath *path, const CqPlan *plan, bool grouped);
 static void check_single_rows(const CqPath *path, const CqPlan *plan);
+static void check_single_sessions(const CqPath *path, bool grouped);
 static void check_late_parts(const CqPath *path, const CqWindow *window);
 static List *raw_clauses(const Query *level);
 static void refuse_lateness(const CqPath *path, const char *corrected_by);
@@ -133,6 +134,8 @@ cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan
 	}
 	else if (windowed)
 		check_local(path, plan, distinct);
+	if (plan->window.kind == CQ_WINDOW_SESSION && plan->replaced)
+		check_single_sessions(path, grouped);
 }
 
 void
@@ -219,6 +222,29 @@ check_single_rows(const CqPath *path, const CqPlan *plan)
 					? "Do this step in ordinary SQL over the view."
 					: "Create the view with emit = 'changes', or do this step in ordinary SQL over "
 					  "the view.");
+	}
+}
+
+/* Sessions that change are given out one by one: others may have the same range. */
+static void
+check_single_sessions(const CqPath *path, bool grouped)
+{
+	int level;
+
+	for (level = path->split; level >= 0; level--)
+	{
+		Query *query = path->levels[level].query;
+		bool above = level < path->split;
+
+		if ((above && (cq_level_aggregates(query) || query->hasWindowFuncs ||
+					   query->hasDistinctOn || query->distinctClause != NIL)) ||
+			(grouped && (query->hasWindowFuncs || query->hasDistinctOn)) ||
+			(cq_level_aggregates(query) && query->distinctClause != NIL))
+			cq_refuse(path->view_name,
+					  "grouping, DISTINCT or window functions above sessions that change and keep "
+					  "their rows",
+					  "Sessions of several groups may have the same range, and change one by one.",
+					  "Do this step in ordinary SQL over the view.");
 	}
 }
 
@@ -329,12 +355,6 @@ check_changing(const CqPath *path, int emit, const char *corrected_by, const CqP
 	const char *what =
 		emit == CQ_EMIT_CHANGES ? "emit = 'changes'" : psprintf("%s above 0", corrected_by);
 
-	if (plan->shape == CQ_SHAPE_ROWS && plan->window.kind == CQ_WINDOW_SESSION)
-		cq_refuse(
-			path->view_name,
-			psprintf("%s with %s over sessions", what, plan->rows_why),
-			"Rows of sessions that change are kept up to date incrementally, and this cannot be.",
-			"Leave the option out, or use aggregates that can be kept incrementally.");
 	if (plan->divided)
 		cq_refuse(path->view_name,
 				  psprintf("%s with windows and several workers", what),

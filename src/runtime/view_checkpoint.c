@@ -316,6 +316,9 @@ window_replace(void *arg, int64 number, bool fresh, Tuplestorestate *rows)
 
 	cq_close_run(view->close_prepared, &rows, window_row, replacement);
 	cq_replacement_end(replacement);
+	/* other windows are known by their start; these by numbers, of which none is used again */
+	if (view->plan->window.kind == CQ_WINDOW_SESSION || view->plan->window.kind == CQ_WINDOW_COUNT)
+		view->checkpoint.next_gid = Max(view->checkpoint.next_gid, number + 1);
 }
 
 static void

@@ -19,9 +19,9 @@ use PipelineNode;
 
 my $seed = $ENV{PIPELINE_SEED} || time % 100000;
 my $rounds = $ENV{PIPELINE_ROUNDS} || 4;
-my $streams = 8;
+my $streams = 6;
 my @batch_sizes = (4096, 1, 7, 1000, 50, 4096);
-my @views = qw(v f r c a b);
+my @views = qw(v f r c a b x y z);
 my $bridged = 0;    # streams in which lateness made a difference
 my $node = PipelineNode->create('sessions',
 	conf => "timezone = 'UTC'\nmax_worker_processes = 64\npipeline.checkpoint_interval = '100ms'\nautovacuum = off\n");
@@ -156,6 +156,12 @@ CREATE VIEW s${i}_a WITH (pipeline.continuous, pipeline.allowed_lateness = '$lat
   SELECT k, pipeline.session(at, '$gap milliseconds') AS w, count(*) AS n, sum(v) AS v, max(v) AS top, sum(id) AS ids, sum(v::numeric) AS exact FROM s$i GROUP BY k, w;
 CREATE VIEW s${i}_b WITH (pipeline.continuous, pipeline.allowed_lateness = '$lateness milliseconds', pipeline.emit = 'changes', pipeline.emit_interval = '$interval') AS
   SELECT k, pipeline.session(at, '$gap milliseconds') AS w, count(*) AS n, sum(v) AS v, max(v) AS top, sum(id) AS ids FROM s$i GROUP BY k, w;
+CREATE VIEW s${i}_x WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.emit_interval = '$interval') AS
+  SELECT k, pipeline.session(at, '$gap milliseconds') AS w, array_agg(id ORDER BY id) AS ids FROM s$i GROUP BY k, w;
+CREATE VIEW s${i}_y WITH (pipeline.continuous, pipeline.allowed_lateness = '$lateness milliseconds') AS
+  SELECT k, pipeline.session(at, '$gap milliseconds') AS w, array_agg(id ORDER BY id) AS ids FROM s$i GROUP BY k, w;
+CREATE VIEW s${i}_z WITH (pipeline.continuous, pipeline.allowed_lateness = '$lateness milliseconds', pipeline.emit = 'changes', pipeline.emit_interval = '$interval') AS
+  SELECT k, pipeline.session(at, '$gap milliseconds') AS w, array_agg(id ORDER BY id) AS ids FROM s$i GROUP BY k, w;
 CREATE TABLE s${i}_rows (k text, w tstzrange, n bigint, v bigint, top int, ids bigint); CREATE TABLE s${i}_late (id int);
 CREATE TABLE s${i}_arows (k text, w tstzrange, n bigint, v bigint, top int, ids bigint); CREATE TABLE s${i}_alate (id int);});
 		push @all, $stream;
@@ -187,12 +193,21 @@ CREATE TABLE s${i}_arows (k text, w tstzrange, n bigint, v bigint, top int, ids 
 		}
 
 		# what is open is shown, or is not, and no event could change what is complete now without being admitted
+		my $lists = 'SELECT k, w, cardinality(ids) AS n, (SELECT sum(i) FROM unnest(ids) i) AS ids FROM';
+
 		$problems .= $_ for grep { $_ } $node->rows_differ("SELECT * FROM ${name}_rows", "SELECT * FROM ${name}_c"),
 		  $node->rows_differ("SELECT * FROM ${name}_arows", "SELECT * FROM ${name}_b"),
+		  $node->rows_differ("SELECT k, w, n, ids FROM ${name}_rows", "$lists ${name}_x"),
+		  $node->rows_differ("SELECT k, w, n, ids FROM ${name}_arows", "$lists ${name}_z"),
+		  $node->rows_differ("SELECT k, w, n, ids FROM ${name}_arows WHERE $complete", "$lists ${name}_y"),
 		  $node->rows_differ("SELECT *, v::numeric FROM ${name}_arows WHERE $complete", "SELECT * FROM ${name}_a");
 		value("SELECT pipeline.advance_watermark('$name', 'infinity')");
 		$node->wait_for("${name}_$_") for @views;
 		$problems .= $_ for grep { $_ } $node->rows_differ("SELECT *, v::numeric FROM ${name}_arows", "SELECT * FROM ${name}_a"),
+		  $node->rows_differ("SELECT k, w, n, ids FROM ${name}_rows", "$lists ${name}_x"),
+		  $node->rows_differ("SELECT k, w, n, ids FROM ${name}_arows", "$lists ${name}_y"),
+		  $node->rows_differ("SELECT k, w, n, ids FROM ${name}_arows", "$lists ${name}_z"),
+		  $node->rows_differ("SELECT id FROM ${name}_alate", "SELECT id FROM ${name}_y_late"),
 		  $node->rows_differ("SELECT * FROM ${name}_rows", "SELECT * FROM ${name}_c"),
 		  $node->rows_differ("SELECT * FROM ${name}_arows", "SELECT * FROM ${name}_b"),
 		  $node->rows_differ("SELECT id FROM ${name}_late", "SELECT id FROM ${name}_c_late"),

@@ -108,7 +108,7 @@ SELECT k, w5, minutes, c FROM vv_tumble WHERE lower(w5) >= '2024-01-01 13:00:00'
 -- refused
 CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT pipeline.tumble(upper(w), '5 minutes') AS b, sum(c) FROM vv_minutes GROUP BY b;
 CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT pipeline.tumble(lower(w), '5 minutes') AS b, sum(c) FROM vv_minutes GROUP BY b;
-CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT k, count(*) FROM vv_total GROUP BY k;
+CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT k, c FROM vv_total;
 CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT a.k FROM vv_minutes a JOIN vv_tumble b ON a.k = b.k; -- no windows
 CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT w, a.k FROM vv_minutes a JOIN vv_minutes b USING (w); -- no event time is named
 CREATE VIEW vv_bad WITH (pipeline.continuous) AS SELECT m FROM vv_minutes m;

@@ -95,7 +95,8 @@ CREATE TABLE pipeline_data.feeds (
   source bigint NOT NULL,                 -- id of the view that fills it
   time_column int,                        -- of the view that fills it
   time_role text,                         -- what that column is: time, range, start or end
-  window_us bigint                        -- size of the windows if they are all of one, else null
+  window_us bigint,                       -- size of the windows if they are all of one, else null
+  gives text NOT NULL                     -- rows (they never change), changes, or final rows of those that do
 );
 
 -- How views began, where their options do not say it; and history that comes before: see runtime/history.c.

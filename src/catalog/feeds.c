@@ -24,7 +24,8 @@ enum
 	COL_TIME_COLUMN,
 	COL_TIME_ROLE,
 	COL_WINDOW_US,
-	COL_COUNT = COL_WINDOW_US
+	COL_GIVES,
+	COL_COUNT = COL_GIVES
 };
 
 static List *feeds_where(AttrNumber column, int64 id);
@@ -37,6 +38,12 @@ static const char *const roles[] = {
 	[CQ_TIME_RANGE] = "range",
 	[CQ_TIME_START] = "start",
 	[CQ_TIME_END] = "end",
+};
+
+static const char *const modes[] = {
+	[CQ_FEED_ROWS] = "rows",
+	[CQ_FEED_CHANGES] = "changes",
+	[CQ_FEED_FINAL] = "final rows",
 };
 
 List *
@@ -97,6 +104,9 @@ feed_from_row(Relation rel, HeapTuple row)
 	feed->source = DatumGetInt64(values[COL_SOURCE - 1]);
 	if (cq_view_load(feed->source, &source))
 		feed->source_view = source.view;
+	for (i = 0; i < lengthof(modes); i++)
+		if (strcmp(modes[i], TextDatumGetCString(values[COL_GIVES - 1])) == 0)
+			feed->mode = (CqFeedMode) i;
 	if (nulls[COL_TIME_COLUMN - 1])
 		return feed;
 	feed->time.column = (AttrNumber) DatumGetInt32(values[COL_TIME_COLUMN - 1]);
@@ -131,9 +141,30 @@ cq_feed_insert(const CqFeed *feed)
 	values[COL_TIME_COLUMN - 1] = Int32GetDatum(feed->time.column);
 	values[COL_TIME_ROLE - 1] = CStringGetTextDatum(roles[feed->time.role]);
 	values[COL_WINDOW_US - 1] = Int64GetDatum(feed->time.window_us);
+	values[COL_GIVES - 1] = CStringGetTextDatum(modes[feed->mode]);
 	nulls[COL_TIME_COLUMN - 1] = nulls[COL_TIME_ROLE - 1] = !timed;
 	nulls[COL_WINDOW_US - 1] = !timed || feed->time.window_us == 0;
 	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+cq_feed_set_mode(CqFeed *feed, CqFeedMode mode)
+{
+	Relation rel = cq_table_open("feeds", RowExclusiveLock);
+	HeapTuple row = cq_table_find(rel, COL_RELATION, ObjectIdGetDatum(feed->relation));
+	Datum values[COL_COUNT];
+	bool nulls[COL_COUNT] = {false};
+	bool replace[COL_COUNT] = {false};
+
+	if (!HeapTupleIsValid(row))
+		elog(ERROR, "feed %u is not in the catalog", feed->relation);
+	feed->mode = mode;
+	values[COL_GIVES - 1] = CStringGetTextDatum(modes[mode]);
+	replace[COL_GIVES - 1] = true;
+	row = heap_modify_tuple(row, RelationGetDescr(rel), values, nulls, replace);
+	CatalogTupleUpdate(rel, &row->t_self, row);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }

@@ -27,6 +27,14 @@ typedef struct CqDerivedTime
 	int64 window_us; /* size of each window; 0 = not all of one size, or none */
 } CqDerivedTime;
 
+/* What a feed has of the view that fills it. */
+typedef enum CqFeedMode
+{
+	CQ_FEED_ROWS,	 /* its rows, which never change */
+	CQ_FEED_CHANGES, /* of rows that change: each change, as the row taken back and the new one */
+	CQ_FEED_FINAL	 /* of rows that change: those of windows that do not any more */
+} CqFeedMode;
+
 typedef struct CqFeed
 {
 	Oid relation;
@@ -34,10 +42,15 @@ typedef struct CqFeed
 	int64 source;	 /* that fills it */
 	Oid source_view; /* the user's view; InvalidOid if it is gone */
 	CqDerivedTime time;
+	CqFeedMode mode;
 } CqFeed;
 
-/* Columns of a feed behind those of the view. */
-#define CQ_FEED_OWN_COLUMNS 3
+/* Columns of a feed behind those of the view; sink/feed_log.c says which. */
+static inline int
+cq_feed_own_columns(const CqFeed *feed)
+{
+	return feed->mode == CQ_FEED_ROWS ? 3 : 4;
+}
 
 /* Each in the current memory context; lists are of CqFeed *, in a fixed order. */
 extern List *cq_feeds_of_view(int64 view);
@@ -45,3 +58,4 @@ extern List *cq_feeds_of_source(int64 source);
 extern CqFeed *cq_feed_of_stream(Oid relation); /* NULL if the stream is no feed */
 
 extern void cq_feed_insert(const CqFeed *feed);
+extern void cq_feed_set_mode(CqFeed *feed, CqFeedMode mode);

@@ -131,7 +131,10 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_identity_check_rights(query, utility->query_string);
 	check_tablespace();
 
-	cq_feeds_fill(feeds, !view.options.has_start || view.options.start != CQ_START_LATEST);
+	cq_feeds_fill(feeds,
+				  plan,
+				  !view.options.has_start || view.options.start != CQ_START_LATEST,
+				  name);
 
 	view.view = create_as_user(utility, stmt, others);
 	for (i = 0; i < plan->nstreams; i++)

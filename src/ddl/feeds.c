@@ -11,6 +11,10 @@
  * that is read is locked against its worker from then until the transaction
  * commits; the worker's next checkpoint knows of the feed (view_run.c).  So each
  * row is in the feed once.
+ *
+ * If the rows of the view that is read change, how they reach the reader depends on
+ * what it does with them (plan/changing.c), which is known when the reader has been
+ * planned.
  */
 #include "postgres.h"
 
@@ -27,6 +31,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
 
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
@@ -34,10 +39,22 @@
 #include "ddl/identity.h"
 #include "ddl/parts.h"
 #include "ddl/shards.h"
+#include "plan/changing.h"
 #include "plan/normalise.h"
 #include "plan/plan.h"
 #include "plan/refuse.h"
+#include "plan/stage.h"
 #include "sink/feed_log.h"
+
+/* A feed that gets the rows that there are. */
+typedef struct Filling
+{
+	const CqFeed *feed;
+	CqFeedLog *log;
+	TimestampTz final_to; /* rows of windows that end by then never change */
+	Tuplestorestate *groups;
+	TupleDesc desc; /* of groups */
+} Filling;
 
 static CqFeed *create_feed(Oid source_view, int64 id, int number, const char *view_name);
 static bool sources_walker(Node *node, List **sources);
@@ -48,7 +65,10 @@ static List *feed_columns(const CqView *source, const CqPlan *plan, char **time_
 static ColumnDef *own_column(const char *name, Oid type, const List *columns);
 static DefElem *option(const char *name, const char *value);
 static void fill(const CqFeed *feed, bool history);
-static void copy_rows(CqFeedLog *log, Oid result);
+static void read_rows(Oid result, CqResultConsumer take, void *arg);
+static void copy_groups(const CqView *source, CqPlan *plan, Filling *filling);
+static void group_take(void *arg, TupleTableSlot *row);
+static void row_copy(void *arg, TupleTableSlot *row);
 
 List *
 cq_feeds_create(const Query *query, int64 id, const char *view_name)
@@ -84,6 +104,7 @@ create_feed(Oid source_view, int64 id, int number, const char *view_name)
 	feed->source = source.id;
 	feed->source_view = source.view;
 	feed->time = plan->time;
+	feed->mode = plan->emit == CQ_EMIT_CHANGES ? CQ_FEED_CHANGES : CQ_FEED_ROWS;
 	feed->relation = create_stream(id, number, &source, plan, GetUserId());
 	cq_feed_insert(feed);
 	return feed;
@@ -130,14 +151,13 @@ check_source(const CqView *source, const CqPlan *plan, const char *view_name)
 {
 	const char *name = get_rel_name(source->view);
 
-	if (plan->emit == CQ_EMIT_CHANGES || cq_view_options_corrected_by(&source->options))
-		cq_refuse(
-			view_name,
-			psprintf("continuous view \"%s\"", name),
-			"Its rows may change, and what was made of an earlier state of a row could not be "
-			"taken back.",
-			"Read a view whose windows give their rows out once, when they close, or use "
-			"ordinary SQL over this one.");
+	const char *why = plan->emit == CQ_EMIT_CHANGES ? cq_changing_why_hidden(plan) : NULL;
+
+	if (why)
+		cq_refuse(view_name,
+				  psprintf("continuous view \"%s\", whose rows change", name),
+				  why,
+				  "Make a view of its groups, and read that here; or use ordinary SQL over it.");
 	if (list_length(cq_view_positions(source->id)) > 1)
 		cq_refuse(view_name,
 				  psprintf("continuous view \"%s\"", name),
@@ -197,6 +217,8 @@ feed_columns(const CqView *source, const CqPlan *plan, char **time_name)
 	if (plan->time.role == CQ_TIME_EVENT)
 		*time_name = pstrdup(NameStr(TupleDescAttr(desc, plan->time.column - 1)->attname));
 	relation_close(view, NoLock);
+	if (plan->emit == CQ_EMIT_CHANGES)
+		columns = lappend(columns, own_column("pipeline_retracts", BOOLOID, columns));
 	time = own_column("pipeline_time", type, columns);
 	if (plan->time.role != CQ_TIME_NONE && *time_name == NULL)
 		*time_name = time->colname;
@@ -224,12 +246,24 @@ option(const char *name, const char *value)
 }
 
 void
-cq_feeds_fill(const List *feeds, bool history)
+cq_feeds_fill(const List *feeds, const CqPlan *plan, bool history, const char *view_name)
 {
 	ListCell *lc;
 
 	foreach (lc, feeds)
-		fill(lfirst(lc), history);
+	{
+		CqFeed *feed = lfirst(lc);
+
+		if (feed->mode == CQ_FEED_CHANGES && !plan->inputs[0]->retracts)
+			cq_feed_set_mode(feed, CQ_FEED_FINAL);
+		if (feed->mode == CQ_FEED_CHANGES && !history)
+			cq_refuse(view_name,
+					  psprintf("start = 'latest' with continuous view \"%s\"",
+							   get_rel_name(feed->source_view)),
+					  "Its rows change: those that are there now may be taken back later.",
+					  "Leave the option out.");
+		fill(feed, history);
+	}
 }
 
 /* All that there is lies before the watermark, or says nothing about it. */
@@ -237,26 +271,33 @@ static void
 fill(const CqFeed *feed, bool history)
 {
 	CqCheckpoint checkpoint;
-	CqFeedLog *log;
+	Filling filling = {.feed = feed};
 	CqView source;
+	CqPlan *plan;
 
 	if (!cq_view_load(feed->source, &source) || !cq_checkpoint_load(source.id, &checkpoint))
 		cq_view_gone(NULL);
-	log = cq_feed_log_create(feed, cq_identity_plan(&source));
-	if (!cq_feed_log_lock(log))
+	plan = cq_identity_plan(&source);
+	filling.log = cq_feed_log_create(feed, plan);
+	filling.final_to = checkpoint.closed_to;
+	if (feed->mode != CQ_FEED_ROWS && !TIMESTAMP_IS_NOBEGIN(checkpoint.closed_to))
+		filling.final_to -= source.options.keep_closed_us;
+	if (!cq_feed_log_lock(filling.log))
 		ereport(ERROR,
 				errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				errmsg("another session has locked relation \"%s\"", get_rel_name(feed->relation)),
 				errhint("Try again."));
-	cq_feed_log_begin(log);
-	if (history)
-		copy_rows(log, source.result);
-	cq_feed_log_mark(log, checkpoint.closed_to);
-	cq_feed_log_close(log);
+	cq_feed_log_begin(filling.log);
+	if (history && feed->mode == CQ_FEED_ROWS)
+		read_rows(source.result, row_copy, &filling);
+	else if (history)
+		copy_groups(&source, plan, &filling);
+	cq_feed_log_mark(filling.log, filling.final_to);
+	cq_feed_log_close(filling.log);
 }
 
 static void
-copy_rows(CqFeedLog *log, Oid result)
+read_rows(Oid result, CqResultConsumer take, void *arg)
 {
 	Relation table = table_open(result, NoLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -266,13 +307,55 @@ copy_rows(CqFeedLog *log, Oid result)
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
 		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(row);
-		cq_feed_log_row(log, row->tts_values, row->tts_isnull, DT_NOBEGIN);
+		take(arg, row);
 	}
 	ExecDropSingleTupleTableSlot(row);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(table, NoLock);
+}
+
+/* What readers get is made of the groups as the worker of the view makes it. */
+static void
+copy_groups(const CqView *source, CqPlan *plan, Filling *filling)
+{
+	CqIdentity saved;
+	CqPrepared *prepared;
+
+	filling->groups = tuplestore_begin_heap(false, false, work_mem);
+	filling->desc = plan->closed_desc;
+	cq_identity_owner(cq_parts_owner(source->view), source->settings, &saved);
+	plan->close = cq_changing_rows_query(plan);
+	prepared = cq_close_prepare(plan, CurrentMemoryContext);
+	read_rows(source->result, group_take, filling);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	cq_close_run(prepared, &filling->groups, row_copy, filling);
+	PopActiveSnapshot();
+	cq_prepared_free(prepared);
+	cq_identity_restore(&saved);
+	tuplestore_end(filling->groups);
+}
+
+static void
+group_take(void *arg, TupleTableSlot *row)
+{
+	Filling *filling = arg;
+
+	slot_getallattrs(row);
+	tuplestore_putvalues(filling->groups, filling->desc, row->tts_values, row->tts_isnull);
+}
+
+/* Rows that are not final yet will come when they are. */
+static void
+row_copy(void *arg, TupleTableSlot *row)
+{
+	Filling *filling = arg;
+
+	slot_getallattrs(row);
+	if (filling->feed->mode == CQ_FEED_FINAL &&
+		!cq_feed_log_is_before(filling->log, row->tts_values, row->tts_isnull, filling->final_to))
+		return;
+	cq_feed_log_row(filling->log, row->tts_values, row->tts_isnull, false, DT_NOBEGIN);
 }
 
 /* Whoever is just beginning to read it holds its result table until they commit. */

@@ -18,8 +18,12 @@
  */
 extern List *cq_feeds_create(const Query *query, int64 id, const char *view_name);
 
-/* Write into the feeds what the views that they come from hold now; history = false: none of it. */
-extern void cq_feeds_fill(const List *feeds, bool history);
+/*
+ * Write into the feeds what the views that they come from hold now; history = false:
+ * none of it.  plan is the reader's, which settles what changing rows become.
+ */
+extern void cq_feeds_fill(const List *feeds, const CqPlan *plan, bool history,
+						  const char *view_name);
 
 /* Does the view, which may have no more than one worker then, have readers?  Error if it has. */
 extern void cq_feeds_refuse_workers(const CqView *view, int workers);

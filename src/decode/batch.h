@@ -19,6 +19,7 @@ typedef struct CqEvent
 	int32 partition; /* index into the source's partitions */
 	int32 record;	 /* index into the source's records */
 	bool has_time;	 /* false: event time is NULL or infinite */
+	bool retracts;	 /* takes back an earlier event with the same values */
 } CqEvent;
 
 typedef struct CqBatch

@@ -21,6 +21,12 @@
  * Combining two states goes by nodeAgg.c's rules for such a leader, too.  It
  * hands combine functions an internal state that was made for the purpose and
  * that they may spoil, so here they get a copy.
+ *
+ * Where rows are taken back an aggregate runs as over a moving frame, by the rules of
+ * nodeWindowAgg.c: a transition function, its inverse, and a count of the rows that
+ * are in the transition value, since of none it must be what it was at first.  But
+ * where that node would begin anew with the rows of the frame, as an inverse could
+ * not do it, there are no rows here, and the view stops.
  */
 #include "postgres.h"
 
@@ -30,14 +36,32 @@
 #include "utils/datum.h"
 #include "utils/expandeddatum.h"
 #include "utils/memutils.h"
+#include "utils/regproc.h"
 
+#include "errors.h"
 #include "operator/aggregate.h"
 
 /* State of an aggregate that is not fast. */
 typedef AggStatePerGroupData SlowState;
 
+/* The same where rows are taken back. */
+typedef struct RetractableState
+{
+	SlowState slow;
+	int64 n; /* rows in the transition value */
+} RetractableState;
+
 static void advance_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
 						   const Datum *values, const bool *nulls, ExprContext *memory);
+static void init_slowly(CqRunningAggregate *running, SlowState *state, ExprContext *memory);
+static void change_numeric(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
+						   const Datum *values, const bool *nulls, bool takes_back,
+						   ExprContext *memory);
+static void retract_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
+						   const Datum *values, const bool *nulls, ExprContext *memory);
+static void note_taken(const CqAggregates *all, SlowState *state);
+static void refuse_null(const CqRunningAggregate *running);
+static void free_value(CqRunningAggregate *running, SlowState *state);
 static void combine_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *into,
 						   ExprContext *memory, SlowState *from, ExprContext *from_memory);
 static Datum keep_transition(CqRunningAggregate *running, SlowState *state, Datum value,
@@ -77,21 +101,25 @@ cq_aggregates_init(CqAggregates *all, char *states, ExprContext *memory)
 	for (i = 0; i < all->n; i++)
 	{
 		CqRunningAggregate *running = &all->aggregates[i];
-		SlowState *state = (SlowState *) (states + running->offset);
-		AggStatePerTrans trans = running->trans;
-		MemoryContext old;
 
-		if (running->kind != CQ_FAST_NONE)
-			continue;
-		old = MemoryContextSwitchTo(memory->ecxt_per_tuple_memory);
-		state->transValue =
-			trans->initValueIsNull
-				? (Datum) 0
-				: datumCopy(trans->initValue, trans->transtypeByVal, trans->transtypeLen);
-		MemoryContextSwitchTo(old);
-		state->transValueIsNull = trans->initValueIsNull;
-		state->noTransValue = trans->initValueIsNull;
+		if (running->kind == CQ_FAST_NONE)
+			init_slowly(running, (SlowState *) (states + running->offset), memory);
 	}
+}
+
+static void
+init_slowly(CqRunningAggregate *running, SlowState *state, ExprContext *memory)
+{
+	AggStatePerTrans trans = running->trans;
+	MemoryContext old = MemoryContextSwitchTo(memory->ecxt_per_tuple_memory);
+
+	state->transValue =
+		trans->initValueIsNull
+			? (Datum) 0
+			: datumCopy(trans->initValue, trans->transtypeByVal, trans->transtypeLen);
+	MemoryContextSwitchTo(old);
+	state->transValueIsNull = trans->initValueIsNull;
+	state->noTransValue = trans->initValueIsNull;
 }
 
 void
@@ -175,6 +203,11 @@ advance_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
 	Datum result;
 	int i;
 
+	if (running->numeric != CQ_NUMERIC_NONE)
+	{
+		change_numeric(all, running, state, values, nulls, false, memory);
+		return;
+	}
 	for (i = 0; i < running->nargs; i++)
 	{
 		call->args[i + 1].value = values[running->arg_columns[i]];
@@ -182,6 +215,7 @@ advance_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
 		if (call->args[i + 1].isnull && trans->transfn.fn_strict)
 			return;
 	}
+	note_taken(all, state);
 	if (trans->transfn.fn_strict)
 	{
 		if (state->noTransValue)
@@ -204,10 +238,133 @@ advance_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
 	call->isnull = false;
 	result = FunctionCallInvoke(call);
 	all->node->curpertrans = NULL;
+	if (all->retracts && call->isnull)
+		refuse_null(running);
 	if (!trans->transtypeByVal && DatumGetPointer(result) != DatumGetPointer(state->transValue))
 		result = keep_transition(running, state, result, call->isnull, memory);
 	state->transValue = result;
 	state->transValueIsNull = call->isnull;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+note_taken(const CqAggregates *all, SlowState *state)
+{
+	if (all->retracts)
+		((RetractableState *) state)->n++;
+}
+
+static void
+refuse_null(const CqRunningAggregate *running)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			errmsg("transition function of aggregate %s over rows that change returned NULL",
+				   format_procedure(running->agg->aggref->aggfnoid)));
+}
+
+static void
+change_numeric(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
+			   const Datum *values, const bool *nulls, bool takes_back, ExprContext *memory)
+{
+	int column = running->arg_columns[0];
+	bool isnull = state->transValueIsNull;
+	MemoryContext old;
+	Datum value;
+
+	if (nulls[column])
+		return;
+	old = MemoryContextSwitchTo(all->scratch);
+	value = cq_numeric_change(state->transValue, &isnull, values[column], takes_back);
+	state->transValue = keep_transition(running, state, value, isnull, memory);
+	state->transValueIsNull = isnull;
+	MemoryContextSwitchTo(old);
+}
+
+/* ------------------------------------------------------------------------
+ * Rows taken back
+ * ------------------------------------------------------------------------
+ */
+
+void
+cq_aggregates_retract(CqAggregates *all, char *states, const Datum *values, const bool *nulls,
+					  ExprContext *memory)
+{
+	int i;
+
+	Assert(all->retracts);
+	for (i = 0; i < all->n; i++)
+	{
+		CqRunningAggregate *running = &all->aggregates[i];
+		char *state = states + running->offset;
+		int column = running->filter_column;
+
+		if (column >= 0 && (nulls[column] || !DatumGetBool(values[column])))
+			continue;
+		if (running->kind == CQ_FAST_COUNT_ROWS)
+			--*(int64 *) state;
+		else if (running->kind != CQ_FAST_NONE)
+		{
+			column = running->arg_columns[0];
+			if (!nulls[column])
+				cq_fast_retract(running->kind, running->width, state, values[column]);
+		}
+		else if (running->numeric != CQ_NUMERIC_NONE)
+			change_numeric(all, running, (SlowState *) state, values, nulls, true, memory);
+		else
+			retract_slowly(all, running, (SlowState *) state, values, nulls, memory);
+	}
+}
+
+/*
+ * With the last row its transition value goes, too.  Internal ones cannot be freed;
+ * what their inverse leaves of no rows is as good as new.
+ */
+static void
+retract_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state,
+			   const Datum *values, const bool *nulls, ExprContext *memory)
+{
+	int64 *n = &((RetractableState *) state)->n;
+	AggStatePerTrans trans = running->trans;
+	FunctionCallInfo call = running->inverse_call;
+	MemoryContext old;
+	Datum result;
+	int i;
+
+	for (i = 0; i < running->nargs; i++)
+	{
+		call->args[i + 1].value = values[running->arg_columns[i]];
+		call->args[i + 1].isnull = nulls[running->arg_columns[i]];
+		if (call->args[i + 1].isnull && trans->transfn.fn_strict)
+			return;
+	}
+	if (*n <= 0 || state->transValueIsNull)
+		elog(ERROR, "there is nothing that could be taken back from an aggregate");
+	if (--*n == 0 && !running->internal)
+	{
+		free_value(running, state);
+		init_slowly(running, state, memory);
+		return;
+	}
+
+	all->node->curaggcontext = memory;
+	all->node->curpertrans = trans;
+	old = MemoryContextSwitchTo(all->scratch);
+	call->args[0].value = state->transValue;
+	call->args[0].isnull = false;
+	call->isnull = false;
+	result = FunctionCallInvoke(call);
+	all->node->curpertrans = NULL;
+	if (call->isnull)
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("a value of aggregate %s could not be taken back",
+					   format_procedure(running->agg->aggref->aggfnoid)),
+				errdetail("Its inverse transition function returned NULL."),
+				errhint("Drop the view, and use another aggregate."));
+	if (!trans->transtypeByVal && DatumGetPointer(result) != DatumGetPointer(state->transValue))
+		result = keep_transition(running, state, result, false, memory);
+	state->transValue = result;
 	MemoryContextSwitchTo(old);
 }
 
@@ -315,14 +472,21 @@ keep_transition(CqRunningAggregate *running, SlowState *state, Datum value, bool
 			 MemoryContextGetParent(DatumGetEOHP(value)->eoh_context) !=
 				 memory->ecxt_per_tuple_memory)
 		value = copy_value(trans, value, memory);
-	if (!state->transValueIsNull)
-	{
-		if (DatumIsReadWriteExpandedObject(state->transValue, false, trans->transtypeLen))
-			DeleteExpandedObject(state->transValue);
-		else
-			pfree(DatumGetPointer(state->transValue));
-	}
+	free_value(running, state);
 	return value;
+}
+
+static void
+free_value(CqRunningAggregate *running, SlowState *state)
+{
+	AggStatePerTrans trans = running->trans;
+
+	if (trans->transtypeByVal || state->transValueIsNull)
+		return;
+	if (DatumIsReadWriteExpandedObject(state->transValue, false, trans->transtypeLen))
+		DeleteExpandedObject(state->transValue);
+	else
+		pfree(DatumGetPointer(state->transValue));
 }
 
 /*
@@ -371,6 +535,11 @@ finish_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state, 
 	Datum result;
 	int i;
 
+	if (running->numeric != CQ_NUMERIC_NONE)
+	{
+		*isnull = state->transValueIsNull;
+		return cq_numeric_finish(running->numeric, state->transValue, isnull);
+	}
 	if (call == NULL)
 	{
 		*isnull = state->transValueIsNull;
@@ -435,6 +604,8 @@ cq_aggregates_put(CqAggregates *all, char *states, ExprContext *memory, StringIn
 			appendBinaryStringInfo(out, state, running->size);
 		else
 			put_slowly(all, running, (SlowState *) state, memory, out);
+		if (all->retracts && running->kind == CQ_FAST_NONE)
+			appendBinaryStringInfo(out, (char *) &((RetractableState *) state)->n, sizeof(int64));
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -454,6 +625,10 @@ cq_aggregates_get(CqAggregates *all, char *states, ExprContext *memory, CqReader
 			memcpy(state, cq_reader_take(reader, running->size), running->size);
 		else
 			get_slowly(all, running, (SlowState *) state, memory, reader);
+		if (all->retracts && running->kind == CQ_FAST_NONE)
+			memcpy(&((RetractableState *) state)->n,
+				   cq_reader_take(reader, sizeof(int64)),
+				   sizeof(int64));
 	}
 	MemoryContextSwitchTo(old);
 }

@@ -12,6 +12,7 @@
 #include "nodes/execnodes.h"
 
 #include "operator/fast_aggregate.h"
+#include "operator/numeric_sum.h"
 #include "plan/plan.h"
 #include "state/codec.h"
 
@@ -30,6 +31,8 @@ typedef struct CqRunningAggregate
 	int set;		   /* of the values it has taken, -1 = no DISTINCT */
 	uint64 set_bit;
 
+	CqNumericKind numeric; /* not fast either, but without functions; trans is filled in a little */
+
 	/* not fast: */
 	AggStatePerTrans trans;
 	AggStatePerAgg agg;
@@ -39,6 +42,8 @@ typedef struct CqRunningAggregate
 	CqCodec codec;		   /* of the transition value, unless internal */
 	FmgrInfo combine;	   /* if internal, or if the plan combines states */
 	FunctionCallInfo combine_call;
+	FmgrInfo inverse; /* where values can be taken back */
+	FunctionCallInfo inverse_call;
 } CqRunningAggregate;
 
 typedef struct CqAggregates
@@ -48,6 +53,7 @@ typedef struct CqAggregates
 	Size states_size; /* of all states of a group, a multiple of 8 */
 	bool all_fast;
 	bool reversible;	   /* states that were combined can be taken back */
+	bool retracts;		   /* single rows can be taken back */
 	bool flat;			   /* states are all there is: nothing is in memory of its own */
 	AggState *node;		   /* what aggregate functions believe to run under */
 	MemoryContext scratch; /* results and garbage of aggregate functions; reset by the caller */
@@ -73,6 +79,10 @@ extern void cq_aggregates_init(CqAggregates *aggregates, char *states, ExprConte
 
 /* Take one row into the states. */
 extern void cq_aggregates_advance(CqAggregates *aggregates, char *states, const Datum *values,
+								  const bool *nulls, ExprContext *memory);
+
+/* If they retract: take back a row that was taken in. */
+extern void cq_aggregates_retract(CqAggregates *aggregates, char *states, const Datum *values,
 								  const bool *nulls, ExprContext *memory);
 
 /*

@@ -18,6 +18,7 @@
 #include "parser/parse_agg.h"
 #include "parser/parse_coerce.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -38,12 +39,16 @@ typedef struct Lookup
 } Lookup;
 
 static bool distinct_is_incremental(const Aggref *aggref);
-static HeapTuple fetch_aggregate(const Aggref *aggref, Lookup *lookup);
+static HeapTuple fetch_aggregate(const Aggref *aggref, bool moving, Lookup *lookup);
+static void use_moving(Form_pg_aggregate form);
+static bool moving_is_saved(const Aggref *aggref, const char **why);
 static void describe_one(const CqAggregate *aggregate, StringInfo out);
 static void setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned,
 				  int number, bool combined);
 static void setup_transition(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup);
-static void setup_initial_value(CqRunningAggregate *running, Lookup *lookup, HeapTuple tuple);
+static void setup_initial_value(CqRunningAggregate *running, Lookup *lookup, HeapTuple tuple,
+								AttrNumber column);
+static void setup_numeric(CqAggregates *all, CqRunningAggregate *running, Oid aggregate);
 static void setup_final(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup);
 static void setup_saving(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup);
 static void setup_combine(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup);
@@ -72,7 +77,7 @@ cq_aggregate_is_incremental(const Aggref *aggref, const char **why)
 	if (*why)
 		return false;
 
-	ReleaseSysCache(fetch_aggregate(aggref, &lookup));
+	ReleaseSysCache(fetch_aggregate(aggref, false, &lookup));
 	if (lookup.transtype != INTERNALOID)
 		return cq_codec_supports(lookup.transtype, why);
 
@@ -127,13 +132,13 @@ cq_aggregate_is_combinable(const Aggref *aggref)
 {
 	Lookup lookup;
 
-	ReleaseSysCache(fetch_aggregate(aggref, &lookup));
+	ReleaseSysCache(fetch_aggregate(aggref, false, &lookup));
 	return OidIsValid(lookup.form.aggcombinefn);
 }
 
 /* Fill in what pg_aggregate and pg_proc say; the caller releases the tuple of the former. */
 static HeapTuple
-fetch_aggregate(const Aggref *aggref, Lookup *lookup)
+fetch_aggregate(const Aggref *aggref, bool moving, Lookup *lookup)
 {
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(aggref->aggfnoid));
 
@@ -146,6 +151,8 @@ fetch_aggregate(const Aggref *aggref, Lookup *lookup)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
 	memcpy(&lookup->form, GETSTRUCT(tuple), sizeof(FormData_pg_aggregate));
+	if (moving)
+		use_moving(&lookup->form);
 
 	lookup->aggref = copyObject(unconstify(Aggref *, aggref));
 	lookup->ninputs = get_aggregate_argtypes(lookup->aggref, lookup->inputs);
@@ -159,11 +166,69 @@ fetch_aggregate(const Aggref *aggref, Lookup *lookup)
 	return tuple;
 }
 
+/* The functions for a frame of rows that moves, which can leave values behind. */
+static void
+use_moving(Form_pg_aggregate form)
+{
+	if (form->aggmtransfn != form->aggtransfn || form->aggmtranstype != form->aggtranstype)
+		form->aggserialfn = form->aggdeserialfn = form->aggcombinefn = InvalidOid;
+	form->aggtransfn = form->aggmtransfn;
+	form->aggtranstype = form->aggmtranstype;
+	form->aggfinalfn = form->aggmfinalfn;
+	form->aggfinalextra = form->aggmfinalextra;
+	form->aggfinalmodify = form->aggmfinalmodify;
+}
+
+bool
+cq_aggregate_can_retract(const Aggref *aggref, const char **why)
+{
+	int width;
+
+	*why = NULL;
+	if (aggref->aggdistinct != NIL)
+		*why = "it has DISTINCT";
+	else if (aggref->aggorder != NIL || aggref->aggkind != AGGKIND_NORMAL)
+		*why = "it needs its input in order";
+	if (*why)
+		return false;
+	return cq_fast_kind_retracting(aggref->aggfnoid, &width) != CQ_FAST_NONE ||
+		   cq_numeric_kind(aggref->aggfnoid) != CQ_NUMERIC_NONE || moving_is_saved(aggref, why);
+}
+
+static bool
+moving_is_saved(const Aggref *aggref, const char **why)
+{
+	Lookup lookup;
+
+	ReleaseSysCache(fetch_aggregate(aggref, false, &lookup));
+	if (!OidIsValid(lookup.form.aggminvtransfn))
+	{
+		*why = "it has no inverse transition function";
+		return false;
+	}
+	/* that of other aggregates over numeric cannot tell how many digits are left */
+	if (lookup.form.aggminvtransfn == F_NUMERIC_ACCUM_INV)
+	{
+		*why = "its inverse transition function cannot always do it";
+		return false;
+	}
+	ReleaseSysCache(fetch_aggregate(aggref, true, &lookup));
+	if (lookup.transtype != INTERNALOID)
+		return cq_codec_supports(lookup.transtype, why);
+	if (OidIsValid(lookup.form.aggserialfn) && OidIsValid(lookup.form.aggdeserialfn) &&
+		OidIsValid(lookup.form.aggcombinefn))
+		return true;
+	*why = "its internal state cannot be saved";
+	return false;
+}
+
 void
 cq_aggregates_describe(const CqPlan *plan, StringInfo out)
 {
 	int i;
 
+	if (plan->retracts)
+		appendStringInfoString(out, "retracts;");
 	for (i = 0; i < plan->naggregates; i++)
 		describe_one(&plan->aggregates[i], out);
 }
@@ -175,7 +240,7 @@ describe_one(const CqAggregate *aggregate, StringInfo out)
 	int width;
 	int i;
 
-	ReleaseSysCache(fetch_aggregate(aggregate->aggref, &lookup));
+	ReleaseSysCache(fetch_aggregate(aggregate->aggref, false, &lookup));
 	appendStringInfo(out,
 					 "%s,%s,%d(",
 					 format_procedure_qualified(aggregate->aggref->aggfnoid),
@@ -206,6 +271,7 @@ cq_aggregates_create(const CqPlan *plan, MemoryContext context)
 	int i;
 
 	all->n = plan->naggregates;
+	all->retracts = plan->retracts;
 	all->aggregates = palloc0(n * sizeof(CqRunningAggregate));
 	all->all_fast = all->flat = all->reversible = true;
 	initStringInfo(&all->copy);
@@ -235,11 +301,13 @@ static void
 setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned, int number,
 	  bool combined)
 {
+	Size slow_size = sizeof(AggStatePerGroupData) + (all->retracts ? sizeof(int64) : 0);
 	Lookup lookup;
 	HeapTuple tuple;
 	const char *why;
 
-	if (!cq_aggregate_is_incremental(planned->aggref, &why))
+	if (all->retracts ? !cq_aggregate_can_retract(planned->aggref, &why)
+					  : !cq_aggregate_is_incremental(planned->aggref, &why))
 		elog(ERROR,
 			 "aggregate %s cannot be kept incrementally: %s",
 			 format_procedure(planned->aggref->aggfnoid),
@@ -253,11 +321,12 @@ setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned
 	running->filter_column = planned->filter_column;
 	running->set = planned->set;
 	running->set_bit = planned->set >= 0 ? UINT64CONST(1) << planned->set_bit : 0;
-	running->kind = cq_fast_kind(planned->aggref->aggfnoid, &running->width);
+	running->kind = all->retracts
+						? cq_fast_kind_retracting(planned->aggref->aggfnoid, &running->width)
+						: cq_fast_kind(planned->aggref->aggfnoid, &running->width);
 	all->reversible &= cq_fast_is_reversible(running->kind);
 	running->offset = all->states_size;
-	running->size =
-		running->kind != CQ_FAST_NONE ? cq_fast_size(running->kind) : sizeof(AggStatePerGroupData);
+	running->size = running->kind != CQ_FAST_NONE ? cq_fast_size(running->kind) : slow_size;
 	all->states_size = MAXALIGN(running->offset + running->size);
 	if (running->kind != CQ_FAST_NONE)
 		return;
@@ -265,9 +334,18 @@ setup(CqAggregates *all, CqRunningAggregate *running, const CqAggregate *planned
 	all->all_fast = false;
 	running->trans = &all->node->pertrans[number];
 	running->agg = &all->node->peragg[number];
-	tuple = fetch_aggregate(planned->aggref, &lookup);
+	if (all->retracts && cq_numeric_kind(planned->aggref->aggfnoid) != CQ_NUMERIC_NONE)
+	{
+		setup_numeric(all, running, planned->aggref->aggfnoid);
+		return;
+	}
+	tuple = fetch_aggregate(planned->aggref, all->retracts, &lookup);
 	setup_transition(all, running, &lookup);
-	setup_initial_value(running, &lookup, tuple);
+	setup_initial_value(running,
+						&lookup,
+						tuple,
+						all->retracts ? Anum_pg_aggregate_aggminitval
+									  : Anum_pg_aggregate_agginitval);
 	setup_final(all, running, &lookup);
 	setup_saving(all, running, &lookup);
 	all->flat &= running->trans->transtypeByVal && !running->internal;
@@ -283,7 +361,9 @@ setup_transition(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup)
 {
 	AggStatePerTrans trans = running->trans;
 	Aggref *aggref = lookup->aggref;
+	Oid inverse = all->retracts ? lookup->form.aggminvtransfn : InvalidOid;
 	Expr *expression;
+	Expr *inverse_expression;
 
 	check_executable(lookup->form.aggtransfn, lookup->owner, OBJECT_FUNCTION);
 	if (running->nargs != lookup->ninputs)
@@ -309,23 +389,42 @@ setup_transition(CqAggregates *all, CqRunningAggregate *running, Lookup *lookup)
 								 lookup->transtype,
 								 aggref->inputcollid,
 								 trans->transfn_oid,
-								 InvalidOid,
+								 inverse,
 								 &expression,
-								 NULL);
+								 &inverse_expression);
 	trans->transfn_fcinfo = setup_call(all,
 									   &trans->transfn,
 									   trans->transfn_oid,
 									   expression,
 									   lookup->ninputs + 1,
 									   aggref->inputcollid);
+	if (!OidIsValid(inverse))
+		return;
+	check_executable(inverse, lookup->owner, OBJECT_FUNCTION);
+	running->inverse_call = setup_call(all,
+									   &running->inverse,
+									   inverse,
+									   inverse_expression,
+									   lookup->ninputs + 1,
+									   aggref->inputcollid);
+}
+
+/* As much as is needed to keep a bytea that is NULL at first. */
+static void
+setup_numeric(CqAggregates *all, CqRunningAggregate *running, Oid aggregate)
+{
+	all->flat = false;
+	running->numeric = cq_numeric_kind(aggregate);
+	running->trans->initValueIsNull = true;
+	get_typlenbyval(BYTEAOID, &running->trans->transtypeLen, &running->trans->transtypeByVal);
+	cq_codec_init(&running->codec, BYTEAOID, CurrentMemoryContext);
 }
 
 static void
-setup_initial_value(CqRunningAggregate *running, Lookup *lookup, HeapTuple tuple)
+setup_initial_value(CqRunningAggregate *running, Lookup *lookup, HeapTuple tuple, AttrNumber column)
 {
 	AggStatePerTrans trans = running->trans;
-	Datum literal =
-		SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_agginitval, &trans->initValueIsNull);
+	Datum literal = SysCacheGetAttr(AGGFNOID, tuple, column, &trans->initValueIsNull);
 
 	trans->initValue = (Datum) 0;
 	if (!trans->initValueIsNull)

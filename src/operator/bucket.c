@@ -105,6 +105,7 @@ static void collect_memory(CqOperator *operator, CqPane * pane, const Bucket *bu
 						   BucketItems *items);
 static void collect_disk(CqOperator *operator, CqPane * pane, const Bucket *bucket,
 						 BucketItems *items);
+static bool entry_is_empty(CqOperator *operator, CqPane * pane, CqReader entry);
 static BucketItem *items_add(BucketItems *items);
 static void items_write(CqOperator *operator, CqPane * pane, uint32 number, BucketItems *items);
 static bool items_fit(const BucketItems *items);
@@ -496,6 +497,10 @@ cq_bucket_evict(CqOperator *operator, CqPane * pane, CqEvict how)
 	if (pane->groups.ngroups > 0 && buckets == NULL)
 		buckets = buckets_create(operator, pane, bits_for(operator, pane));
 
+	operator->oldest_log = PG_INT64_MIN;
+	if (operator->live_offset >= 0)
+		operator->oldest_log = cq_chunklog_oldest(operator->log, &pane->chunks);
+
 	/* once around; what is split off on the way has just been written */
 	for (left = buckets ? buckets->nbuckets : 0; left > 0 && pane->groups.ngroups > 0; left--)
 	{
@@ -612,6 +617,8 @@ bucket_write(CqOperator *operator, CqPane * pane, uint32 number)
 
 	resetStringInfo(&operator->bytes);
 	collect_memory(operator, pane, bucket, &items);
+	operator->drops_empty = replaced && cq_chunklog_seq(operator->log, replaced) <
+		operator->oldest_log;
 	if (replaced)
 		collect_disk(operator, pane, bucket, &items);
 	bucket->chunk = 0;
@@ -653,6 +660,12 @@ collect_disk(CqOperator *operator, CqPane * pane, const Bucket *bucket, BucketIt
 
 		if (in_memory(operator, pane, hash, entry))
 			continue;
+		if (operator->drops_empty && entry_is_empty(operator, pane, entry))
+		{
+			pane->ngroups--;
+			operator->state->ngroups--;
+			continue;
+		}
 		item = items_add(items);
 		item->hash = hash;
 		item->group = NULL;
@@ -660,6 +673,17 @@ collect_disk(CqOperator *operator, CqPane * pane, const Bucket *bucket, BucketIt
 		item->length = (int) (entry.end - entry.at);
 		appendBinaryStringInfo(&operator->bytes, entry.at, item->length);
 	}
+}
+
+/* See group_empty.c. */
+static bool
+entry_is_empty(CqOperator *operator, CqPane * pane, CqReader entry)
+{
+	CqGroupRow row;
+	CqGroup *group = cq_group_probe(operator, cq_group_get_key(operator, & entry, &row));
+
+	cq_group_get(operator, pane, group, &row, &entry);
+	return cq_group_is_empty(operator, group);
 }
 
 static BucketItem *

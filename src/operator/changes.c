@@ -136,9 +136,7 @@ show_behind(CqOperator *operator, CqPane * pane, const CqChanges *changes)
 	cq_group_scan_begin(&scan, &pane->groups, 0, 0);
 	while ((group = cq_group_scan_next(&scan)) != NULL)
 	{
-		const CqGroupRow *row = cq_group_row(group);
-
-		if (group->kind > 0 || (row->exists && !row->behind))
+		if (group->kind > 0 || !cq_group_is_behind(operator, group))
 			continue;
 		if (!leaves && !cq_group_resave(operator, pane, group))
 		{
@@ -202,6 +200,15 @@ cq_group_show(CqOperator *operator, CqPane * pane, CqGroup *group, const CqChang
 	CqGroupRow *row = cq_group_row(group);
 
 	CHECK_FOR_INTERRUPTS();
+	row->behind = false;
+	if (cq_group_is_empty(operator, group))
+	{
+		if (row->exists)
+			changes->sink->remove(changes->sink->arg, row->gid, &row->tid);
+		row->exists = false;
+		operator->emptied++;
+		return;
+	}
 	cq_group_values(operator, pane, group, true);
 	changes->sink->upsert(changes->sink->arg,
 						  row->gid,
@@ -210,7 +217,6 @@ cq_group_show(CqOperator *operator, CqPane * pane, CqGroup *group, const CqChang
 						  operator->values,
 						  operator->nulls);
 	row->exists = true;
-	row->behind = false;
 	MemoryContextReset(operator->scratch);
 }
 

@@ -60,6 +60,25 @@ cq_fast_kind(Oid aggregate, int *width)
 	return CQ_FAST_NONE;
 }
 
+CqFastKind
+cq_fast_kind_retracting(Oid aggregate, int *width)
+{
+	CqFastKind kind;
+
+	*width = 0;
+	switch (aggregate)
+	{
+		case F_BOOL_AND:
+		case F_EVERY:
+			return CQ_FAST_BOOL_AND;
+		case F_BOOL_OR:
+			return CQ_FAST_BOOL_OR;
+		default:
+			kind = cq_fast_kind(aggregate, width);
+			return cq_fast_is_reversible(kind) ? kind : CQ_FAST_NONE;
+	}
+}
+
 Size
 cq_fast_size(CqFastKind kind)
 {
@@ -99,6 +118,8 @@ cq_fast_combine(CqFastKind kind, void *into, const void *from)
 		case CQ_FAST_AVG_INT2:
 		case CQ_FAST_SUM_INT4:
 		case CQ_FAST_AVG_INT4:
+		case CQ_FAST_BOOL_AND:
+		case CQ_FAST_BOOL_OR:
 			((CqFastState *) into)->value.integer =
 				(int64) ((uint64) ((CqFastState *) into)->value.integer +
 						 (uint64) other->value.integer);
@@ -140,6 +161,8 @@ cq_fast_is_reversible(CqFastKind kind)
 		case CQ_FAST_AVG_INT4:
 		case CQ_FAST_SUM_INT8:
 		case CQ_FAST_AVG_INT8:
+		case CQ_FAST_BOOL_AND:
+		case CQ_FAST_BOOL_OR:
 			return true;
 		default:
 			return false;
@@ -163,6 +186,22 @@ cq_fast_take_back(CqFastKind kind, void *into, const void *from)
 	else if (kind != CQ_FAST_COUNT_ROWS && kind != CQ_FAST_COUNT)
 		state->value.integer =
 			(int64) ((uint64) state->value.integer - (uint64) other->value.integer);
+}
+
+void
+cq_fast_retract(CqFastKind kind, int width, void *memory, Datum value)
+{
+	union
+	{
+		CqFastState state;
+#ifdef HAVE_INT128
+		CqFastWide wide;
+#endif
+	} one;
+
+	memset(&one, 0, sizeof(one));
+	cq_fast_advance(kind, width, &one, value);
+	cq_fast_take_back(kind, memory, &one);
 }
 
 Datum
@@ -192,6 +231,10 @@ cq_fast_finish(CqFastKind kind, int width, const void *memory, bool *isnull)
 		case CQ_FAST_AVG_INT8:
 			return average(numeric_from_int128(((const CqFastWide *) memory)->sum), state->n);
 #endif
+		case CQ_FAST_BOOL_AND:
+			return BoolGetDatum(state->value.integer == state->n);
+		case CQ_FAST_BOOL_OR:
+			return BoolGetDatum(state->value.integer > 0);
 		case CQ_FAST_MIN_INT:
 		case CQ_FAST_MAX_INT:
 			if (width == 8)

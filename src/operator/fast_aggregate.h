@@ -31,7 +31,9 @@ typedef enum CqFastKind
 	CQ_FAST_MIN_FLOAT4,
 	CQ_FAST_MAX_FLOAT4,
 	CQ_FAST_MIN_FLOAT8,
-	CQ_FAST_MAX_FLOAT8
+	CQ_FAST_MAX_FLOAT8,
+	CQ_FAST_BOOL_AND, /* where values are taken back: how many are true */
+	CQ_FAST_BOOL_OR
 } CqFastKind;
 
 /* All kinds keep how many values they took; 0 means that the result is NULL (or 0 for counts). */
@@ -57,6 +59,9 @@ typedef struct CqFastWide
 /* How an aggregate is done fast, if so; width: bytes of an integer argument. */
 extern CqFastKind cq_fast_kind(Oid aggregate, int *width);
 
+/* The same where values can be taken back. */
+extern CqFastKind cq_fast_kind_retracting(Oid aggregate, int *width);
+
 extern Size cq_fast_size(CqFastKind kind);
 
 /* Take a state over other rows into one. */
@@ -65,6 +70,9 @@ extern void cq_fast_combine(CqFastKind kind, void *into, const void *from);
 /* Can that be undone to the last bit?  Then take_back() does. */
 extern bool cq_fast_is_reversible(CqFastKind kind);
 extern void cq_fast_take_back(CqFastKind kind, void *into, const void *from);
+
+/* Take back an argument that was taken in; the kind must be reversible. */
+extern void cq_fast_retract(CqFastKind kind, int width, void *memory, Datum value);
 
 /* The aggregate's result; allocates in the current memory context. */
 extern Datum cq_fast_finish(CqFastKind kind, int width, const void *state, bool *isnull);
@@ -147,6 +155,10 @@ cq_fast_advance(CqFastKind kind, int width, void *memory, Datum value)
 			large = DatumGetFloat8(value);
 			if (state->n == 0 || !float8_gt(state->value.float8_value, large))
 				state->value.float8_value = large;
+			break;
+		case CQ_FAST_BOOL_AND:
+		case CQ_FAST_BOOL_OR:
+			state->value.integer += DatumGetBool(value);
 			break;
 		case CQ_FAST_NONE:
 			break;

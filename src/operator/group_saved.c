@@ -100,11 +100,12 @@ cq_group_get(CqOperator *operator, CqPane * pane, CqGroup *group, const CqGroupR
 		*cq_group_row(group) = *row;
 		if (!cq_groups_tell_rows(operator))
 			cq_group_row(group)->exists = pane->end <= operator->shown_to;
-		else if ((!row->exists || row->behind) && shows_incomplete(operator))
-			pane->behind = true;
 		operator->state->next_gid = Max(operator->state->next_gid, row->gid + 1);
 	}
 	kept_get(operator, pane, group, entry);
+	if (cq_groups_have_rows(operator) && group->kind == 0 && cq_groups_tell_rows(operator) &&
+		shows_incomplete(operator) && cq_group_is_behind(operator, group))
+		pane->behind = true;
 	if (entry->at != entry->end)
 		cq_reader_damaged();
 }
@@ -213,6 +214,7 @@ cq_groups_save(CqOperator *operator, CqPane * pane)
 			cq_chunklog_release(operator->log, touched->group->chunk);
 			touched->group->chunk = 0;
 		}
+	cq_groups_drop_empty(operator, pane);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(operator->scratch);
 }

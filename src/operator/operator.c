@@ -112,6 +112,7 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	operator->allowed_lateness_us = allowed_lateness_us;
 	operator->keep_closed_us = keep_closed_us;
 	operator->fold_upto = DT_NOEND;
+	operator->live_offset = - 1;
 	operator->shows_open = plan->shows_open;
 	operator->shown_to = closed_to;
 	operator->closed_to = cq_before(closed_to, keep_closed_us);
@@ -331,6 +332,7 @@ cq_operator_consume(CqOperator *operator, TupleTableSlot * row, const CqEvent *e
 	CqPane *pane = operator->current;
 
 	missed->n = 0;
+	operator->retracting = event->retracts;
 	if (operator->window.kind != CQ_WINDOW_NONE && operator->window.kind != CQ_WINDOW_COUNT)
 	{
 		if (!event->has_time)
@@ -542,7 +544,7 @@ cq_operator_last_end(CqOperator *operator)
 }
 
 void
-cq_operator_leave(CqOperator *operator, TimestampTz watermark)
+cq_operator_leave(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows)
 {
 	TimestampTz to = cq_before(watermark, operator->keep_closed_us);
 	int n = 0;
@@ -550,13 +552,29 @@ cq_operator_leave(CqOperator *operator, TimestampTz watermark)
 	if (operator->session_rows)
 		cq_session_rows_leave(operator, to);
 	else if (operator->sessions)
-		cq_sessions_leave(operator, to);
-	while (n < operator->state->npanes && operator->state->panes[n]->end <= to)
-		n++;
+		cq_sessions_leave(operator, to, rows);
+	for (; n < operator->state->npanes && operator->state->panes[n]->end <= to; n++)
+	{
+		CqPane *pane = operator->state->panes[n];
+		TimestampTz start = cq_pane_window_start(operator, pane);
+
+		/* what final functions do to the states is not taken back by an abort */
+		operator->state->current = false;
+		if (rows)
+			operator->ops->emit(operator, pane, start, pane->end, rows);
+	}
 	if (n > 0)
 		cq_panes_close(operator, n);
 	operator->shown_to = Max(operator->shown_to, watermark);
 	operator->closed_to = Max(operator->closed_to, to);
+}
+
+bool
+cq_operator_keeps(const CqOperator *operator)
+{
+	if (operator->sessions)
+		return operator->state->ngroups> 0;
+	return !cq_has_one_pane(operator) && operator->state->npanes> 0;
 }
 
 int

@@ -114,9 +114,13 @@ extern void cq_operator_number_from(CqOperator *operator, int64 gid);
 
 /*
  * CHANGES with windows: after changes(), forget the windows that are complete
- * at the watermark and need not be kept any longer.
+ * at the watermark and need not be kept any longer.  Their rows (plan->closed_desc),
+ * which are final, go into the tuplestore unless it is NULL.
  */
-extern void cq_operator_leave(CqOperator *operator, TimestampTz watermark);
+extern void cq_operator_leave(CqOperator *operator, TimestampTz watermark, Tuplestorestate *rows);
+
+/* CHANGES: are there windows that leave() has not forgotten? */
+extern bool cq_operator_keeps(const CqOperator *operator);
 
 /*
  * CHANGES: give every group that changed since the last save to upsert(), with
@@ -124,8 +128,9 @@ extern void cq_operator_leave(CqOperator *operator, TimestampTz watermark);
  * are complete at the watermark, and of others if the plan shows them; returns
  * how many have become complete.  gid identifies the group for ever;
  * *tid is invalid when this worker does not know where the group's row is
- * (is_new says whether there is one) and is set by the callee.  Sessions: remove()
- * gets rows of those that are part of others now, or may grow again.
+ * (is_new says whether there is one) and is set by the callee.  remove() gets rows
+ * of groups that have no rows any more, and of sessions that are part of others
+ * now, or may grow again.
  *
  * refresh false: what is not complete need not be shown now.  is_behind: what
  * changed was not shown, and waits for a call with refresh.
@@ -208,6 +213,12 @@ extern void cq_window_bounds(const CqWindow *window, TimestampTz time, Timestamp
  * choose between AGGREGATE and ROWS; *why is set to a phrase when not.
  */
 extern bool cq_aggregate_is_incremental(const Aggref *aggref, const char **why);
+
+/*
+ * Can what a row has given it be taken back, exactly?  *why is set to a phrase when
+ * not.
+ */
+extern bool cq_aggregate_can_retract(const Aggref *aggref, const char **why);
 
 /* Can the states of this aggregate over parts of the rows be combined into one? */
 extern bool cq_aggregate_is_combinable(const Aggref *aggref);

@@ -63,6 +63,8 @@ static void rows_show_open(CqOperator *operator, CqPane * pane, const CqChanges 
 static void rows_show_behind(CqOperator *operator, CqPane * pane, const CqChanges *changes);
 static void row_show(CqOperator *operator, CqPane * pane, CqGroup *group, const CqChanges *changes);
 static void row_remove(CqGroup *group, const CqChanges *changes);
+static void row_give_out(CqOperator *operator, CqPane * pane, CqGroup *group,
+						 Tuplestorestate *rows);
 static void renew_memory(CqOperator *operator, CqPane * pane);
 
 /* Between a session's entry, or its row, and its states. */
@@ -341,16 +343,9 @@ cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 		   cq_session_end(operator, group) < watermark)
 	{
 		CHECK_FOR_INTERRUPTS();
-		cq_window_values(operator,
-						 operator->emitting,
-						 cq_session_of(operator, group)->first,
-						 cq_session_end(operator, group));
-		cq_group_values(operator, pane, group, false);
-		tuplestore_putvalues(rows, operator->closed_desc, operator->values, operator->nulls);
+		row_give_out(operator, pane, group, rows);
 		(void) pairingheap_remove_first(operator->ends);
 		leave(operator, pane, group);
-		MemoryContextReset(operator->scratch);
-		MemoryContextReset(operator->emitting);
 		closed++;
 	}
 	MemoryContextSwitchTo(old);
@@ -378,6 +373,20 @@ cq_sessions_forget(CqOperator *operator, TimestampTz to)
 	}
 	operator->closed_to = Max(operator->closed_to, to);
 	renew_memory(operator, operator->state->panes[0]);
+}
+
+/* In the scratch context. */
+static void
+row_give_out(CqOperator *operator, CqPane * pane, CqGroup *group, Tuplestorestate *rows)
+{
+	cq_window_values(operator,
+					 operator->emitting,
+					 cq_session_of(operator, group)->first,
+					 cq_session_end(operator, group));
+	cq_group_values(operator, pane, group, false);
+	tuplestore_putvalues(rows, operator->closed_desc, operator->values, operator->nulls);
+	MemoryContextReset(operator->scratch);
+	MemoryContextReset(operator->emitting);
 }
 
 /* What sessions that are gone have left there. */
@@ -523,18 +532,22 @@ row_remove(CqGroup *group, const CqChanges *changes)
 }
 
 void
-cq_sessions_leave(CqOperator *operator, TimestampTz to)
+cq_sessions_leave(CqOperator *operator, TimestampTz to, Tuplestorestate *rows)
 {
 	CqPane *pane = operator->state->panes[0];
+	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
 	CqGroup *group;
 
 	while ((group = first_to_end(operator, operator->kept)) != NULL &&
 		   cq_session_end(operator, group) < to)
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (rows)
+			row_give_out(operator, pane, group, rows);
 		(void) pairingheap_remove_first(operator->kept);
 		leave(operator, pane, group);
 	}
+	MemoryContextSwitchTo(old);
 	renew_memory(operator, pane);
 }
 

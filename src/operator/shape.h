@@ -173,7 +173,12 @@ struct CqOperator
 	int nkinds;
 	CqEntryKind *kinds;
 	CqAggregates *aggregates;
-	bool disjoint;			  /* no group is in two parts of the state */
+	bool retracting;  /* the row at hand is taken back */
+	int live_offset;  /* in the aggregates' states: count of a group's rows; -1 = all have */
+	int64 oldest_log; /* place of the pane's oldest log chunk, while groups are given up */
+	bool drops_empty; /* the bucket at hand is older */
+	int64 emptied;	  /* groups that have lost all rows since that was cleaned up */
+	bool disjoint;	  /* no group is in two parts of the state */
 	ExprContext *flat_memory; /* for functions whose values are all in the states */
 	Size states_skip;		  /* before the aggregates' states: a CqSession, a CqCount */
 	CqGroup *probe;			  /* a group as read from disk */
@@ -222,7 +227,7 @@ extern int cq_sessions_close(CqOperator *operator, TimestampTz watermark, Tuples
 
 /* The same of sessions whose rows change; leave: forget those that take no more events. */
 extern int cq_sessions_changes(CqOperator *operator, const CqChanges * changes);
-extern void cq_sessions_leave(CqOperator *operator, TimestampTz to);
+extern void cq_sessions_leave(CqOperator *operator, TimestampTz to, Tuplestorestate *rows);
 
 /*
  * touching: the sessions of the key packed last which a range touches and which are
@@ -514,6 +519,29 @@ cq_group_key(const CqOperator *operator, CqGroup * group)
 {
 	return (char *) group + operator->kinds[group->kind].layout.key_offset;
 }
+
+/*
+ * Has the group lost all its rows?  Then it is none; but its entry says so to the
+ * chunks (group_empty.c).  Without GROUP BY there is always one.
+ */
+static inline bool
+cq_group_is_empty(const CqOperator *operator, CqGroup * group)
+{
+	return operator->live_offset >= 0 && group->kind == 0 && operator->nkeys>
+		   0 && *(int64 *)(cq_group_states(operator, group) + operator->live_offset) == 0;
+}
+
+/* Is its row not what it is? */
+static inline bool
+cq_group_is_behind(const CqOperator *operator, CqGroup * group)
+{
+	const CqGroupRow *row = cq_group_row(group);
+
+	return row->behind || row->exists == cq_group_is_empty(operator, group);
+}
+
+/* Clean up groups that are empty, at the end of a save of the pane, if there are many. */
+extern void cq_groups_drop_empty(CqOperator *operator, CqPane * pane);
 
 /* Call back with each entry of a pane, on disk or not, in the scratch context. */
 typedef void (*CqGroupCallback)(CqOperator *operator, CqPane * pane, CqGroup *group, void *arg);

@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "errors.h"
 #include "operator/shape.h"
 
 static void agg_create(CqOperator *operator, const CqPlan * plan);
@@ -34,6 +35,8 @@ static void take_back_group(CqOperator *operator, CqPane * from, CqGroup *group,
 static CqGroupLayout layout_of(Size states_offset, Size states_size);
 static CqKeyCodec *set_codec_create(CqOperator *operator, const CqPlan * plan,
 									const CqDistinctSet *set);
+static void group_retract(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *values,
+						  const bool *nulls);
 static void sets_advance(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *values,
 						 const bool *nulls);
 static CqTouched *touched_alloc(CqOperator *operator, Size size);
@@ -92,6 +95,8 @@ agg_create(CqOperator *operator, const CqPlan * plan)
 	}
 	operator->disjoint = plan->disjoint;
 	operator->aggregates = cq_aggregates_create(plan, operator->context);
+	if (plan->retracts)
+		operator->live_offset =(int) operator->aggregates->aggregates[plan->live].offset;
 	if (plan->top)
 		operator->top = cq_top_create(plan->top, operator->context);
 	operator->nkinds = 1 + plan->nsets;
@@ -191,6 +196,11 @@ agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 		if (!(group->flags & CQ_GROUP_DIRTY))
 			cq_group_touch(operator, pane, group);
 	}
+	if (operator->retracting)
+	{
+		group_retract(operator, pane, group, values, nulls);
+		return;
+	}
 	cq_aggregates_advance(operator->aggregates,
 						  cq_group_states(operator, group),
 						  values,
@@ -198,6 +208,25 @@ agg_fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 						  cq_pane_memory(operator, pane));
 	if (operator->nkinds> 1)
 		sets_advance(operator, pane, group, values, nulls);
+}
+
+/* Rows that are taken back are those of another view, which this one has taken in. */
+static void
+group_retract(CqOperator *operator, CqPane * pane, CqGroup *group, const Datum *values,
+			  const bool *nulls)
+{
+	char *states = cq_group_states(operator, group);
+
+	if (operator->live_offset<0 || *(int64 *)(states + operator->live_offset) <= 0)
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_STOP),
+				errmsg("a row is to be taken back that has not been taken in"),
+				errhint("Drop the view and create it again."));
+	cq_aggregates_retract(operator->aggregates,
+						  states,
+						  values,
+						  nulls,
+						  cq_pane_memory(operator, pane));
 }
 
 /* Give the row's values to those aggregates with DISTINCT that have not taken them yet. */

@@ -26,6 +26,7 @@
 
 #include "compat.h"
 #include "operator/operator.h"
+#include "plan/changing.h"
 #include "plan/classify.h"
 #include "plan/hop.h"
 #include "plan/refuse.h"
@@ -81,6 +82,7 @@ cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan
 					errhint("Leave the option out."));
 		refuse_lateness(path, corrected_by);
 		cq_refuse_limit(path, 0);
+		cq_changing_refuse_append(path);
 		return;
 	}
 	level = path->levels[path->split].query;
@@ -94,6 +96,8 @@ cq_classify(const CqPath *path, int emit, const char *corrected_by, CqPlan *plan
 	if (!cq_window_has_late(&plan->window))
 		refuse_lateness(path, corrected_by);
 	changing = windowed && (corrected_by || emit == CQ_EMIT_CHANGES);
+	if (path->definition->feed && path->definition->feed->mode != CQ_FEED_ROWS)
+		cq_changing_check(path, windowed, changing, plan);
 	/* what can be put together may be in several parts when the number of workers was altered */
 	plan->disjoint = plan->divided && groups_are_disjoint(path, *clauses) &&
 					 (!windowed || why_not_combined(level) != NULL);
@@ -146,6 +150,8 @@ cq_classify_rows(const CqPath *path, const CqWindow *window, CqPlan *plan)
 	plan->window = *window;
 	plan->rows_why = "a join of streams";
 	plan->sliced = cq_window_overlaps(window);
+	if (path->definition->feed && path->definition->feed->mode != CQ_FEED_ROWS)
+		cq_changing_check(path, true, false, plan);
 	if (window->kind == CQ_WINDOW_SESSION)
 		cq_refuse(path->view_name,
 				  "pipeline.session() without grouping by it",

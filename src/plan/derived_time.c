@@ -38,7 +38,7 @@ cq_derive_time(const CqPath *path, CqPlan *plan)
 {
 	ListCell *lc;
 
-	if (plan->emit == CQ_EMIT_CHANGES)
+	if (plan->emit == CQ_EMIT_CHANGES && plan->window.kind == CQ_WINDOW_NONE)
 		return;
 	foreach (lc, path->top->targetList)
 	{

@@ -73,13 +73,18 @@ cq_plan_explain(const CqPlan *plan)
 static void
 explain_stream(StringInfo text, const CqPlan *plan)
 {
+	static const char *const feed_label[] = {
+		[CQ_FEED_ROWS] = "Rows of continuous view",
+		[CQ_FEED_CHANGES] = "Changes of rows of continuous view",
+		[CQ_FEED_FINAL] = "Final rows of continuous view",
+	};
 	const CqStream *stream = cq_stream_load(plan->stream);
 	int attno = -1;
 	const char *separator = " columns ";
 
 	appendStringInfo(text,
 					 "%s %s:",
-					 stream->feed ? "Rows of continuous view" : "Stream",
+					 stream->feed ? feed_label[stream->feed->mode] : "Stream",
 					 quote_identifier(stream->name));
 	while ((attno = bms_next_member(plan->columns, attno)) >= 0)
 	{

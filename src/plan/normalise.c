@@ -184,7 +184,7 @@ feed_put(Query *query, RangeTblEntry *rte, const CqFeed *feed)
 	rte->relid = feed->relation;
 	rte->relkind = RELKIND_FOREIGN_TABLE;
 	rte->inh = false;
-	for (i = 0; i < CQ_FEED_OWN_COLUMNS; i++)
+	for (i = 0; i < cq_feed_own_columns(feed); i++)
 		rte->eref->colnames = lappend(rte->eref->colnames, makeString(pstrdup("?column?")));
 	cq_compat_rte_clear_permissions(rte);
 	cq_compat_rte_require_select(query, rte, list_length(rte->eref->colnames));

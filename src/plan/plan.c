@@ -23,6 +23,7 @@
 #include "utils/lsyscache.h"
 
 #include "compat.h"
+#include "plan/changing.h"
 #include "plan/classify.h"
 #include "plan/derived_time.h"
 #include "plan/hop.h"
@@ -193,8 +194,8 @@ check_branch(CqPlan *plan, const CqPlan *branch, const char *view_name)
 {
 	bool same = branch->shape == plan->shape && branch->emit == plan->emit &&
 				branch->nkeys == plan->nkeys && branch->naggregates == plan->naggregates &&
-				branch->nsets == plan->nsets && branch->sliced == plan->sliced &&
-				same_stage_rows(branch->stage, plan->stage);
+				branch->nsets == plan->nsets && branch->retracts == plan->retracts &&
+				branch->sliced == plan->sliced && same_stage_rows(branch->stage, plan->stage);
 	int i;
 
 	if (plan->window.kind != CQ_WINDOW_NONE && branch->window.kind != CQ_WINDOW_NONE &&
@@ -331,6 +332,8 @@ fill(const CqPath *path, CqPlan *plan, List *clauses)
 	check_clock(path, plan);
 	plan->columns = cq_path_columns(path, plan->stage, Max(path->split, 0));
 	plan->stage_has_joins = other_relation_walker((Node *) plan->stage, &plan->stream);
+	if (plan->retracts)
+		cq_changing_check_stage(path, plan);
 	return sort_dropped;
 }
 

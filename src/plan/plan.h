@@ -194,6 +194,8 @@ typedef struct CqPlan
 	CqAggregate *aggregates;
 	int nsets;
 	CqDistinctSet *sets;
+	bool retracts; /* rows may be taken back: what is read is a view whose rows change */
+	int live;	   /* likewise: the aggregate that counts a group's rows */
 
 	/*
 	 * Columns of the closed rows: AGGREGATE: keys then aggregates' results;

@@ -107,7 +107,7 @@ cq_refuse_clock_in(const CqPath *path, int level, Query *query)
 void
 cq_refuse_any_clock(Query *query, const char *view_name)
 {
-	if (clock_value_walker((Node *) query, NULL))
+	if (cq_reads_clock((Node *) query))
 		cq_refuse(view_name,
 				  "the current time where inputs are combined",
 				  "The result would depend on when a window happens to be closed.",
@@ -311,7 +311,7 @@ facts_of_var(Var *var, CqClock *clock)
 	{
 		TargetEntry *tle = get_tle_by_resno(rte->subquery->targetList, var->varattno);
 
-		clock->has_clock |= tle != NULL && clock_value_walker((Node *) tle->expr, NULL);
+		clock->has_clock |= tle != NULL && cq_reads_clock((Node *) tle->expr);
 	}
 }
 
@@ -327,6 +327,12 @@ clock_value_walker(Node *node, void *context)
 		return query_tree_walker((Query *) node, clock_value_walker, context, 0);
 	return check_functions_in_node(node, reads_clock, NULL) ||
 		   expression_tree_walker(node, clock_value_walker, context);
+}
+
+bool
+cq_reads_clock(Node *node)
+{
+	return clock_value_walker(node, NULL);
 }
 
 static bool

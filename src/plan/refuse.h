@@ -29,6 +29,9 @@ extern void cq_refuse_clock(const CqPath *path, int first, int last);
 /* The same for one query that stands for the given level. */
 extern void cq_refuse_clock_in(const CqPath *path, int level, Query *query);
 
+/* Does an expression, or a query, read the current time? */
+extern bool cq_reads_clock(Node *node);
+
 /* Refuse the current time anywhere in a query. */
 extern void cq_refuse_any_clock(Query *query, const char *view_name);
 

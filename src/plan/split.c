@@ -25,6 +25,7 @@
 #include "utils/lsyscache.h"
 
 #include "compat.h"
+#include "plan/changing.h"
 #include "plan/refuse.h"
 #include "plan/split.h"
 #include "plan/surgery.h"
@@ -72,6 +73,8 @@ cq_split_aggregate(const CqPath *path, CqPlan *plan, List *clauses)
 	Query *finish;
 	ListCell *lc;
 
+	if (plan->retracts)
+		plan->live = cq_changing_count_rows(&aggregates);
 	foreach (lc, clauses)
 		keys = lappend(keys, get_sortgroupclause_expr(lfirst(lc), level->targetList));
 	plan->stage = cq_surgery_stage(path, path->split, &sort_dropped);

@@ -46,6 +46,9 @@
 /* A checkpoint ends early when the records to be set aside take more than this. */
 #define SET_ASIDE_LIMIT (16 * 1024 * 1024)
 
+/* How much longer it lasts, at most, to end between changes of a view that is read. */
+#define AMID_INTERVALS 10
+
 static bool must_shrink(const CqViewRun *view);
 static bool transaction_begin(CqRun *run, CqProgress *why_not);
 static bool relations_lock(CqRun *run);
@@ -56,6 +59,7 @@ static bool batches_run(CqRun *run, bool *drained);
 static int interval_ms(const CqRun *run);
 static void positions_take(CqRun *run);
 static void batch_evaluate(CqRun *run);
+static bool may_end(const CqRun *run, int64 stop_at_us);
 static int batch_limit(const CqRun *run);
 static bool ends_by_chance(void);
 static bool late_rows_apply(CqRun *run);
@@ -279,8 +283,9 @@ batches_run(CqRun *run, bool *drained)
 		run->batches++;
 		run->records += n;
 		any = true;
-		if (run->care->careful || cq_clock_us() >= stop_at_us ||
-			run->set_aside_bytes > SET_ASIDE_LIMIT || memory_is_short(run) || ends_by_chance())
+		if (run->care->careful || run->set_aside_bytes > SET_ASIDE_LIMIT || memory_is_short(run))
+			return any;
+		if (may_end(run, stop_at_us) && (cq_clock_us() >= stop_at_us || ends_by_chance()))
 			return any;
 	}
 }
@@ -331,6 +336,14 @@ batch_evaluate(CqRun *run)
 		cq_evaluate(run, run->at);
 	}
 	run->at = NULL;
+}
+
+/* What changed together in a view that is read shall appear together, if that is not for long. */
+static bool
+may_end(const CqRun *run, int64 stop_at_us)
+{
+	return run->amid_changes == 0 ||
+		   cq_clock_us() >= stop_at_us + (int64) interval_ms(run) * 1000 * AMID_INTERVALS;
 }
 
 static int

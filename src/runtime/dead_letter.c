@@ -39,7 +39,6 @@
 
 #define DEAD_LETTER_COLUMNS 10
 
-static void stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate) CQ_NORETURN;
 static const char *keep_bytes(const char *bytes, Size *len);
 static void keep_row(const CqRecord *record, CqDeadLetter *letter);
 static Datum bytes_datum(const char *bytes, Size len);
@@ -62,7 +61,7 @@ cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate
 			view->checkpoint.counters.skipped++;
 			return;
 		case CQ_ON_ERROR_STOP:
-			stop_at(run, record, partition, sqlstate);
+			cq_stop_at(run, record, sqlstate);
 		case CQ_ON_ERROR_DEAD_LETTER:
 			break;
 	}
@@ -87,13 +86,14 @@ cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate
 }
 
 /*
- * Stop in front of a record.  What came before it counts: unless it is the
- * first of its checkpoint, the checkpoint is run again with only the records
- * before it, and this one begins the next.
+ * What came before the record counts: unless it is the first of its checkpoint,
+ * the checkpoint is run again with only the records before it, and this one
+ * begins the next.
  */
-static void
-stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate)
+void
+cq_stop_at(CqRun *run, const CqRecord *record, int sqlstate)
 {
+	const CqStream *stream = cq_source_stream(run->source, record->partition);
 	int before = (int) (record - run->source->records);
 
 	if (before > 0 || run->batches > 0)
@@ -114,12 +114,16 @@ stop_at(CqRun *run, const CqRecord *record, int32 partition, int sqlstate)
 	ereport(ERROR,
 			errcode(CQ_ERRCODE_STOP),
 			errmsg("record at partition %d, offset %lld of stream \"%s\" cannot be processed",
-				   partition,
+				   run->source->partitions[record->partition].id,
 				   (long long) record->offset,
-				   cq_source_stream(run->source, record->partition)->name),
+				   stream->name),
 			errdetail("SQLSTATE %s.", unpack_sql_state(sqlstate)),
-			errhint("Set the stream's option on_error to dead_letter or skip, then run "
-					"pipeline.resume()."));
+			stream->feed
+				? errhint("It is a row of continuous view \"%s\", which may be taken back "
+						  "later: it cannot be left out. Drop the view that reads it.",
+						  stream->name)
+				: errhint("Set the stream's option on_error to dead_letter or skip, then run "
+						  "pipeline.resume()."));
 }
 
 static const char *

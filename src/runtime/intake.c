@@ -19,6 +19,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "catalog/feeds.h"
 #include "clock.h"
 #include "plan/stage.h"
 #include "runtime/run.h"
@@ -33,6 +34,8 @@ static void records_count(CqRun *run, int n);
 static int decode_until_error(CqRun *run, int from, int to, TimestampTz now);
 static void decode_range(CqRun *run, int from, int to, TimestampTz now, volatile int *at);
 static bool feed_row(CqRun *run, const CqRecord *record);
+static bool feed_gives_changes(const CqRun *run);
+static bool feed_retracts(const CqRun *run, const CqRecord *record);
 static void record_take(CqRun *run, int index, TimestampTz now);
 static bool event_settle(CqRun *run, CqEvent *event, const CqRecord *record, TimestampTz now);
 static void record_undecodable(CqRun *run, const CqRecord *record, int sqlstate,
@@ -186,9 +189,13 @@ record_take(CqRun *run, int index, TimestampTz now)
 	event->partition = record->partition;
 	event->offset = record->offset;
 	event->arrival = now;
+	event->retracts = feed_retracts(run, record);
 	if (!event_settle(run, event, record, now))
 		return;
 	condemned = record_condemned(run, record);
+	/* what it leaves behind would be taken back some day, though it was never there */
+	if (condemned && feed_gives_changes(run))
+		cq_stop_at(run, record, condemned->sqlstate);
 	if (condemned)
 		record_refuse(run, record, condemned->sqlstate, condemned->message);
 	else
@@ -212,10 +219,29 @@ feed_row(CqRun *run, const CqRecord *record)
 						 record->partition,
 						 DatumGetTimestampTz(record->values[mark]));
 	if (!DatumGetBool(record->values[mark + 1]))
+	{
+		if (feed_gives_changes(run))
+			run->amid_changes |= 1U << run->batch.stream;
 		return true;
+	}
+	run->amid_changes &= ~(1U << run->batch.stream);
 	foreach (lc, run->views)
 		((CqViewRun *) lfirst(lc))->checkpoint.counters.events_in--;
 	return false;
+}
+
+static bool
+feed_gives_changes(const CqRun *run)
+{
+	const CqFeed *feed = batch_stream(run)->feed;
+
+	return feed && feed->mode == CQ_FEED_CHANGES;
+}
+
+static bool
+feed_retracts(const CqRun *run, const CqRecord *record)
+{
+	return feed_gives_changes(run) && DatumGetBool(record->values[run->batch.natts - 4]);
 }
 
 /* Views that read other columns may think otherwise of the record. */

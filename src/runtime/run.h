@@ -139,7 +139,7 @@ typedef struct CqViewRun
 	CqTask task;
 	CqBeginning beginning;
 	CqPlan *plan;
-	CqPrepared *close_prepared; /* NULL unless rows leave on window close */
+	CqPrepared *close_prepared; /* NULL unless rows leave on window close, or others read changes */
 	int nstreams;
 	Bitmapset **columns;	   /* of each stream, that the plan reads */
 	CqLateLayout *late_layout; /* of its table of late rows; NULL if it has none */
@@ -176,6 +176,7 @@ typedef struct CqViewRun
 	int64 refreshed_us; /* shifted clock: when rows of open windows were shown, or it came */
 
 	/* of the checkpoint under way */
+	struct CqRowChanges *row_changes; /* for readers; NULL = rows do not change, or nobody reads */
 	CqOutput *output;
 	CqOutput *late;
 	Relation result_rel;
@@ -219,6 +220,7 @@ typedef struct CqRun
 	bool history_ended;	  /* its last row is in: see history.c */
 	bool gave_up_memory;  /* the last one took no events, but gave memory up */
 	int applying;		  /* late rows that are being applied */
+	uint32 amid_changes;  /* a bit by stream: more comes of what another view changed at once */
 } CqRun;
 
 /*
@@ -295,7 +297,7 @@ cq_view_run_watermark(const CqRun *run, const CqViewRun *view)
 	return Max(view->watermark, run->watermark.mark);
 }
 
-/* Is all that it reads idle, and no window open that the clock could still close? */
+/* Is all that it reads idle, and no window open, or kept, whose rows readers do not have yet? */
 extern bool cq_view_run_is_idle(const CqRun *run, const CqViewRun *view);
 
 /* Act as the views' owner, restricted; returns what cq_run_as_system() needs. */
@@ -374,6 +376,18 @@ extern bool cq_view_run_emit(CqRun *run, CqViewRun *view, TimestampTz watermark)
 /* A row of the view's, for its table and for those who read it; see cq_feed_log_row(). */
 extern void cq_view_run_give_out(CqViewRun *view, Datum *values, bool *nulls, TimestampTz mark);
 extern void cq_view_run_save(CqRun *run, CqViewRun *view);
+
+/*
+ * What readers of a view whose rows change are told, in a checkpoint: see
+ * row_changes.c.  note: before a group's row is written, or deleted (values NULL).
+ * final: where rows of windows go that are forgotten; NULL = nowhere.  give_out: at
+ * the end.
+ */
+extern void cq_row_changes_begin(CqRun *run, CqViewRun *view);
+extern void cq_row_changes_note(CqViewRun *view, int64 gid, bool is_new, ItemPointer tid,
+								Datum *values, bool *nulls);
+extern Tuplestorestate *cq_row_changes_final(CqViewRun *view);
+extern void cq_row_changes_give_out(CqViewRun *view);
 extern void cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us);
 extern void cq_view_run_close(CqRun *run, CqViewRun *view);
 
@@ -399,6 +413,9 @@ extern TimestampTz cq_view_run_last_end(const CqViewRun *view);
 /* Set a record aside as the stream's on_error option says. */
 extern void cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate,
 						   const char *message);
+
+/* Stop the task in front of a record, which cannot be processed. */
+extern void cq_stop_at(CqRun *run, const CqRecord *record, int sqlstate) CQ_NORETURN;
 
 /* Write the dead letters of this checkpoint. */
 extern void cq_dead_letters_write(CqRun *run, CqViewRun *view);

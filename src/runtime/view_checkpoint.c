@@ -227,7 +227,7 @@ cq_view_run_give_out(CqViewRun *view, Datum *values, bool *nulls, TimestampTz ma
 
 	cq_output_insert(view->output, values, nulls);
 	foreach (lc, view->feed_logs)
-		cq_feed_log_row(lfirst(lc), values, nulls, mark);
+		cq_feed_log_row(lfirst(lc), values, nulls, false, mark);
 }
 
 void
@@ -295,6 +295,7 @@ show_changes(CqRun *run, CqViewRun *view)
 	bool refresh = cq_view_run_refresh_due(view, NULL);
 	int completed;
 
+	cq_row_changes_begin(run, view);
 	if (view->plan->replaced)
 		completed = cq_operator_replace(view->op, watermark, refresh, window_replace, view);
 	else
@@ -303,7 +304,8 @@ show_changes(CqRun *run, CqViewRun *view)
 	if (refresh)
 		view->refreshed_us = cq_clock_us() + cq_clock_shift_us();
 	if (view->plan->window.kind != CQ_WINDOW_NONE)
-		cq_operator_leave(view->op, watermark);
+		cq_operator_leave(view->op, watermark, cq_row_changes_final(view));
+	cq_row_changes_give_out(view);
 }
 
 /* The window's rows are what the close query makes of those that it has now. */
@@ -328,16 +330,25 @@ window_row(void *arg, TupleTableSlot *row)
 	cq_replacement_row(arg, row->tts_values, row->tts_isnull);
 }
 
-/* Tell readers how far the view is, after its rows. */
+/*
+ * Tell readers how far the view is, after its rows: if these may change, how far
+ * they do not any more.
+ */
 static void
 feeds_mark(CqRun *run, CqViewRun *view)
 {
 	TimestampTz watermark = cq_view_run_watermark(run, view);
+	TimestampTz mark = DT_NOBEGIN;
 	ListCell *lc;
 
-	if (view->shard == NULL && watermark > view->checkpoint.closed_to)
-		foreach (lc, view->feed_logs)
-			cq_feed_log_mark(lfirst(lc), watermark);
+	if (view->shard)
+		return;
+	if (watermark > view->checkpoint.closed_to)
+		mark = view->plan->emit == CQ_EMIT_CHANGES && view->plan->window.kind != CQ_WINDOW_NONE
+				   ? cq_operator_kept_from(view->op)
+				   : watermark;
+	foreach (lc, view->feed_logs)
+		cq_feed_log_mark(lfirst(lc), mark);
 }
 
 static void
@@ -345,6 +356,7 @@ change_upsert(void *arg, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 {
 	CqViewRun *view = arg;
 
+	cq_row_changes_note(view, gid, is_new, tid, values, nulls);
 	cq_output_upsert(view->output, gid, is_new, tid, values, nulls);
 	view->checkpoint.next_gid = Max(view->checkpoint.next_gid, gid + 1);
 }
@@ -354,6 +366,7 @@ change_remove(void *arg, int64 gid, ItemPointer tid)
 {
 	CqViewRun *view = arg;
 
+	cq_row_changes_note(view, gid, false, tid, NULL, NULL);
 	cq_output_delete(view->output, gid, tid);
 }
 

@@ -29,6 +29,7 @@
 #include "catalog/shards.h"
 #include "clock.h"
 #include "errors.h"
+#include "plan/changing.h"
 #include "plan/view_plan.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
@@ -240,11 +241,14 @@ make_plan(CqViewRun *view, MemoryContext context)
 	view->plan = cq_view_plan(&view->view, view->shard != NULL);
 	check_streams(view);
 	inputs_prepare(view);
-	view->close_prepared = NULL;
-	if (view->plan->close)
-		view->close_prepared = cq_close_prepare(view->plan, view->plan_context);
 	MemoryContextSwitchTo(view->plan_context);
 	load_feeds(view);
+	MemoryContextSwitchTo(context);
+	view->close_prepared = NULL;
+	if (view->plan->emit == CQ_EMIT_CHANGES && view->feeds != NIL)
+		view->plan->close = cq_changing_rows_query(view->plan);
+	if (view->plan->close)
+		view->close_prepared = cq_close_prepare(view->plan, view->plan_context);
 	MemoryContextSwitchTo(old);
 }
 
@@ -391,7 +395,9 @@ create_operators(CqViewRun *view)
 bool
 cq_view_run_is_idle(const CqRun *run, const CqViewRun *view)
 {
-	return cq_watermark_all_idle(run->source) && TIMESTAMP_NOT_FINITE(cq_view_run_first_end(view));
+	return cq_watermark_all_idle(run->source) &&
+		   TIMESTAMP_NOT_FINITE(cq_view_run_first_end(view)) &&
+		   !(view->op && view->plan->emit == CQ_EMIT_CHANGES && cq_operator_keeps(view->op));
 }
 
 static CqOperator *

@@ -4,8 +4,10 @@
  *
  * A feed is a local stream without a user: a foreign table in pipeline_data, a
  * part of the view that reads it, with the columns of the view that fills it and
- * three more at the end:
+ * a few more at the end:
  *
+ *		retracts		this row takes back an earlier one that is equal to it; only
+ *						where the rows of the view that fills it change
  *		event time		of the row; null if it has none.  A column of the view that is it
  *						already stands for it when rows are read
  *		mark			a watermark: rows with an earlier event time that come after
@@ -30,6 +32,15 @@
  *	D3. A row of a view that only filters keeps its event time, and carries the
  *		watermark before its event: what is late for the reader is a function of
  *		the events, too.
+ *
+ * Rows that change
+ *	D4. What readers without windows get of a transaction is the rows of all groups
+ *		that changed in it, as they were, to be taken back, and then as they are
+ *		now; and then a mark.  Added up, all rows before a mark are the rows of the
+ *		view after some transaction of its worker's.
+ *	D5. Readers with windows get rows of windows that are given up, in the
+ *		transaction that does it.  Nothing can change those any more, and their
+ *		mark is how far windows were given up: D1 holds.
  */
 #include "postgres.h"
 
@@ -56,11 +67,14 @@ struct CqFeedLog
 	CqDerivedTime time;
 	Oid range_type; /* CQ_TIME_RANGE */
 	bool is_session;
+	CqFeedMode mode;
+	int own;	  /* columns before those that are always there */
 	int ncolumns; /* of the view */
 
 	/* of one transaction */
 	Relation table;
 	CqOutput *output;
+	bool amid; /* rows were written that changed together, and no mark since */
 	TimestampTz now;
 	Datum *values;
 	bool *nulls;
@@ -75,13 +89,15 @@ CqFeedLog *
 cq_feed_log_create(const CqFeed *feed, const CqPlan *plan)
 {
 	CqFeedLog *log = palloc0(sizeof(CqFeedLog));
-	int natts = plan->result_desc->natts + CQ_FEED_OWN_COLUMNS + CQ_LOCAL_FIXED_COLUMNS;
+	int natts = plan->result_desc->natts + cq_feed_own_columns(feed) + CQ_LOCAL_FIXED_COLUMNS;
 
 	log->relation = feed->relation;
 	cq_local_layout_load(feed->relation, &log->layout);
 	log->time = feed->time;
 	log->is_session = plan->window.kind == CQ_WINDOW_SESSION;
 	log->ncolumns = plan->result_desc->natts;
+	log->mode = feed->mode;
+	log->own = CQ_LOCAL_FIXED_COLUMNS + log->ncolumns + (feed->mode == CQ_FEED_ROWS ? 0 : 1);
 	if (feed->time.role == CQ_TIME_RANGE)
 		log->range_type = TupleDescAttr(plan->result_desc, feed->time.column - 1)->atttypid;
 	log->values = palloc(sizeof(Datum) * natts);
@@ -114,13 +130,32 @@ cq_feed_log_begin(CqFeedLog *log)
 		return;
 	log->output = cq_output_begin(log->table);
 	log->now = GetCurrentTimestamp();
+	log->amid = false;
+}
+
+CqFeedMode
+cq_feed_log_mode(const CqFeedLog *log)
+{
+	return log->mode;
+}
+
+bool
+cq_feed_log_is_before(const CqFeedLog *log, const Datum *values, const bool *nulls,
+					  TimestampTz watermark)
+{
+	TimestampTz time;
+
+	/* D2 */
+	return !TIMESTAMP_IS_NOBEGIN(watermark) && row_time(log, values, nulls, &time) &&
+		   time < (log->is_session ? watermark - 1 : watermark);
 }
 
 void
-cq_feed_log_row(CqFeedLog *log, const Datum *values, const bool *nulls, TimestampTz mark)
+cq_feed_log_row(CqFeedLog *log, const Datum *values, const bool *nulls, bool retracts,
+				TimestampTz mark)
 {
-	Datum *own = log->values + CQ_LOCAL_FIXED_COLUMNS + log->ncolumns;
-	bool *own_nulls = log->nulls + CQ_LOCAL_FIXED_COLUMNS + log->ncolumns;
+	Datum *own = log->values + log->own;
+	bool *own_nulls = log->nulls + log->own;
 	TimestampTz time;
 
 	if (log->output == NULL)
@@ -128,6 +163,11 @@ cq_feed_log_row(CqFeedLog *log, const Datum *values, const bool *nulls, Timestam
 	row_begin(log);
 	memcpy(log->values + CQ_LOCAL_FIXED_COLUMNS, values, sizeof(Datum) * log->ncolumns);
 	memcpy(log->nulls + CQ_LOCAL_FIXED_COLUMNS, nulls, sizeof(bool) * log->ncolumns);
+	if (log->mode != CQ_FEED_ROWS)
+	{
+		own[-1] = BoolGetDatum(retracts);
+		own_nulls[-1] = false;
+	}
 	own_nulls[0] = !row_time(log, values, nulls, &time);
 	if (!own_nulls[0])
 		own[0] = TimestampTzGetDatum(time);
@@ -135,23 +175,29 @@ cq_feed_log_row(CqFeedLog *log, const Datum *values, const bool *nulls, Timestam
 	own_nulls[1] = TIMESTAMP_NOT_FINITE(mark);
 	own[2] = BoolGetDatum(false);
 	own_nulls[2] = false;
+	log->amid = log->mode == CQ_FEED_CHANGES;
 	row_write(log);
 }
 
 void
 cq_feed_log_mark(CqFeedLog *log, TimestampTz watermark)
 {
-	Datum *own = log->values + CQ_LOCAL_FIXED_COLUMNS + log->ncolumns;
-	bool *own_nulls = log->nulls + CQ_LOCAL_FIXED_COLUMNS + log->ncolumns;
+	Datum *own = log->values + log->own;
+	bool *own_nulls = log->nulls + log->own;
 
-	if (log->output == NULL || log->time.role == CQ_TIME_NONE || TIMESTAMP_NOT_FINITE(watermark))
+	bool is_news = log->time.role != CQ_TIME_NONE && !TIMESTAMP_NOT_FINITE(watermark);
+
+	if (log->output == NULL || (!is_news && !log->amid))
 		return;
 	row_begin(log);
 	memset(log->nulls + CQ_LOCAL_FIXED_COLUMNS, true, sizeof(bool) * log->ncolumns);
+	if (log->mode != CQ_FEED_ROWS)
+		own_nulls[-1] = true;
 	own_nulls[0] = true;
 	/* D2 */
 	own[1] = TimestampTzGetDatum(log->is_session ? watermark - 1 : watermark);
-	own_nulls[1] = false;
+	own_nulls[1] = !is_news;
+	log->amid = false;
 	own[2] = BoolGetDatum(true);
 	own_nulls[2] = false;
 	row_write(log);

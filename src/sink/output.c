@@ -52,6 +52,7 @@ static void queue_write(CqOutput *output);
 static void row_store(CqOutput *output, TupleTableSlot *slot, Datum *values, bool *nulls,
 					  int natts);
 static void row_locate(CqOutput *output, int64 gid, ItemPointer tid);
+static TupleTableSlot *old_row(CqOutput *output);
 static bool row_is_group(CqOutput *output, ItemPointer tid, int64 gid);
 static bool row_find(CqOutput *output, int64 gid, ItemPointer tid);
 static void row_update(CqOutput *output, ItemPointer tid, TupleTableSlot *slot);
@@ -162,6 +163,16 @@ cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datu
 	MemoryContextReset(output->row_context);
 }
 
+TupleTableSlot *
+cq_output_row(CqOutput *output, int64 gid, ItemPointer tid)
+{
+	row_locate(output, gid, tid);
+	if (!table_tuple_fetch_row_version(output->relation, tid, GetActiveSnapshot(), old_row(output)))
+		elog(ERROR, "row of group " INT64_FORMAT " has gone", gid);
+	slot_getallattrs(output->old_row);
+	return output->old_row;
+}
+
 void
 cq_output_delete(CqOutput *output, int64 gid, ItemPointer tid)
 {
@@ -176,6 +187,7 @@ cq_output_delete_at(CqOutput *output, ItemPointer tid)
 	simple_table_tuple_delete(output->relation, tid, GetActiveSnapshot());
 }
 
+/* Have tid be where the group's row is. */
 static void
 row_locate(CqOutput *output, int64 gid, ItemPointer tid)
 {
@@ -186,6 +198,17 @@ row_locate(CqOutput *output, int64 gid, ItemPointer tid)
 					   (long long) gid,
 					   RelationGetRelationName(output->relation)),
 				errhint("Somebody changed the view's table. Drop the view and create it again."));
+}
+
+static TupleTableSlot *
+old_row(CqOutput *output)
+{
+	MemoryContext old = MemoryContextSwitchTo(output->context);
+
+	if (output->old_row == NULL)
+		output->old_row = table_slot_create(output->relation, NULL);
+	MemoryContextSwitchTo(old);
+	return output->old_row;
 }
 
 /* Is the visible row at tid the one of this group? */
@@ -201,17 +224,10 @@ row_is_group(CqOutput *output, ItemPointer tid, int64 gid)
 		output->blocks = RelationGetNumberOfBlocks(output->relation);
 	if (ItemPointerGetBlockNumberNoCheck(tid) >= output->blocks)
 		return false;
-	if (output->old_row == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(output->context);
-
-		output->old_row = table_slot_create(output->relation, NULL);
-		MemoryContextSwitchTo(old);
-	}
 	found = table_tuple_fetch_row_version(output->relation,
 										  tid,
 										  GetActiveSnapshot(),
-										  output->old_row) &&
+										  old_row(output)) &&
 			DatumGetInt64(slot_getattr(output->old_row,
 									   RelationGetNumberOfAttributes(output->relation),
 									   &isnull)) == gid;

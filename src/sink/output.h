@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "executor/tuptable.h"
 #include "storage/itemptr.h"
 #include "utils/rel.h"
 
@@ -31,6 +32,12 @@ extern void cq_output_insert(CqOutput *output, Datum *values, bool *nulls);
  */
 extern void cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid,
 							 Datum *values, bool *nulls);
+
+/*
+ * The row of such a group as it was when the transaction began, all columns
+ * deformed, until the next call; error if it is not there.
+ */
+extern TupleTableSlot *cq_output_row(CqOutput *output, int64 gid, ItemPointer tid);
 
 /* Delete the row of a group, tid as for upsert(); or the row at a place. */
 extern void cq_output_delete(CqOutput *output, int64 gid, ItemPointer tid);

@@ -46,6 +46,7 @@ typedef enum CqChunkKind
 typedef struct CqChunk
 {
 	CqChunkList *list;
+	int64 seq;				/* in the table; 0 while it is being filled */
 	CqChunkNumber previous; /* in its list */
 	CqChunkNumber next;		/* in its list, or of the doomed or unused */
 	CqChunkNumber fill_previous;

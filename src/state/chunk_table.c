@@ -50,6 +50,7 @@ cq_chunklog_register(CqChunkLog *log, CqChunkData *data, CqChunkList *list)
 			   data->tids,
 			   data->nparts * sizeof(ItemPointerData));
 	chunk = cq_chunk_at(log, number);
+	chunk->seq = data->seq;
 	chunk->nparts = (uint16) data->nparts;
 	chunk->tid = data->tids[0];
 	chunk->stored = (uint32) data->stored;
@@ -230,6 +231,28 @@ CqChunkNumber
 cq_chunklog_next(const CqChunkLog *log, CqChunkNumber number)
 {
 	return cq_chunk_at(log, number)->next;
+}
+
+int64
+cq_chunklog_seq(const CqChunkLog *log, CqChunkNumber number)
+{
+	return cq_chunk_at(log, number)->seq;
+}
+
+int64
+cq_chunklog_oldest(const CqChunkLog *log, const CqChunkList *list)
+{
+	int64 oldest = PG_INT64_MAX;
+	CqChunkNumber number;
+
+	for (number = list->first; number; number = cq_chunk_at(log, number)->next)
+	{
+		const CqChunk *chunk = cq_chunk_at(log, number);
+
+		if (chunk->kind == CQ_CHUNK_LOG && number != log->open)
+			oldest = Min(oldest, chunk->seq);
+	}
+	return oldest;
 }
 
 uint32

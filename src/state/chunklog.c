@@ -34,7 +34,7 @@
  * aggregates and window.  State that another definition or another major
  * version wrote is never interpreted; loading it stops the view.
  *
- * Memory: chunks are known by structs of 56 bytes in the state's shared memory,
+ * Memory: chunks are known by structs of 64 bytes in the state's shared memory,
  * which mean nothing after an abort of the transaction that changed them; the
  * state is read anew then.
  */
@@ -213,6 +213,7 @@ write_chunk(CqChunkLog *log, CqChunkNumber number, int64 pane, uint32 bits, uint
 	int at = 0;
 	int part;
 
+	chunk->seq = seq;
 	if (nparts > PG_UINT16_MAX)
 		ereport(ERROR,
 				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

@@ -137,7 +137,11 @@ extern void cq_chunklog_obsolete(CqChunkLog *log, CqChunkNumber number);
 /* A pane is gone: its chunks are deleted by the save under way or the next. */
 extern void cq_chunklog_drop(CqChunkLog *log, CqChunkList *list);
 
-/* The next chunk of its pane, 0 after the last; whose it is; entries that are of use. */
+/* Where the oldest chunk of the log among them is in the order of writing; of none: behind all. */
+extern int64 cq_chunklog_oldest(const CqChunkLog *log, const CqChunkList *list);
+
+/* The next chunk of its pane, 0 after the last; whose it is; its place; entries that are of use. */
 extern CqChunkNumber cq_chunklog_next(const CqChunkLog *log, CqChunkNumber number);
 extern CqChunkList *cq_chunklog_list(const CqChunkLog *log, CqChunkNumber number);
+extern int64 cq_chunklog_seq(const CqChunkLog *log, CqChunkNumber number);
 extern uint32 cq_chunklog_live(const CqChunkLog *log, CqChunkNumber number);

@@ -94,6 +94,7 @@ void
 cq_stop_at(CqRun *run, const CqRecord *record, int sqlstate)
 {
 	const CqStream *stream = cq_source_stream(run->source, record->partition);
+	int32 partition = run->source->partitions[record->partition].id;
 	int before = (int) (record - run->source->records);
 
 	if (before > 0 || run->batches > 0)
@@ -109,7 +110,7 @@ cq_stop_at(CqRun *run, const CqRecord *record, int sqlstate)
 				errcode(CQ_ERRCODE_STOP),
 				errmsg("row %lld of the history of stream \"%s\" cannot be processed",
 					   (long long) record->offset,
-					   cq_source_stream(run->source, record->partition)->name),
+					   stream->name),
 				errdetail("SQLSTATE %s.", unpack_sql_state(sqlstate)));
 	ereport(ERROR,
 			errcode(CQ_ERRCODE_STOP),

@@ -38,6 +38,8 @@ CREATE VIEW bf_append WITH (pipeline.continuous, pipeline.start = 'latest') AS
 SELECT pos, name, 100 / (n - 22) AS ratio, comment IS NULL AS silent, at FROM bf_events LEFT JOIN bf_names USING (k);
 CREATE VIEW bf_open WITH (pipeline.continuous, pipeline.start = 'latest', pipeline.emit = 'changes') AS
 SELECT k, pipeline.tumble(at, '5 minutes') AS w, count(*) AS c FROM bf_events GROUP BY k, w;
+CREATE VIEW bf_shown WITH (pipeline.continuous, pipeline.start = 'latest', pipeline.emit = 'changes', pipeline.allowed_lateness = '1 hour') AS
+SELECT pipeline.tumble(at, '5 minutes') AS w, string_agg(pos::text, ' ' ORDER BY pos) AS all FROM bf_events GROUP BY w;
 CREATE VIEW bf_shares WITH (pipeline.continuous, pipeline.start = 'latest') AS
 WITH c AS (SELECT k, pipeline.tumble(at, '1 minute') AS w, count(*) AS c FROM bf_events GROUP BY k, w)
 SELECT w, k, c, sum(c) OVER (PARTITION BY w) AS of_all, (SELECT max(c) FROM c d WHERE d.w = c.w) AS highest FROM c;
@@ -60,6 +62,7 @@ SELECT format('WITH e AS (SELECT *, 2 * n AS twice FROM bf_archive WHERE pos BET
   WHEN 'bf_totals' THEN $$SELECT name, count(*), count(DISTINCT n), sum(n) FROM e JOIN bf_names USING (k) GROUP BY name$$
   WHEN 'bf_append' THEN $$SELECT pos, name, 100 / (n - 22), true, at FROM e LEFT JOIN bf_names USING (k) WHERE n <> 22$$
   WHEN 'bf_open' THEN $$SELECT k::smallint, w, count(*) FROM e, pipeline.tumble(at, '5 minutes') w GROUP BY k, w$$
+  WHEN 'bf_shown' THEN $$SELECT w, string_agg(pos::text, ' ' ORDER BY pos) FROM e, pipeline.tumble(at, '5 minutes') w GROUP BY w$$
   WHEN 'bf_shares' THEN $$SELECT w, k::smallint, c, sum(c) OVER (PARTITION BY w), max(c) OVER (PARTITION BY w) FROM (SELECT w, k, count(*) AS c FROM e, pipeline.tumble(at, '1 minute') w GROUP BY w, k) c WHERE upper(w) <= MARK$$
   WHEN 'bf_ungrouped' THEN $$SELECT count(*), min(at), max(pos) FROM e$$ END, 'MARK', format('pipeline.watermark(%L)', view)) $f$;
 CREATE FUNCTION bf_check(view text, first int, last int) RETURNS text LANGUAGE plpgsql AS $$
@@ -84,6 +87,7 @@ CALL pipeline.backfill('bf_sessions', 'SELECT pos, at, n FROM bf_archive WHERE p
 CALL pipeline.backfill('bf_counts', 'SELECT pos, k, n FROM bf_archive WHERE pos <= 1000 ORDER BY pos');
 CALL pipeline.backfill('bf_rows', 'SELECT pos, at, n FROM bf_archive WHERE pos <= 1000 ORDER BY md5(pos::text)');
 CALL pipeline.backfill('bf_open', 'SELECT pos, at, k FROM bf_archive WHERE pos <= 1000 ORDER BY md5(pos::text)');
+CALL pipeline.backfill('bf_shown', 'SELECT pos, at FROM bf_archive WHERE pos <= 1000 ORDER BY md5(pos::text)');
 CALL pipeline.backfill('bf_shares', 'WITH a AS (SELECT * FROM bf_archive) SELECT pos, at, k FROM a WHERE pos <= 1000 ORDER BY md5(pos::text)');
 CALL pipeline.backfill('bf_totals', 'SELECT pos, at, k, n FROM bf_archive WHERE pos <= 1000');
 CALL pipeline.backfill('bf_ungrouped', 'SELECT pos, at FROM bf_archive WHERE pos <= 1000');

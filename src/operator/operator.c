@@ -558,10 +558,11 @@ cq_operator_leave(CqOperator *operator, TimestampTz watermark, Tuplestorestate *
 		CqPane *pane = operator->state->panes[n];
 		TimestampTz start = cq_pane_window_start(operator, pane);
 
+		if (rows == NULL)
+			continue;
 		/* what final functions do to the states is not taken back by an abort */
 		operator->state->current = false;
-		if (rows)
-			operator->ops->emit(operator, pane, start, pane->end, rows);
+		operator->ops->emit(operator, pane, start, pane->end, rows);
 	}
 	if (n > 0)
 		cq_panes_close(operator, n);

@@ -115,7 +115,7 @@ cq_stop_at(CqRun *run, const CqRecord *record, int sqlstate)
 	ereport(ERROR,
 			errcode(CQ_ERRCODE_STOP),
 			errmsg("record at partition %d, offset %lld of stream \"%s\" cannot be processed",
-				   run->source->partitions[record->partition].id,
+				   partition,
 				   (long long) record->offset,
 				   stream->name),
 			errdetail("SQLSTATE %s.", unpack_sql_state(sqlstate)),

@@ -350,6 +350,8 @@ read_difference(LocalSource *source, PollTables *tables, int max)
 	CqLocalRow row;
 	int i;
 
+	/* the one before, of an older era, may have been */
+	source->exhausted = false;
 	if (nranges > 0 && tables->merge == NULL)
 	{
 		tables->stream = relation_open(stream->relid, AccessShareLock);

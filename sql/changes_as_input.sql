@@ -157,6 +157,8 @@ CREATE VIEW ca_named WITH (pipeline.continuous) AS SELECT name, c FROM (SELECT c
 CREATE VIEW ca_looked_up WITH (pipeline.continuous) AS SELECT customer, count(*) AS c, (SELECT max(name) FROM ca_names) AS m FROM ca_orders GROUP BY customer;
 CREATE VIEW ca_clock WITH (pipeline.continuous) AS SELECT customer, count(*) AS c, now() AS t FROM ca_orders GROUP BY customer;
 CREATE VIEW ca_unsteady WITH (pipeline.continuous) AS SELECT customer, ca_stable(count(*)) AS c FROM ca_orders GROUP BY customer;
+CREATE VIEW ca_kept WITH (pipeline.continuous, pipeline.emit = 'changes') AS SELECT pipeline.tumble(at, '1 minute') AS w, string_agg(v::text, ',' ORDER BY v) AS vs FROM ca_events GROUP BY w;
+CREATE VIEW ca_bad WITH (pipeline.continuous) AS SELECT vs, count(*) FROM ca_kept GROUP BY vs;
 CREATE VIEW ca_bad WITH (pipeline.continuous) AS SELECT c, count(*) FROM ca_nested GROUP BY c;
 CREATE VIEW ca_bad WITH (pipeline.continuous) AS SELECT c, count(*) FROM ca_ranked GROUP BY c;
 CREATE VIEW ca_bad WITH (pipeline.continuous) AS SELECT c, count(*) FROM ca_named GROUP BY c;

@@ -39,6 +39,7 @@ static void view_from_row(Relation rel, HeapTuple row, CqView *view);
 static Datum oids_to_array(List *oids);
 static List *array_to_oids(Datum array);
 static Datum strings_to_array(List *strings);
+static int compare_ids(const ListCell *a, const ListCell *b);
 static List *array_to_strings(Datum array);
 static Oid oid_or_invalid(Datum value, bool isnull);
 
@@ -149,7 +150,18 @@ cq_views_of_stream(Oid stream)
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	/* the table's order is another one after a vacuum */
+	list_sort(ids, compare_ids);
 	return ids;
+}
+
+static int
+compare_ids(const ListCell *a, const ListCell *b)
+{
+	int64 x = *(int64 *) lfirst(a);
+	int64 y = *(int64 *) lfirst(b);
+
+	return (x > y) - (x < y);
 }
 
 void

@@ -34,15 +34,6 @@
 #include "compat.h"
 #include "operator/session_rows.h"
 
-/* Where sessions go that change, and which are due. */
-typedef struct Replacing
-{
-	CqReplaceWindow give_out;
-	void *arg;
-	TimestampTz complete_to;
-	bool refresh;
-} Replacing;
-
 static void create(CqOperator *operator, const CqPlan * plan);
 static void init_pane(CqOperator *operator, CqPane * pane);
 static void fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls);
@@ -56,21 +47,10 @@ static void session_free(CqOperator *operator, CqKeptSession * session);
 static void row_is_new(CqOperator *operator, CqKeptRow * row);
 static CqKeptRow *row_copy(CqOperator *operator, const CqReason * reason, MinimalTuple tuple);
 static CqKeptRow *row_alloc(CqOperator *operator, const CqReason * reason, Size length);
-static CqKeptSession *first_to_end(CqOperator *operator, pairingheap * heap);
 static pairingheap *heap_of(const CqOperator *operator, const CqKeptSession * session);
 static void take_back(CqOperator *operator, CqKeptSession * session);
-static void keep(CqOperator *operator, CqKeptSession * session);
 static void note_absorbed(CqOperator *operator, CqKeptSession * into, const CqKeptSession *from);
 static void row_count(CqOperator *operator, CqKeptSession * session, CqKeptRow *row);
-static void session_put(CqOperator *operator, CqKeptSession * session, Tuplestorestate *rows);
-static void session_end(CqOperator *operator, CqKeptSession * session);
-static void absorbed_remove(CqOperator *operator, const Replacing * replacing);
-static int complete_replace(CqOperator *operator, const Replacing * replacing);
-static void changed_replace(CqOperator *operator, const Replacing * replacing);
-static void behind_replace(CqOperator *operator, const Replacing * replacing);
-static void session_replace(CqOperator *operator, CqKeptSession * session,
-							const Replacing *replacing);
-static void session_remove(int64 id, const Replacing *replacing);
 static void let_go(CqOperator *operator, CqKeptRow * row);
 static void part_take(CqOperator *operator, const CqKeptSession * from);
 
@@ -448,8 +428,8 @@ row_alloc(CqOperator *operator, const CqReason * reason, Size length)
  */
 
 /* The session of a heap that ends first, its place being its end; NULL if there is none. */
-static CqKeptSession *
-first_to_end(CqOperator *operator, pairingheap * heap)
+CqKeptSession *
+cq_kept_first_to_end(CqOperator *operator, pairingheap * heap)
 {
 	while (!pairingheap_is_empty(heap))
 	{
@@ -483,8 +463,8 @@ take_back(CqOperator *operator, CqKeptSession * session)
 }
 
 /* The one that ends first is complete. */
-static void
-keep(CqOperator *operator, CqKeptSession * session)
+void
+cq_kept_session_keep(CqOperator *operator, CqKeptSession * session)
 {
 	(void) pairingheap_remove_first(operator->session_rows->ends);
 	session->is_kept = session->was_complete = true;
@@ -494,7 +474,7 @@ keep(CqOperator *operator, CqKeptSession * session)
 TimestampTz
 cq_session_rows_first_end(CqOperator *operator)
 {
-	CqKeptSession *session = first_to_end(operator, operator->session_rows->ends);
+	CqKeptSession *session = cq_kept_first_to_end(operator, operator->session_rows->ends);
 
 	return session ? cq_kept_session_end(operator, session) + 1 : DT_NOEND;
 }
@@ -519,13 +499,13 @@ cq_session_rows_close(CqOperator *operator, TimestampTz watermark, Tuplestoresta
 	int closed = 0;
 	CqKeptSession *session;
 
-	while ((session = first_to_end(operator, operator->session_rows->ends)) != NULL &&
+	while ((session = cq_kept_first_to_end(operator, operator->session_rows->ends)) != NULL &&
 		   cq_kept_session_end(operator, session) < watermark)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) pairingheap_remove_first(operator->session_rows->ends);
-		session_put(operator, session, rows);
-		session_end(operator, session);
+		cq_kept_session_put(operator, session, rows);
+		cq_kept_session_forget(operator, session);
 		closed++;
 	}
 	operator->closed_to = Max(operator->closed_to, watermark);
@@ -533,8 +513,8 @@ cq_session_rows_close(CqOperator *operator, TimestampTz watermark, Tuplestoresta
 }
 
 /* Its rows, to be given out. */
-static void
-session_put(CqOperator *operator, CqKeptSession * session, Tuplestorestate *rows)
+void
+cq_kept_session_put(CqOperator *operator, CqKeptSession * session, Tuplestorestate *rows)
 {
 	int n = operator->stored_desc->natts;
 	CqKeptRow *row;
@@ -559,8 +539,8 @@ session_put(CqOperator *operator, CqKeptSession * session, Tuplestorestate *rows
 }
 
 /* It is in no heap any more, and is forgotten with its rows. */
-static void
-session_end(CqOperator *operator, CqKeptSession * session)
+void
+cq_kept_session_forget(CqOperator *operator, CqKeptSession * session)
 {
 	CqKeptRow *row = session->rows;
 
@@ -612,12 +592,12 @@ cq_session_rows_loaded(CqOperator *operator)
 	cq_session_rows_forget(operator, operator->closed_to);
 	if (!operator->replaces)
 		return;
-	while ((session = first_to_end(operator, own->ends)) != NULL &&
+	while ((session = cq_kept_first_to_end(operator, own->ends)) != NULL &&
 		   cq_kept_session_end(operator, session) < operator->shown_to)
 	{
 		CHECK_FOR_INTERRUPTS();
 		session->is_shown = true;
-		keep(operator, session);
+		cq_kept_session_keep(operator, session);
 	}
 }
 
@@ -626,143 +606,14 @@ cq_session_rows_forget(CqOperator *operator, TimestampTz to)
 {
 	CqKeptSession *session;
 
-	while ((session = first_to_end(operator, operator->session_rows->ends)) != NULL &&
+	while ((session = cq_kept_first_to_end(operator, operator->session_rows->ends)) != NULL &&
 		   cq_kept_session_end(operator, session) < to)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) pairingheap_remove_first(operator->session_rows->ends);
-		session_end(operator, session);
+		cq_kept_session_forget(operator, session);
 	}
 	operator->closed_to = Max(operator->closed_to, to);
-}
-
-/* ------------------------------------------------------------------------
- * Sessions that change
- * ------------------------------------------------------------------------
- */
-
-int
-cq_session_rows_replace(CqOperator *operator, TimestampTz watermark, bool refresh,
-						CqReplaceWindow give_out, void *arg)
-{
-	Replacing replacing = {give_out, arg, watermark, refresh};
-	int completed;
-
-	absorbed_remove(operator, & replacing);
-	completed = complete_replace(operator, & replacing);
-	changed_replace(operator, & replacing);
-	if (refresh && operator->state->panes[0]->behind)
-		behind_replace(operator, & replacing);
-	return completed;
-}
-
-static void
-absorbed_remove(CqOperator *operator, const Replacing * replacing)
-{
-	CqSessionRows *own = operator->session_rows;
-	ListCell *lc;
-
-	foreach (lc, own->absorbed)
-		session_remove(*(int64 *) lfirst(lc), replacing);
-	list_free_deep(own->absorbed);
-	own->absorbed = NIL;
-}
-
-/* Every session that has changed is among those that are not kept. */
-static int
-complete_replace(CqOperator *operator, const Replacing * replacing)
-{
-	int completed = 0;
-	CqKeptSession *session;
-
-	while ((session = first_to_end(operator, operator->session_rows->ends)) != NULL &&
-		   cq_kept_session_end(operator, session) < replacing->complete_to)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!session->is_shown || session->is_behind || session->is_changed)
-			session_replace(operator, session, replacing);
-		completed += !session->was_complete;
-		keep(operator, session);
-	}
-	return completed;
-}
-
-/* Of those that have changed and are not complete: show, put off, or take away what was shown. */
-static void
-changed_replace(CqOperator *operator, const Replacing * replacing)
-{
-	CqSessionRows *own = operator->session_rows;
-
-	while (!dlist_is_empty(&own->changed))
-	{
-		CqKeptSession *session =
-			dlist_container(CqKeptSession, changed, dlist_pop_head_node(&own->changed));
-
-		CHECK_FOR_INTERRUPTS();
-		session->is_changed = false;
-		if (session->is_kept)
-			continue;
-		session->was_complete = false;
-		if (operator->shows_open &&(replacing->refresh || session->must_be_shown))
-			session_replace(operator, session, replacing);
-		else if (operator->shows_open)
-			session->is_behind = session->last_row->is_behind = operator->state->panes[0]->behind =
-																	true;
-		else if (session->is_shown)
-			session_remove(session->id, replacing);
-		if (!operator->shows_open)
-			session->is_shown = false;
-	}
-}
-
-static void
-behind_replace(CqOperator *operator, const Replacing * replacing)
-{
-	cq_kept_chains_iterator iterator;
-	CqKeptChain *chain;
-	CqKeptSession *session;
-
-	cq_kept_chains_start_iterate(operator->session_rows->chains, &iterator);
-	while ((chain = cq_kept_chains_iterate(operator->session_rows->chains, &iterator)) != NULL)
-		for (session = chain->sessions; session; session = session->next)
-			if (session->is_behind)
-				session_replace(operator, session, replacing);
-	operator->state->panes[0]->behind = false;
-}
-
-static void
-session_replace(CqOperator *operator, CqKeptSession * session, const Replacing *replacing)
-{
-	Tuplestorestate *rows = tuplestore_begin_heap(false, false, work_mem);
-
-	session_put(operator, session, rows);
-	replacing->give_out(replacing->arg, session->id, !session->is_shown, rows);
-	tuplestore_end(rows);
-	session->is_shown = true;
-	session->is_behind = session->must_be_shown = false;
-}
-
-static void
-session_remove(int64 id, const Replacing *replacing)
-{
-	Tuplestorestate *none = tuplestore_begin_heap(false, false, work_mem);
-
-	replacing->give_out(replacing->arg, id, false, none);
-	tuplestore_end(none);
-}
-
-void
-cq_session_rows_leave(CqOperator *operator, TimestampTz to)
-{
-	CqKeptSession *session;
-
-	while ((session = first_to_end(operator, operator->session_rows->kept)) != NULL &&
-		   cq_kept_session_end(operator, session) < to)
-	{
-		CHECK_FOR_INTERRUPTS();
-		(void) pairingheap_remove_first(operator->session_rows->kept);
-		session_end(operator, session);
-	}
 }
 
 /* ------------------------------------------------------------------------

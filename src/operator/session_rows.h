@@ -122,6 +122,17 @@ extern CqKeptRow *cq_kept_row_create(CqOperator *operator, const Datum * values,
 extern CqKeptRow *cq_kept_reason_create(CqOperator *operator, const CqReason * reason);
 extern void cq_kept_release(CqOperator *operator, CqChunkNumber chunk);
 
+/*
+ * first_to_end: of a heap, its place being its end; NULL if there is none.  keep: the first
+ * of own->ends is complete.  put: its rows, to be given out.  forget: it is in no heap any
+ * more, and goes with its rows.
+ */
+extern CqKeptSession *cq_kept_first_to_end(CqOperator *operator, pairingheap * heap);
+extern void cq_kept_session_keep(CqOperator *operator, CqKeptSession * session);
+extern void cq_kept_session_put(CqOperator *operator, CqKeptSession * session,
+								Tuplestorestate *rows);
+extern void cq_kept_session_forget(CqOperator *operator, CqKeptSession * session);
+
 /* session_rows_saved.c */
 extern void cq_session_rows_save(CqOperator *operator, CqPane * pane);
 extern void cq_session_rows_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk);

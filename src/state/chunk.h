@@ -46,6 +46,11 @@ typedef enum CqChunkKind
 typedef struct CqChunk
 {
 	CqChunkList *list;
+	union
+	{
+		ItemPointerData only;  /* of the only part */
+		ItemPointerData *each; /* if there are several */
+	} tid;
 	int64 seq;				/* in the table; 0 while it is being filled */
 	CqChunkNumber previous; /* in its list */
 	CqChunkNumber next;		/* in its list, or of the doomed or unused */
@@ -53,13 +58,18 @@ typedef struct CqChunk
 	CqChunkNumber fill_next;
 	uint32 nentries;
 	uint32 live;
-	uint32 stored;		 /* bytes in the table, overhead included */
-	ItemPointerData tid; /* of the only part */
+	uint32 stored; /* bytes in the table, overhead included */
 	uint16 nparts;
-	ItemPointerData *tids; /* if there are several */
 	uint8 kind;
 	int8 fill; /* class; -1 = none */
 } CqChunk;
+
+/* Where its parts are: as many as there are. */
+static inline ItemPointerData *
+cq_chunk_places(CqChunk *chunk)
+{
+	return chunk->nparts > 1 ? chunk->tid.each : &chunk->tid.only;
+}
 
 struct CqChunkLog
 {
@@ -99,7 +109,7 @@ cq_chunk_entry_size(const CqChunk *chunk)
 extern CqChunkNumber cq_chunk_create(CqChunkLog *log, CqChunkKind kind, CqChunkList *list);
 
 /* Room for the places of its parts, if there are several. */
-extern ItemPointerData *cq_chunk_tids(CqChunkLog *log, CqChunkNumber number, int nparts);
+extern void cq_chunk_make_places(CqChunkLog *log, CqChunkNumber number, int nparts);
 
 /* Put a log chunk with the others that are as full, or take it out from there. */
 extern void cq_chunk_classify(CqChunkLog *log, CqChunkNumber number);

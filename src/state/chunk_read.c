@@ -316,7 +316,7 @@ cq_chunklog_fetch(CqChunkLog *log, Relation relation, CqChunkNumber number, CqCh
 	memset(data, 0, sizeof(CqChunkData));
 	data->number = number;
 	data->nparts = chunk->nparts;
-	data->tids = chunk->tids ? chunk->tids : &chunk->tid;
+	data->tids = cq_chunk_places(chunk);
 	resetStringInfo(&log->reading);
 	for (i = 0; i < data->nparts; i++)
 		read_part(log, relation, &data->tids[i], i, slot, data);

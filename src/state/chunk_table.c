@@ -32,7 +32,7 @@ cq_chunklog_place(const CqChunkLog *log, CqChunkNumber number, ItemPointer tid)
 		return false;
 	chunk = cq_chunk_at(log, number);
 	if (chunk->kind == CQ_CHUNK_LOG || chunk->kind == CQ_CHUNK_BUCKET)
-		*tid = chunk->tids ? chunk->tids[0] : chunk->tid;
+		*tid = cq_chunk_places(chunk)[0];
 	else
 		ItemPointerSetInvalid(tid);
 	return true;
@@ -46,13 +46,11 @@ cq_chunklog_register(CqChunkLog *log, CqChunkData *data, CqChunkList *list)
 	CqChunk *chunk;
 
 	if (data->nparts > 1)
-		memcpy(cq_chunk_tids(log, number, data->nparts),
-			   data->tids,
-			   data->nparts * sizeof(ItemPointerData));
+		cq_chunk_make_places(log, number, data->nparts);
 	chunk = cq_chunk_at(log, number);
 	chunk->seq = data->seq;
 	chunk->nparts = (uint16) data->nparts;
-	chunk->tid = data->tids[0];
+	memcpy(cq_chunk_places(chunk), data->tids, data->nparts * sizeof(ItemPointerData));
 	chunk->stored = (uint32) data->stored;
 	chunk->nentries = data->nentries;
 	log->table->stored += chunk->stored;
@@ -102,16 +100,18 @@ cq_chunk_create(CqChunkLog *log, CqChunkKind kind, CqChunkList *list)
 	return number;
 }
 
-ItemPointerData *
-cq_chunk_tids(CqChunkLog *log, CqChunkNumber number, int nparts)
+void
+cq_chunk_make_places(CqChunkLog *log, CqChunkNumber number, int nparts)
 {
-	ItemPointerData *tids =
+	ItemPointerData *places =
 		cq_arena_alloc(log->table->chunks.arena, nparts * sizeof(ItemPointerData));
+	CqChunk *chunk;
 
-	if (tids == NULL)
+	if (places == NULL)
 		out_of_memory(log);
-	cq_chunk_at(log, number)->nparts = (uint16) nparts;
-	return cq_chunk_at(log, number)->tids = tids;
+	chunk = cq_chunk_at(log, number);
+	chunk->tid.each = places;
+	chunk->nparts = (uint16) nparts;
 }
 
 /* Memory that others hold beyond their share will be given back; try again then. */

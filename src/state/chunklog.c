@@ -34,7 +34,7 @@
  * aggregates and window.  State that another definition or another major
  * version wrote is never interpreted; loading it stops the view.
  *
- * Memory: chunks are known by structs of 64 bytes in the state's shared memory,
+ * Memory: chunks are known by structs of 56 bytes in the state's shared memory,
  * which mean nothing after an abort of the transaction that changed them; the
  * state is read anew then.
  */
@@ -221,7 +221,7 @@ write_chunk(CqChunkLog *log, CqChunkNumber number, int64 pane, uint32 bits, uint
 				errdetail("It takes %d bytes.", bytes->len));
 	memcpy(bytes->data, &header, sizeof(header));
 	if (nparts > 1)
-		(void) cq_chunk_tids(log, number, nparts);
+		cq_chunk_make_places(log, number, nparts);
 	chunk->nparts = (uint16) nparts;
 	for (part = 0; part < nparts; part++)
 	{
@@ -259,10 +259,7 @@ write_part(CqChunkLog *log, CqChunkNumber number, int64 seq, int64 pane, int par
 					   GetCurrentCommandId(true),
 					   TABLE_INSERT_NO_LOGICAL,
 					   NULL);
-	if (chunk->tids)
-		chunk->tids[part] = slot->tts_tid;
-	else
-		chunk->tid = slot->tts_tid;
+	cq_chunk_places(chunk)[part] = slot->tts_tid;
 	ExecClearTuple(slot);
 	pfree(bytes);
 }
@@ -305,14 +302,14 @@ delete_doomed(CqChunkLog *log)
 		CHECK_FOR_INTERRUPTS();
 		for (i = 0; i < chunk->nparts; i++)
 			simple_table_tuple_delete(log->relation,
-									  chunk->tids ? &chunk->tids[i] : &chunk->tid,
+									  &cq_chunk_places(chunk)[i],
 									  GetActiveSnapshot());
 		table->stored -= chunk->stored;
 		table->deleted += chunk->stored;
 		table->doomed = chunk->next;
-		if (chunk->tids)
+		if (chunk->nparts > 1)
 			cq_arena_free(table->chunks.arena,
-						  chunk->tids,
+						  chunk->tid.each,
 						  chunk->nparts * sizeof(ItemPointerData));
 		memset(chunk, 0, sizeof(CqChunk));
 		chunk->next = table->unused;

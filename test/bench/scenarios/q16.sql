@@ -1,4 +1,5 @@
 -- Thirteen aggregates of each channel and day, eight of them distinct.
+-- floor: 200000
 CREATE VIEW result WITH (pipeline.continuous) AS
 SELECT channel, date_trunc('day', date_time) AS day, to_char(max(date_time), 'HH24:MI') AS minute, count(*) AS bids,
   count(*) FILTER (WHERE price < 10000) AS low_bids,

@@ -12,7 +12,7 @@
 
 #include "compat.h"
 
-#if PG_VERSION_NUM >= 180000
+#if CQ_COMPAT_GROUP_ENTRIES
 
 typedef struct Grouping
 {

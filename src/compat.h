@@ -1,7 +1,7 @@
 /*
  * compat.h
- *	  The only place, with compat.c, that tests PG_VERSION_NUM: one shim per
- *	  difference of PostgreSQL 15 to 18 that the rest of the code would otherwise see.
+ *	  The only place that tests PG_VERSION_NUM: one shim per difference of
+ *	  PostgreSQL 15 to 18 that the rest of the code would otherwise see.
  */
 #pragma once
 
@@ -347,6 +347,9 @@ cq_compat_flatten_groups(Query *query)
 	(void) query;
 #endif
 }
+
+/* Do grouping expressions have an entry in the range table? */
+#define CQ_COMPAT_GROUP_ENTRIES (PG_VERSION_NUM >= 180000)
 
 /*
  * Before a query is planned: undo that where there are grouping sets.  Their

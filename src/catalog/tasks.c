@@ -299,26 +299,38 @@ cq_tasks_adopt(void)
 	CommandCounterIncrement();
 }
 
+/*
+ * No table is held while another one is waited for: DROP EXTENSION takes them in an
+ * order of its own.
+ */
 List *
 cq_tasks_running(void)
 {
+	int64 incarnation = identity_incarnation();
 	Relation rel = cq_table_open("tasks", AccessShareLock);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	int64 incarnation = identity_incarnation();
 	HeapTuple row;
+	List *running = NIL;
 	List *ids = NIL;
+	ListCell *lc;
 
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
 		CqTask task;
+		int64 *id;
 
 		task_from_row(rel, row, &task);
 		if (task.state != CQ_TASK_RUNNING || task.database != MyDatabaseId ||
 			task.incarnation != incarnation)
 			continue;
-		ids = list_concat(ids, cq_view_positions(task.id));
+		id = palloc(sizeof(int64));
+		*id = task.id;
+		running = lappend(running, id);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	foreach (lc, running)
+		ids = list_concat(ids, cq_view_positions(*(int64 *) lfirst(lc)));
+	list_free_deep(running);
 	return ids;
 }

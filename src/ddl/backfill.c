@@ -107,7 +107,11 @@ local_positions(const CqView *view, const CqBeginning *beginning, CqPartition *p
 		options->start != CQ_START_LATEST)
 		return 0;
 	if (beginning->cursor == NULL)
-		elog(ERROR, "view has not noted where it began");
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("continuous view \"%s\" has not noted where it began",
+					   get_rel_name(view->view)),
+				errhint("Drop the view, create it again and backfill that one."));
 	position_init(&partitions[0], 0);
 	partitions[0].cursor = beginning->cursor;
 	return 1;

@@ -31,7 +31,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
-#include "operator/shape.h"
+#include "operator/kept_log.h"
 
 /* Rows of complete windows that may wait for the end of a checkpoint. */
 #define WAITING_BYTES_MAX (16 * 1024 * 1024)
@@ -39,13 +39,11 @@
 /* A row that a group has; the tuple follows. */
 typedef struct KeptRow
 {
+	CqKeptEntry entry;
 	struct CountGroup *group;
 	struct KeptRow *next; /* in its group */
-	struct KeptRow *next_unsaved;
-	int64 number;		 /* of the group's event */
-	int64 id;			 /* among all rows */
-	CqChunkNumber chunk; /* 0 = not saved yet */
-	bool left;			 /* it was forgotten before it was saved */
+	int64 number;		  /* of the group's event */
+	int64 id;			  /* among all rows */
 } KeptRow;
 
 #define ROW_TUPLE(row) ((MinimalTuple) ((char *) (row) + MAXALIGN(sizeof(KeptRow))))
@@ -104,11 +102,7 @@ struct CqCountRows
 	CountGroup *touched; /* since the last checkpoint */
 	Size waiting_bytes;	 /* of rows since then */
 	bool any_complete;	 /* since then, has a window become complete? */
-	KeptRow *unsaved;
-	KeptRow **unsaved_end;
-	CqChunkNumber *released; /* chunks that forgotten rows are in, one for each */
-	int nreleased;
-	int released_capacity;
+	CqKeptLog log;
 };
 
 static void create(CqOperator *operator, const CqPlan * plan);
@@ -125,7 +119,6 @@ static int complete_put(CqOperator *operator, CountGroup * group, Tuplestorestat
 static KeptRow *window_put(CqOperator *operator, CountGroup * group, int64 window,
 						   Tuplestorestate *rows);
 static void group_forget(CqOperator *operator, CountGroup * group);
-static void let_go(CqOperator *operator, KeptRow * row);
 static int group_replace(CqOperator *operator, CountGroup * group, bool refresh,
 						 CqReplaceWindow give_out, void *arg);
 static void window_replace(CqOperator *operator, CountGroup * group, int64 window,
@@ -133,7 +126,7 @@ static void window_replace(CqOperator *operator, CountGroup * group, int64 windo
 static void behind_replace(CqOperator *operator, CqReplaceWindow give_out, void *arg);
 static void touched_end(CqCountRows *own);
 static void save(CqOperator *operator, CqPane * pane);
-static void row_put(CqOperator *operator, KeptRow * row);
+static void row_put(CqOperator *operator, const CqKeptEntry * entry);
 static void entry_read(CqOperator *operator, CqReader * reader, Entry *entry);
 static void rewrite(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
 static void load(CqOperator *operator, CqPane * pane, CqChunkData *chunk);
@@ -158,26 +151,15 @@ static void
 create(CqOperator *operator, const CqPlan * plan)
 {
 	CqCountRows *own = palloc0(sizeof(CqCountRows));
-	CqKeyColumn *columns = palloc0(Max(plan->nsession_keys, 1) * sizeof(CqKeyColumn));
-	int i;
 
 	cq_shape_rows.create(operator, plan);
-	for (i = 0; i < plan->nsession_keys; i++)
-		cq_key_column_init(&columns[i],
-						   plan->session_keys[i].stage_column,
-						   plan->session_keys[i].type,
-						   plan->session_keys[i].collation,
-						   plan->session_keys[i].equality_operator,
-						   operator->context);
 	own->size = plan->window.size_events;
 	own->slide = plan->window.slide_events;
 	own->context =
 		AllocSetContextCreate(operator->context, "pipeline count windows", ALLOCSET_DEFAULT_SIZES);
-	own->codec = cq_key_create(columns, plan->nsession_keys, operator->context);
+	own->codec = cq_kept_log_codec(operator, plan);
 	own->groups = groups_create(operator->context, 256, NULL);
-	own->unsaved_end = &own->unsaved;
-	own->released_capacity = 64;
-	own->released = palloc(own->released_capacity * sizeof(CqChunkNumber));
+	cq_kept_log_init(&own->log);
 	operator->count_rows = own;
 }
 
@@ -206,8 +188,7 @@ fold(CqOperator *operator, CqPane * pane, Datum *values, bool *nulls)
 	row->number = ++group->events;
 	row->id = operator->state->next_gid++;
 	row_insert(group, row);
-	*own->unsaved_end = row;
-	own->unsaved_end = &row->next_unsaved;
+	cq_kept_log_add(&own->log, &row->entry);
 	own->waiting_bytes += ROW_TUPLE(row)->t_len;
 	if (!group->is_touched)
 	{
@@ -400,31 +381,8 @@ group_forget(CqOperator *operator, CountGroup * group)
 		KeptRow *row = group->rows;
 
 		group->rows = row->next;
-		let_go(operator, row);
+		cq_kept_log_let_go(operator, & operator->count_rows->log, &row->entry);
 	}
-}
-
-/* What the chunks know of it is settled by the save. */
-static void
-let_go(CqOperator *operator, KeptRow * row)
-{
-	CqCountRows *own = operator->count_rows;
-
-	operator->state->ngroups--;
-	operator->state->changed = true;
-	if (row->chunk == 0)
-	{
-		row->left = true;
-		return;
-	}
-	if (own->nreleased == own->released_capacity)
-	{
-		own->released_capacity *= 2;
-		own->released =
-			repalloc_huge(own->released, own->released_capacity * sizeof(CqChunkNumber));
-	}
-	own->released[own->nreleased++] = row->chunk;
-	pfree(row);
 }
 
 static void
@@ -490,7 +448,7 @@ window_replace(CqOperator *operator, CountGroup * group, int64 window, CqReplace
 	KeptRow *first = window_put(operator, group, window, rows);
 
 	Assert(first != NULL);
-	give_out(arg, first->id, first->chunk == 0, rows);
+	give_out(arg, first->id, first->entry.chunk == 0, rows);
 	tuplestore_end(rows);
 }
 
@@ -518,44 +476,13 @@ behind_replace(CqOperator *operator, CqReplaceWindow give_out, void *arg)
 static void
 save(CqOperator *operator, CqPane * pane)
 {
-	CqCountRows *own = operator->count_rows;
-	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-	KeptRow *row = own->unsaved;
-	int i;
-
-	while (row)
-	{
-		KeptRow *next = row->next_unsaved;
-
-		CHECK_FOR_INTERRUPTS();
-		if (row->left)
-			pfree(row);
-		else
-		{
-			row_put(operator, row);
-			row->chunk = cq_chunklog_append(operator->log,
-											&pane->chunks,
-											cq_pane_number(operator, pane),
-											0,
-											operator->bytes.data,
-											operator->bytes.len);
-			row->next_unsaved = NULL;
-			MemoryContextReset(operator->scratch);
-		}
-		row = next;
-	}
-	own->unsaved = NULL;
-	own->unsaved_end = &own->unsaved;
-	for (i = 0; i < own->nreleased; i++)
-		cq_chunklog_release(operator->log, own->released[i]);
-	own->nreleased = 0;
-	MemoryContextSwitchTo(old);
+	cq_kept_log_save(operator, pane, &operator->count_rows->log, row_put);
 }
 
-/* The entry of a row into operator->bytes. */
 static void
-row_put(CqOperator *operator, KeptRow * row)
+row_put(CqOperator *operator, const CqKeptEntry * entry)
 {
+	const KeptRow *row = (const KeptRow *) entry;
 	char is_behind = row->group->is_behind;
 
 	ExecStoreMinimalTuple(ROW_TUPLE(row), operator->slot, false);
@@ -609,14 +536,14 @@ rewrite(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
 		group = group_find(operator->count_rows);
 		for (row = group ? group->rows : NULL; row && row->number != entry.number; row = row->next)
 			;
-		if (row && row->chunk == from)
+		if (row && row->entry.chunk == from)
 		{
-			row->chunk = cq_chunklog_append(operator->log,
-											&pane->chunks,
-											chunk->pane,
-											0,
-											whole.at,
-											whole.end - whole.at);
+			row->entry.chunk = cq_chunklog_append(operator->log,
+												  &pane->chunks,
+												  chunk->pane,
+												  0,
+												  whole.at,
+												  whole.end - whole.at);
 			cq_chunklog_release(operator->log, from);
 			live--;
 		}
@@ -649,7 +576,7 @@ load(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
 		row = row_create(operator, group, entry.values + 1, entry.nulls + 1);
 		row->number = entry.number;
 		row->id = entry.id;
-		row->chunk = number;
+		row->entry.chunk = number;
 		row_insert(group, row);
 		if (row == group->last_row)
 		{
@@ -698,34 +625,22 @@ static void
 verify(CqOperator *operator, CqPane * pane, CqChunkData *chunk, CqVerification *check)
 {
 	CqCountRows *own = operator->count_rows;
-	uint32 live = cq_chunklog_live(operator->log, chunk->number);
 	uint32 found = 0;
 	groups_iterator iterator;
 	HashChain *chain;
 	CountGroup *group;
 	KeptRow *row;
-	int i;
 
 	groups_start_iterate(own->groups, &iterator);
 	while ((chain = groups_iterate(own->groups, &iterator)) != NULL)
 		for (group = chain->groups; group; group = group->next)
 			for (row = group->rows; row; row = row->next)
-				found += row->chunk == chunk->number;
-	check->ngroups += found;
-	/* what was found to be forgotten when it was loaded is released by the next save */
-	for (i = 0; i < own->nreleased; i++)
-		found += own->released[i] == chunk->number;
-	if (found != live)
-		cq_verify_fail(check,
-					   psprintf("chunk %u has %u rows that are of use, memory has %u of them",
-								chunk->number,
-								live,
-								found));
+				found += row->entry.chunk == chunk->number;
+	cq_kept_log_verify(operator, & own->log, chunk, found, check);
 }
 
 static void
 verify_end(CqOperator *operator, CqPane * pane, CqVerification *check)
 {
-	if (operator->count_rows->unsaved)
-		cq_verify_fail(check, pstrdup("memory has a row that is in no chunk"));
+	cq_kept_log_verify_end(&operator->count_rows->log, check);
 }

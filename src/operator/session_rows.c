@@ -51,7 +51,6 @@ static pairingheap *heap_of(const CqOperator *operator, const CqKeptSession * se
 static void take_back(CqOperator *operator, CqKeptSession * session);
 static void note_absorbed(CqOperator *operator, CqKeptSession * into, const CqKeptSession *from);
 static void row_count(CqOperator *operator, CqKeptSession * session, CqKeptRow *row);
-static void let_go(CqOperator *operator, CqKeptRow * row);
 static void part_take(CqOperator *operator, const CqKeptSession * from);
 
 const CqShapeOps cq_shape_session_rows = {
@@ -70,28 +69,17 @@ static void
 create(CqOperator *operator, const CqPlan * plan)
 {
 	CqSessionRows *own = palloc0(sizeof(CqSessionRows));
-	CqKeyColumn *columns = palloc0(Max(plan->nsession_keys, 1) * sizeof(CqKeyColumn));
-	int i;
 
 	cq_shape_rows.create(operator, plan);
-	for (i = 0; i < plan->nsession_keys; i++)
-		cq_key_column_init(&columns[i],
-						   plan->session_keys[i].stage_column,
-						   plan->session_keys[i].type,
-						   plan->session_keys[i].collation,
-						   plan->session_keys[i].equality_operator,
-						   operator->context);
 	own->context =
 		AllocSetContextCreate(operator->context, "pipeline sessions", ALLOCSET_DEFAULT_SIZES);
-	own->codec = cq_key_create(columns, plan->nsession_keys, operator->context);
+	own->codec = cq_kept_log_codec(operator, plan);
 	own->chains = cq_kept_chains_create(operator->context, 256, NULL);
 	own->ends = pairingheap_allocate(compare_due, NULL);
 	own->kept = pairingheap_allocate(compare_due, NULL);
 	dlist_init(&own->changed);
 	own->latest_end = DT_NOBEGIN;
-	own->unsaved_end = &own->unsaved;
-	own->released_capacity = 64;
-	own->released = palloc(own->released_capacity * sizeof(CqChunkNumber));
+	cq_kept_log_init(&own->log);
 	operator->session_rows = own;
 }
 
@@ -344,8 +332,7 @@ cq_kept_row_add(CqOperator *operator, CqKeptSession * session, CqKeptRow *row)
 static void
 row_is_new(CqOperator *operator, CqKeptRow * row)
 {
-	*operator->session_rows->unsaved_end = row;
-	operator->session_rows->unsaved_end = & row->next_unsaved;
+	cq_kept_log_add(&operator->session_rows->log, &row->entry);
 	operator->state->ngroups++;
 	operator->state->touched_groups++;
 	operator->state->changed = true;
@@ -548,39 +535,10 @@ cq_kept_session_forget(CqOperator *operator, CqKeptSession * session)
 	{
 		CqKeptRow *next = row->next;
 
-		let_go(operator, row);
+		cq_kept_log_let_go(operator, & operator->session_rows->log, &row->entry);
 		row = next;
 	}
 	session_free(operator, session);
-}
-
-/* What the chunks know of it is settled by the save. */
-static void
-let_go(CqOperator *operator, CqKeptRow * row)
-{
-	operator->state->ngroups--;
-	operator->state->changed = true;
-	if (row->chunk == 0)
-	{
-		row->left = true;
-		return;
-	}
-	cq_kept_release(operator, row->chunk);
-	pfree(row);
-}
-
-void
-cq_kept_release(CqOperator *operator, CqChunkNumber chunk)
-{
-	CqSessionRows *own = operator->session_rows;
-
-	if (own->nreleased == own->released_capacity)
-	{
-		own->released_capacity *= 2;
-		own->released =
-			repalloc_huge(own->released, own->released_capacity * sizeof(CqChunkNumber));
-	}
-	own->released[own->nreleased++] = chunk;
 }
 
 void

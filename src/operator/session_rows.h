@@ -13,7 +13,7 @@
 #include "lib/pairingheap.h"
 #include "nodes/pg_list.h"
 
-#include "operator/shape.h"
+#include "operator/kept_log.h"
 
 /* What made a session what it is: an event's time, or a part's range, and the watermark. */
 typedef struct CqReason
@@ -26,16 +26,14 @@ typedef struct CqReason
 /* A row that a session has; the tuple follows, or if there is only a reason, the key. */
 typedef struct CqKeptRow
 {
+	CqKeptEntry entry;
 	struct CqKeptRow *next; /* in its session */
-	struct CqKeptRow *next_unsaved;
-	uint64 number; /* in order of arrival */
+	uint64 number;			/* in order of arrival */
 	CqReason reason;
 	uint32 key_size; /* of a key */
 	bool has_tuple;
-	bool is_behind;		 /* the last of a session: it was put off, see CqKeptSession */
-	int64 id;			 /* among all rows, where sessions are replaced */
-	CqChunkNumber chunk; /* 0 = not saved yet */
-	bool left;			 /* its session was given out before it was saved */
+	bool is_behind; /* the last of a session: it was put off, see CqKeptSession */
+	int64 id;		/* among all rows, where sessions are replaced */
 } CqKeptRow;
 
 #define CQ_KEPT_ROW_KEY(row)   ((char *) (row) + MAXALIGN(sizeof(CqKeptRow)))
@@ -97,11 +95,7 @@ struct CqSessionRows
 	List *absorbed;		/* of int64 *: ids whose rows are to go away */
 	int64 nsessions;	/* of which none has been given out */
 	uint64 nrows;		/* so far */
-	CqKeptRow *unsaved;
-	CqKeptRow **unsaved_end;
-	CqChunkNumber *released; /* chunks that rows given out are in, one for each */
-	int nreleased;
-	int released_capacity;
+	CqKeptLog log;
 };
 
 static inline TimestampTz
@@ -113,14 +107,12 @@ cq_kept_session_end(const CqOperator *operator, const CqKeptSession * session)
 /*
  * session_for: the session of the key packed last that a reason makes or widens; NULL
  * if it is late.  row_create, reason_create: of that key; without a reason's row.
- * release: a row in that chunk is not of use any more; the next save says so.
  */
 extern CqKeptSession *cq_kept_session_for(CqOperator *operator, const CqReason * reason);
 extern void cq_kept_row_add(CqOperator *operator, CqKeptSession * session, CqKeptRow *row);
 extern CqKeptRow *cq_kept_row_create(CqOperator *operator, const Datum * values, const bool *nulls,
 									 const CqReason *reason);
 extern CqKeptRow *cq_kept_reason_create(CqOperator *operator, const CqReason * reason);
-extern void cq_kept_release(CqOperator *operator, CqChunkNumber chunk);
 
 /*
  * first_to_end: of a heap, its place being its end; NULL if there is none.  keep: the first

@@ -15,50 +15,21 @@
 #define HAS_TUPLE 0x01
 #define IS_BEHIND 0x02
 
-static void row_put(CqOperator *operator, CqKeptRow * row);
+static void row_put(CqOperator *operator, const CqKeptEntry * entry);
 static void row_found(CqOperator *operator, CqKeptSession * session, const CqKeptRow *row);
 static CqKeptRow *row_get(CqOperator *operator, CqReader * entry);
 
 void
 cq_session_rows_save(CqOperator *operator, CqPane * pane)
 {
-	CqSessionRows *own = operator->session_rows;
-	MemoryContext old = MemoryContextSwitchTo(operator->scratch);
-	CqKeptRow *row = own->unsaved;
-	int i;
-
-	while (row)
-	{
-		CqKeptRow *next = row->next_unsaved;
-
-		CHECK_FOR_INTERRUPTS();
-		if (row->left)
-			pfree(row);
-		else
-		{
-			row_put(operator, row);
-			row->chunk = cq_chunklog_append(operator->log,
-											&pane->chunks,
-											cq_pane_number(operator, pane),
-											0,
-											operator->bytes.data,
-											operator->bytes.len);
-			row->next_unsaved = NULL;
-			MemoryContextReset(operator->scratch);
-		}
-		row = next;
-	}
-	own->unsaved = NULL;
-	own->unsaved_end = &own->unsaved;
-	for (i = 0; i < own->nreleased; i++)
-		cq_chunklog_release(operator->log, own->released[i]);
-	own->nreleased = 0;
-	MemoryContextSwitchTo(old);
+	cq_kept_log_save(operator, pane, &operator->session_rows->log, row_put);
 }
 
 static void
-row_put(CqOperator *operator, CqKeptRow * row)
+row_put(CqOperator *operator, const CqKeptEntry * entry)
 {
+	const CqKeptRow *row = (const CqKeptRow *) entry;
+
 	resetStringInfo(&operator->bytes);
 	appendBinaryStringInfo(&operator->bytes, (char *) &row->reason, sizeof(row->reason));
 	appendStringInfoCharMacro(&operator->bytes,
@@ -99,7 +70,7 @@ cq_session_rows_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
 
 		if (session)
 		{
-			row->chunk = number;
+			row->entry.chunk = number;
 			cq_kept_row_add(operator, session, row);
 			if (operator->replaces)
 				row_found(operator, session, row);
@@ -109,7 +80,7 @@ cq_session_rows_load(CqOperator *operator, CqPane * pane, CqChunkData *chunk)
 		else
 		{
 			/* it counted in a session that was given out */
-			cq_kept_release(operator, number);
+			cq_kept_log_release(&operator->session_rows->log, number);
 			pfree(row);
 		}
 		MemoryContextSwitchTo(old);
@@ -182,34 +153,22 @@ cq_session_rows_verify(CqOperator *operator, CqPane * pane, CqChunkData *chunk,
 					   CqVerification *check)
 {
 	CqSessionRows *own = operator->session_rows;
-	uint32 live = cq_chunklog_live(operator->log, chunk->number);
 	uint32 found = 0;
 	cq_kept_chains_iterator iterator;
 	CqKeptChain *chain;
 	CqKeptSession *session;
 	CqKeptRow *row;
-	int i;
 
 	cq_kept_chains_start_iterate(own->chains, &iterator);
 	while ((chain = cq_kept_chains_iterate(own->chains, &iterator)) != NULL)
 		for (session = chain->sessions; session; session = session->next)
 			for (row = session->rows; row; row = row->next)
-				found += row->chunk == chunk->number;
-	check->ngroups += found;
-	/* what was found to be over when it was loaded is released by the next save */
-	for (i = 0; i < own->nreleased; i++)
-		found += own->released[i] == chunk->number;
-	if (found != live)
-		cq_verify_fail(check,
-					   psprintf("chunk %u has %u rows that are of use, memory has %u of them",
-								chunk->number,
-								live,
-								found));
+				found += row->entry.chunk == chunk->number;
+	cq_kept_log_verify(operator, & own->log, chunk, found, check);
 }
 
 void
 cq_session_rows_verify_end(CqOperator *operator, CqPane * pane, CqVerification *check)
 {
-	if (operator->session_rows->unsaved)
-		cq_verify_fail(check, pstrdup("memory has a row that is in no chunk"));
+	cq_kept_log_verify_end(&operator->session_rows->log, check);
 }

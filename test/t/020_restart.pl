@@ -1,7 +1,7 @@
 # State, positions and counters survive every way a server or a worker can end,
 # and workers never stand in the way of commands about databases.  If this
 # failed, a restart would lose or double events, or an administrator's CREATE or
-# DROP DATABASE would hang because of a view.
+# DROP DATABASE would hang because of a view.  Runs alone: it measures time.
 
 use strict;
 use warnings;

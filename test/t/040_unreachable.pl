@@ -2,7 +2,7 @@
 # never answers - the server still obeys at once: shutdown, DROP DATABASE of
 # another database and pg_terminate_backend of the worker each take under a
 # second, and views on local streams go on.  If this failed, a network problem
-# would become a problem of the whole server.
+# would become a problem of the whole server.  Runs alone: it measures time.
 
 use strict;
 use warnings;

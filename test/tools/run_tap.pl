@@ -4,7 +4,8 @@
 #
 # Writes "passed failed" to the file RESULT.  A file that ends early, or does not end within what is
 # left of the time, counts one failure besides those it reported itself.  TEST_JOBS files run at
-# once (2): mostly they wait, for commits, brokers and each other's deaths.
+# once (2): mostly they wait, for commits, brokers and each other's deaths.  First, one by one,
+# come those that say "Runs alone" in their opening comment, because they measure time.
 use strict;
 use warnings;
 
@@ -18,20 +19,29 @@ my ($passed, $failed) = (0, 0);
 my %running; # file by pid
 
 $| = 1;
-while (@files || %running)
-{
-	while (@files && keys %running < $jobs)
-	{
-		my $file = shift @files;
-		$running{ start($file) } = $file;
-	}
-	my $pid = wait;
-	collect(delete $running{$pid}) if exists $running{$pid};
-}
+run_all(1, grep { slurp($_) =~ /^# .*\bRuns alone\b/m } @files);
+run_all($jobs, grep { slurp($_) !~ /^# .*\bRuns alone\b/m } @files);
 
 open my $out, '>', $result or die "could not write file \"$result\": $!\n";
 print $out "$passed $failed\n";
 close $out or die "could not write file \"$result\": $!\n";
+
+sub run_all
+{
+	my ($at_once, @waiting) = @_;
+
+	while (@waiting || %running)
+	{
+		while (@waiting && keys %running < $at_once)
+		{
+			my $file = shift @waiting;
+			$running{ start($file) } = $file;
+		}
+		my $pid = wait;
+		collect(delete $running{$pid}) if exists $running{$pid};
+	}
+	return;
+}
 
 # Where a file's output and its counts go until it has ended.
 sub place

@@ -11,6 +11,8 @@
 #include "settings.h"
 
 int cq_max_tasks = 64;
+int cq_max_tasks_per_role = -1;
+int cq_max_tasks_per_database = -1;
 int cq_max_partitions = 4096;
 int cq_checkpoint_interval_ms = 1000;
 int cq_batch_size = 4096;
@@ -66,6 +68,40 @@ define_at_start(void)
 							NULL,
 							NULL,
 							NULL);
+}
+
+/* Superusers set these for roles and databases. */
+static void
+define_limits(void)
+{
+	DefineCustomIntVariable(
+		"pipeline.max_tasks_per_database",
+		"Number of continuous views that a database can have.",
+		"Each further worker of a view counts as well. -1 means no limit, as it does for "
+		"superusers.",
+		&cq_max_tasks_per_database,
+		-1,
+		-1,
+		10000,
+		PGC_SUSET,
+		0,
+		NULL,
+		NULL,
+		NULL);
+	DefineCustomIntVariable(
+		"pipeline.max_tasks_per_role",
+		"Number of continuous views that a role can have in each database.",
+		"Each further worker of a view counts as well. -1 means no limit, as it does for "
+		"superusers.",
+		&cq_max_tasks_per_role,
+		-1,
+		-1,
+		10000,
+		PGC_SUSET,
+		0,
+		NULL,
+		NULL,
+		NULL);
 }
 
 static void
@@ -188,6 +224,7 @@ cq_settings_define(void)
 {
 	define_at_start();
 	define_memory();
+	define_limits();
 	define_security();
 	define_work();
 	MarkGUCPrefixReserved("pipeline");

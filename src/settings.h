@@ -7,6 +7,8 @@
 #include "postgres.h"
 
 extern int cq_max_tasks;			  /* task slots in shared memory */
+extern int cq_max_tasks_per_role;	  /* tasks of a role in a database; -1 = no limit */
+extern int cq_max_tasks_per_database; /* tasks of a database; -1 = no limit */
 extern int cq_max_partitions;		  /* partition slots in shared memory, over all tasks */
 extern int cq_checkpoint_interval_ms; /* longest time between two checkpoints of a busy task */
 extern bool cq_share_tasks;			  /* views at the same place in a stream share a task */

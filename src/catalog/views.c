@@ -36,6 +36,7 @@ enum
 };
 
 static void view_from_row(Relation rel, HeapTuple row, CqView *view);
+static List *views_list(Oid stream);
 static Datum oids_to_array(List *oids);
 static List *array_to_oids(Datum array);
 static Datum strings_to_array(List *strings);
@@ -129,7 +130,19 @@ cq_view_load_by_oid(Oid relid, CqView *view)
 }
 
 List *
+cq_views_all(void)
+{
+	return views_list(InvalidOid);
+}
+
+List *
 cq_views_of_stream(Oid stream)
+{
+	return views_list(stream);
+}
+
+static List *
+views_list(Oid stream)
 {
 	Relation rel = cq_table_open("views", AccessShareLock);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
@@ -142,7 +155,7 @@ cq_views_of_stream(Oid stream)
 		int64 *id;
 		Datum streams = heap_getattr(row, COL_STREAMS, RelationGetDescr(rel), &isnull);
 
-		if (!list_member_oid(array_to_oids(streams), stream))
+		if (OidIsValid(stream) && !list_member_oid(array_to_oids(streams), stream))
 			continue;
 		id = palloc(sizeof(int64));
 		*id = DatumGetInt64(heap_getattr(row, COL_ID, RelationGetDescr(rel), &isnull));

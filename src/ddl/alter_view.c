@@ -21,6 +21,7 @@
 #include "compat.h"
 #include "ddl/handlers.h"
 #include "ddl/identity.h"
+#include "ddl/limits.h"
 #include "ddl/parts.h"
 #include "ddl/shards.h"
 #include "ddl/view_options.h"
@@ -185,6 +186,7 @@ owner_changed(const CqView *view)
 	Oid owner = cq_parts_owner(view->view);
 	CqIdentity saved;
 
+	cq_limits_check_owner(owner, get_rel_name(view->view));
 	cq_parts_change_owner(view, owner);
 	cq_identity_owner(owner, view->settings, &saved);
 	cq_identity_check_rights(cq_plan_stored_query(view->query), "");

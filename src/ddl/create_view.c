@@ -29,6 +29,7 @@
 #include "ddl/feeds.h"
 #include "ddl/handlers.h"
 #include "ddl/identity.h"
+#include "ddl/limits.h"
 #include "ddl/parts.h"
 #include "ddl/shards.h"
 #include "ddl/view_options.h"
@@ -130,6 +131,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 		(void) cq_decoder_create(cq_stream_load(plan->streams[i].relid), plan->streams[i].columns);
 	cq_identity_check_rights(query, utility->query_string);
 	check_tablespace();
+	cq_limits_check(GetUserId(), view.options.workers, name);
 
 	cq_feeds_fill(feeds,
 				  plan,
@@ -155,7 +157,7 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	cq_shards_at_commit(CQ_SLOT_ADD, view.id);
 	say_what_was_understood(plan);
 	warn_of_whole_tables(plan, name);
-	cq_shards_warn_of_few(view.options.workers);
+	cq_limits_warn_of_workers(view.options.workers);
 }
 
 static int64

@@ -92,6 +92,11 @@ cq_identity_settings(void)
 		"lc_monetary",
 		"lc_numeric",
 		"lc_time",
+		"array_nulls",
+		"default_text_search_config",
+		"quote_all_identifiers",
+		"timezone_abbreviations",
+		"xmlbinary",
 	};
 	List *settings = NIL;
 	int i;

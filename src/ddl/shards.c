@@ -22,14 +22,13 @@
 #include "catalog/namespace.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker_internals.h"
-#include "replication/logicallauncher.h"
 #include "utils/lsyscache.h"
 
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "ddl/feeds.h"
 #include "ddl/identity.h"
+#include "ddl/limits.h"
 #include "ddl/parts.h"
 #include "ddl/shards.h"
 #include "plan/view_plan.h"
@@ -121,6 +120,10 @@ cq_shards_alter(const CqView *view, int workers)
 	check_plan(view, workers);
 	positions_take(view, shards, &positions);
 	check_begun(view, &positions);
+	if (workers > positions.n)
+		cq_limits_check(cq_parts_owner(view->view),
+						workers - positions.n,
+						get_rel_name(view->view));
 	/* while the list still says who has a worker */
 	cq_shards_at_commit(CQ_SLOT_CHANGED, view->id);
 	shards = shards_number(view, shards, workers);
@@ -137,7 +140,7 @@ cq_shards_alter(const CqView *view, int workers)
 		return;
 	cq_shards_at_commit(CQ_SLOT_ADD, view->id);
 	if (workers > positions.n)
-		cq_shards_warn_of_few(workers - positions.n);
+		cq_limits_warn_of_workers(workers - positions.n);
 }
 
 /* The state that there is must be the state of the new plan. */
@@ -351,30 +354,4 @@ cq_shards_at_commit(CqSlotAction action, int64 view)
 
 	foreach (lc, cq_view_positions(view))
 		cq_slots_at_commit(action, *(int64 *) lfirst(lc));
-}
-
-/* Ours need one worker each and one for the launcher; PostgreSQL's own launcher takes one. */
-void
-cq_shards_warn_of_few(int more)
-{
-	int needed = 1 + more + (max_logical_replication_workers > 0 ? 1 : 0);
-	int i;
-
-	LWLockAcquire(cq_shared->lock, LW_SHARED);
-	for (i = 0; i < cq_shared->ntasks; i++)
-	{
-		const CqTaskSlot *slot = &cq_shared->tasks[i];
-
-		/* those that share a task have one together */
-		needed += slot->in_use && slot->enabled && (slot->pid == 0 || slot->leader == i + 1);
-	}
-	LWLockRelease(cq_shared->lock);
-	if (needed > max_worker_processes)
-		ereport(
-			WARNING,
-			errmsg("max_worker_processes is too low for all continuous views"),
-			errdetail("It is %d; at least %d are needed, and views without a worker stand still.",
-					  max_worker_processes,
-					  needed),
-			errhint("Raise max_worker_processes in postgresql.conf and restart the server."));
 }

@@ -29,6 +29,3 @@ extern void cq_shards_alter(const CqView *view, int workers);
 
 /* cq_slots_at_commit() for all positions of a view. */
 extern void cq_shards_at_commit(CqSlotAction action, int64 view);
-
-/* Warn if the server has fewer worker processes than views need, with some more of them. */
-extern void cq_shards_warn_of_few(int more);

@@ -83,7 +83,10 @@ CREATE VIEW pipeline.stat_views WITH (security_barrier) AS
 SELECT v.view,
   CASE WHEN v.is_ours THEN v.state ELSE 'not adopted' END AS state,
   v.reason,
-  p.activity,
+  -- a view without a slot: the server has none left, or nothing runs in it
+  COALESCE(p.activity, CASE WHEN NOT v.is_ours OR v.state <> 'running' THEN NULL
+    WHEN pg_catalog.pg_is_in_recovery() THEN 'not run in recovery'
+    ELSE 'waiting for a task slot' END) AS activity,
   s.pid,
   p.events_in,
   p.filtered,

@@ -205,6 +205,19 @@ cq_slot_add(Oid database, int64 task)
 	cq_launcher_wake();
 }
 
+int
+cq_slots_free(void)
+{
+	int free = 0;
+	int i;
+
+	LWLockAcquire(cq_shared->lock, LW_SHARED);
+	for (i = 0; i < cq_shared->ntasks; i++)
+		free += !cq_shared->tasks[i].in_use;
+	LWLockRelease(cq_shared->lock);
+	return free;
+}
+
 void
 cq_slot_disable(Oid database, int64 task)
 {

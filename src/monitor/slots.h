@@ -175,6 +175,7 @@ extern void cq_require_preload(void);
  * The following take the lock themselves.  They act at once; callers that must
  * wait for commit use cq_slots_at_commit().
  */
+extern int cq_slots_free(void);						   /* that no view has */
 extern void cq_slot_add(Oid database, int64 task);	   /* or enable, if there */
 extern void cq_slot_disable(Oid database, int64 task); /* stop the worker, keep the slot */
 extern void cq_slot_remove(Oid database, int64 task);  /* stop the worker, free the slot */

@@ -442,12 +442,14 @@ cq_run_as_owner(const CqRun *run)
 
 	GetUserIdAndSecContext(&saved.user, &saved.context);
 	SetUserIdAndSecContext(run->owner, saved.context | SECURITY_RESTRICTED_OPERATION);
+	saved.guc_level = NewGUCNestLevel();
 	return saved;
 }
 
 void
 cq_run_as_system(CqRunIdentity saved)
 {
+	AtEOXact_GUC(false, saved.guc_level);
 	SetUserIdAndSecContext(saved.user, saved.context);
 }
 

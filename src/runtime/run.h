@@ -300,11 +300,15 @@ cq_view_run_watermark(const CqRun *run, const CqViewRun *view)
 /* Is all that it reads idle, and no window open, or kept, whose rows readers do not have yet? */
 extern bool cq_view_run_is_idle(const CqRun *run, const CqViewRun *view);
 
-/* Act as the views' owner, restricted; returns what cq_run_as_system() needs. */
+/*
+ * Act as the views' owner, restricted; returns what cq_run_as_system() needs.  What
+ * functions of the owner's SET ends with it.
+ */
 typedef struct CqRunIdentity
 {
 	Oid user;
 	int context;
+	int guc_level;
 } CqRunIdentity;
 extern CqRunIdentity cq_run_as_owner(const CqRun *run);
 extern void cq_run_as_system(CqRunIdentity saved);

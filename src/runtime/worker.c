@@ -147,12 +147,21 @@ settings_pin(void)
 		{"max_parallel_workers_per_gather", "0"},
 		{"synchronous_commit", "off"},
 		{"enable_partition_pruning", "on"},
+		{"role", "none"},		  /* ALTER DATABASE ... SET role */
+		{"exit_on_error", "off"}, /* an error is for us to handle */
+		{"ignore_checksum_failure", "off"},
+		{"gin_fuzzy_search_limit", "0"},
+		{"default_tablespace", ""},
+		{"temp_tablespaces", ""},
 	};
 	int i;
 
 	for (i = 0; i < lengthof(pins); i++)
 		SetConfigOption(pins[i][0], pins[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 	cq_compat_pin_transaction_timeout();
+	/* minor releases of 2024 and later have it */
+	if (GetConfigOption("restrict_nonsystem_relation_kind", true, false))
+		SetConfigOption("restrict_nonsystem_relation_kind", "", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static void

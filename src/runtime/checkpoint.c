@@ -39,6 +39,7 @@
 #include "errors.h"
 #include "runtime/history.h"
 #include "runtime/late.h"
+#include "runtime/publish.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "settings.h"
@@ -57,6 +58,7 @@ static void views_open(CqRun *run);
 static int compare_watermarks(const ListCell *a, const ListCell *b);
 static bool batches_run(CqRun *run, bool *drained);
 static int interval_ms(const CqRun *run);
+static void changes_heed(const CqRun *run);
 static void positions_take(CqRun *run);
 static void batch_evaluate(CqRun *run);
 static bool may_end(const CqRun *run, int64 stop_at_us);
@@ -277,6 +279,7 @@ batches_run(CqRun *run, bool *drained)
 			*drained = true;
 			return any;
 		}
+		changes_heed(run);
 		positions_take(run);
 		batch_evaluate(run);
 		run->source->ops->advance(run->source, n);
@@ -288,6 +291,21 @@ batches_run(CqRun *run, bool *drained)
 		if (may_end(run, stop_at_us) && (cq_clock_us() >= stop_at_us || ends_by_chance()))
 			return any;
 	}
+}
+
+/*
+ * An ALTER VIEW that was committed before an event was inserted holds for that
+ * event, also if it came after the worker had looked for wishes.
+ */
+static void
+changes_heed(const CqRun *run)
+{
+	const CqViewRun *view = cq_publish_changed_view(run);
+
+	if (view)
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_FENCED),
+				errmsg("continuous view \"%s\" was altered", view->name));
 }
 
 bool

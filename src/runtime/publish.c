@@ -542,6 +542,25 @@ wishes_of(int64 view)
 	return wishes;
 }
 
+const CqViewRun *
+cq_publish_changed_view(const CqRun *run)
+{
+	const CqViewRun *changed = NULL;
+	ListCell *lc;
+
+	LWLockAcquire(cq_shared->lock, LW_SHARED);
+	foreach (lc, run->views)
+	{
+		const CqViewRun *view = lfirst(lc);
+		const CqTaskSlot *slot = slot_of(view->id);
+
+		if (slot && slot->change != view->seen_change)
+			changed = view;
+	}
+	LWLockRelease(cq_shared->lock);
+	return changed;
+}
+
 uint64
 cq_publish_news(void)
 {

@@ -54,6 +54,9 @@ extern void cq_publish_success(void);
 extern CqWishes cq_publish_wishes(int64 view);
 extern void cq_publish_read_wishes(CqRun *run);
 
+/* A view whose rows in the catalog have changed since they were read; NULL if there is none. */
+extern const CqViewRun *cq_publish_changed_view(const CqRun *run);
+
 /* Does not stay the same when sessions want something new of any view of this process. */
 extern uint64 cq_publish_news(void);
 extern void cq_publish_wait_done(int64 view, uint64 ticket);

@@ -117,6 +117,12 @@ validate_user_mapping(List *defs, CqStreamKind kind)
 	{
 		DefElem *def = lfirst_node(DefElem, lc);
 
+		if (strcmp(def->defname, "bootstrap_servers") == 0)
+			ereport(ERROR,
+					errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					errmsg("option \"bootstrap_servers\" does not belong in a user mapping"),
+					errhint("It is an option of the server: CREATE SERVER ... OPTIONS "
+							"(bootstrap_servers 'host1:9092,host2:9092')."));
 		cq_kafka_property_check(def->defname, defGetString(def), UserMappingRelationId);
 	}
 }

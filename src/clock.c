@@ -4,9 +4,9 @@
  *
  * What depends on time passing - partitions that become idle, windows that the
  * clock closes, events from the future, processing time - is tested by letting
- * hours pass at once.  Only the clocks by which events are judged are shifted:
- * pauses, time limits and statistics go by the real ones, so that nothing else
- * happens early.
+ * hours pass at once.  Only the clocks by which events are judged are shifted,
+ * and that by which averages fade (monitor/metrics.c): pauses and time limits go by
+ * the real ones, so that nothing else happens early.
  *
  * The shift is lost when shared memory is set up anew: with a restart of the
  * server, or after a crash.

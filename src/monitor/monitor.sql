@@ -17,13 +17,30 @@ RETURNS SETOF record LANGUAGE C ROWS 20 AS 'MODULE_PATHNAME', 'cq_task_slots';
 
 CREATE FUNCTION pipeline_data.partition_slots(
   OUT database oid, OUT leader bigint, OUT stream int, OUT partition int, OUT end_offset bigint,
-  OUT next_offset bigint, OUT max_event_time timestamptz, OUT idle boolean, OUT unreachable boolean)
+  OUT next_offset bigint, OUT max_event_time timestamptz, OUT idle boolean, OUT unreachable boolean,
+  OUT records_per_second float8, OUT lag_time interval)
 RETURNS SETOF record LANGUAGE C ROWS 20 AS 'MODULE_PATHNAME', 'cq_partition_slots';
+
+-- Of the positions of one view, put together.
+CREATE FUNCTION pipeline_data.metrics(database oid, positions bigint[],
+  OUT events_per_second float8, OUT events_per_second_15min float8,
+  OUT bytes_per_second float8, OUT bytes_per_second_15min float8, OUT rows_out_per_second float8,
+  OUT dead_letters_per_second float8, OUT errors_per_second float8, OUT errors bigint,
+  OUT lag bigint, OUT lag_time interval, OUT lag_change_per_second float8,
+  OUT busy float8, OUT backpressure float8, OUT cpu float8,
+  OUT decode_share float8, OUT stage_share float8, OUT operator_share float8, OUT close_share float8,
+  OUT commit_share float8, OUT other_share float8,
+  OUT processing_latency_p50 interval, OUT processing_latency_p95 interval, OUT processing_latency_p99 interval,
+  OUT end_to_end_latency_p50 interval, OUT end_to_end_latency_p95 interval, OUT end_to_end_latency_p99 interval,
+  OUT commit_time_p50 interval, OUT commit_time_p95 interval, OUT commit_time_p99 interval,
+  OUT last_event_at timestamptz, OUT stats_reset timestamptz, OUT clock timestamptz)
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_view_metrics';
 
 CREATE FUNCTION pipeline_data.launcher_pid() RETURNS int
 LANGUAGE C AS 'MODULE_PATHNAME', 'cq_launcher_pid';
 
 GRANT EXECUTE ON FUNCTION pipeline_data.task_slots(), pipeline_data.partition_slots(),
+  pipeline_data.metrics(oid, bigint[]),
   pipeline_data.launcher_pid(), pipeline_data.partitions(bytea) TO PUBLIC;
 
 -- Continuous views of this database with what all views below need of them.
@@ -118,7 +135,39 @@ SELECT v.view,
   p.retry_at,
   e.error_at AS last_error_at,
   e.error_code AS last_error_code,
-  e.error_message AS last_error
+  e.error_message AS last_error,
+  m.errors,
+  m.events_per_second,
+  m.events_per_second_15min,
+  m.bytes_per_second,
+  m.bytes_per_second_15min,
+  m.rows_out_per_second,
+  m.dead_letters_per_second,
+  m.errors_per_second,
+  m.lag,
+  m.lag_time,
+  m.lag_change_per_second,
+  m.clock - c.closed_to AS watermark_lag,
+  m.processing_latency_p50,
+  m.processing_latency_p95,
+  m.processing_latency_p99,
+  m.end_to_end_latency_p50,
+  m.end_to_end_latency_p95,
+  m.end_to_end_latency_p99,
+  m.commit_time_p50,
+  m.commit_time_p95,
+  m.commit_time_p99,
+  m.busy,
+  m.backpressure,
+  m.cpu,
+  m.decode_share,
+  m.stage_share,
+  m.operator_share,
+  m.close_share,
+  m.commit_share,
+  m.other_share,
+  m.last_event_at,
+  m.stats_reset
 FROM pipeline_data.visible_views v
 JOIN pipeline_data.checkpoints c ON c.task = v.id
 LEFT JOIN pipeline_data.task_slots() s ON s.database = v.database AND s.task = v.id
@@ -150,9 +199,11 @@ LEFT JOIN LATERAL (
   FROM pipeline_data.positions o
   JOIN pipeline_data.task_slots() s ON s.database = v.database AND s.task = o.id
   WHERE o.view = v.id AND s.error_at IS NOT NULL
-  ORDER BY s.error_at DESC LIMIT 1) e ON true;
+  ORDER BY s.error_at DESC LIMIT 1) e ON true
+LEFT JOIN LATERAL pipeline_data.metrics(v.database,
+  ARRAY(SELECT o.id FROM pipeline_data.positions o WHERE o.view = v.id)) m ON true;
 COMMENT ON VIEW pipeline.stat_views IS
-  'continuous views: what was processed, as of the last checkpoint, and what the worker does now';
+  'continuous views: what was processed, as of the last checkpoint, what the worker does now, and how fast';
 
 CREATE VIEW pipeline.stat_partitions WITH (security_barrier) AS
 SELECT v.view,
@@ -166,7 +217,9 @@ SELECT v.view,
   p.max_event_time - p.out_of_orderness AS watermark,
   p.max_disorder,
   s.idle,
-  s.unreachable
+  s.unreachable,
+  CASE WHEN GREATEST(s.end_offset - p.next_offset, 0) = 0 THEN interval '0' ELSE s.lag_time END AS lag_time,
+  s.records_per_second
 FROM pipeline_data.visible_views v
 JOIN pipeline_data.positions o ON o.view = v.id
 JOIN pipeline_data.checkpoints c ON c.task = o.id
@@ -185,7 +238,12 @@ SELECT pipeline_data.launcher_pid() AS pid,
   NULL::regclass[] AS views,
   NULL::int AS shard,
   NULL::text AS activity,
-  NULL::timestamptz AS started_at
+  NULL::timestamptz AS started_at,
+  NULL::float8 AS events_per_second,
+  NULL::float8 AS bytes_per_second,
+  NULL::float8 AS busy,
+  NULL::float8 AS backpressure,
+  NULL::float8 AS cpu
 WHERE pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AND pipeline_data.launcher_pid() IS NOT NULL
 UNION ALL
 SELECT s.pid, 'worker', d.datname, v.view,
@@ -195,8 +253,10 @@ SELECT s.pid, 'worker', d.datname, v.view,
    JOIN pipeline_data.visible_views m ON m.database = o.database AND m.id = n.view
    WHERE o.pid = s.pid),
   CASE WHEN p.sharded THEN p.shard END,
-  s.activity, s.started_at
+  s.activity, s.started_at,
+  e.events_per_second, e.bytes_per_second, e.busy, e.backpressure, e.cpu
 FROM pipeline_data.task_slots() s
+LEFT JOIN LATERAL pipeline_data.metrics(s.database, ARRAY[s.task]) e ON true
 LEFT JOIN pg_catalog.pg_database d ON d.oid = s.database
 LEFT JOIN pipeline_data.positions p ON p.id = s.task AND d.datname = pg_catalog.current_database()
 LEFT JOIN pipeline_data.visible_views v ON v.database = s.database AND v.id = p.view
@@ -230,3 +290,8 @@ COMMENT ON VIEW pipeline.dead_letters IS
 
 GRANT SELECT ON pipeline.views, pipeline.stat_views, pipeline.stat_partitions, pipeline.stat_workers TO PUBLIC;
 GRANT SELECT, DELETE ON pipeline.dead_letters TO PUBLIC;
+
+CREATE FUNCTION pipeline.stat_reset(view regclass DEFAULT NULL) RETURNS void
+LANGUAGE C AS 'MODULE_PATHNAME', 'cq_stat_reset';
+COMMENT ON FUNCTION pipeline.stat_reset(regclass) IS
+  'measure a continuous view anew, or all that you own: rates, latencies, shares of time, longest commit, errors';

@@ -102,6 +102,7 @@ shared_size(void)
 	Size size = MAXALIGN(sizeof(CqShared));
 
 	size = add_size(size, MAXALIGN(mul_size(cq_max_tasks, sizeof(CqTaskSlot))));
+	size = add_size(size, MAXALIGN(mul_size(cq_max_tasks, sizeof(CqMetrics))));
 	return add_size(size, MAXALIGN(mul_size(cq_max_partitions, sizeof(CqPartitionSlot))));
 }
 
@@ -139,8 +140,17 @@ startup_shmem(void)
 		cq_shared->tasks = (CqTaskSlot *) place;
 		place += MAXALIGN(cq_max_tasks * sizeof(CqTaskSlot));
 		cq_shared->partitions = (CqPartitionSlot *) place;
+		place += MAXALIGN(cq_max_partitions * sizeof(CqPartitionSlot));
+		cq_shared->metrics = (CqMetrics *) place;
 	}
 	LWLockRelease(AddinShmemInitLock);
+}
+
+CqMetrics *
+cq_slot_metrics(const CqTaskSlot *slot)
+{
+	Assert(LWLockHeldByMe(cq_shared->lock));
+	return &cq_shared->metrics[slot - cq_shared->tasks];
 }
 
 int
@@ -178,6 +188,7 @@ cq_slot_add(Oid database, int64 task)
 			cq_shared->tasks[i].database = database;
 			cq_shared->tasks[i].task = task;
 			cq_shared->tasks[i].watermark = DT_NOBEGIN;
+			cq_metrics_init(&cq_shared->metrics[i]);
 			index = i;
 		}
 	if (index >= 0)

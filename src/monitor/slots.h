@@ -19,6 +19,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
+#include "monitor/metrics.h"
 #include "source/stream.h"
 
 #define CQ_MESSAGE_SIZE 512
@@ -135,6 +136,10 @@ typedef struct CqPartitionSlot
 	int64 next_offset;
 	int64 max_event_time;
 	int64 max_disorder_us;
+	TimestampTz last_record_at; /* 0 = none was taken by this worker */
+	double rate;				/* records per second, as of rated_us; see metrics.h */
+	int64 since_us;
+	int64 rated_us;
 	bool idle;
 	bool unreachable;
 } CqPartitionSlot;
@@ -162,6 +167,7 @@ typedef struct CqShared
 	int npartitions;
 	CqTaskSlot *tasks;
 	CqPartitionSlot *partitions;
+	CqMetrics *metrics; /* of each task slot */
 } CqShared;
 
 extern CqShared *cq_shared; /* NULL when the library was not preloaded */
@@ -203,6 +209,9 @@ extern void cq_database_hold(Oid database);
 
 /* Must workers stay out of this database now?  Caller must hold cq_shared->lock. */
 extern bool cq_database_is_held(Oid database);
+
+/* What belongs to a slot of tasks; the caller must hold cq_shared->lock. */
+extern CqMetrics *cq_slot_metrics(const CqTaskSlot *slot);
 
 /* Find a task's slot; caller must hold cq_shared->lock.  -1 if none. */
 extern int cq_slot_find(Oid database, int64 task);

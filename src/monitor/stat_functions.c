@@ -7,12 +7,15 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "monitor/slots.h"
 #include "settings.h"
 #include "source/source.h"
@@ -24,7 +27,7 @@ PG_FUNCTION_INFO_V1(cq_launcher_pid);
 PG_FUNCTION_INFO_V1(cq_state_memory);
 
 #define TASK_COLUMNS	  24
-#define PARTITION_COLUMNS 9
+#define PARTITION_COLUMNS 11
 
 typedef struct PartitionRow
 {
@@ -37,6 +40,7 @@ static void put_task(ReturnSetInfo *result, const CqTaskSlot *slot, int64 leader
 static int64 leader_of(const CqTaskSlot *slot);
 static int read_tasks(CqTaskSlot **slots, int64 **leaders);
 static int read_partitions(PartitionRow **rows);
+static double rate_of(const CqPartitionSlot *slot);
 static void put_partition(ReturnSetInfo *result, const PartitionRow *row);
 static void set_time(Datum *values, bool *nulls, int column, TimestampTz time);
 static Interval *interval_of_us(int64 us);
@@ -178,7 +182,22 @@ put_partition(ReturnSetInfo *result, const PartitionRow *row)
 	set_time(values, nulls, 6, row->slot.max_event_time);
 	values[7] = BoolGetDatum(row->slot.idle);
 	values[8] = BoolGetDatum(row->slot.unreachable);
+	values[9] = Float8GetDatum(rate_of(&row->slot));
+	values[10] = IntervalPGetDatum(interval_of_us(cq_clock_now() - row->slot.last_record_at));
+	nulls[10] = row->slot.last_record_at == 0 || row->slot.last_record_at == DT_NOBEGIN;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static double
+rate_of(const CqPartitionSlot *slot)
+{
+	int64 now_us = cq_metrics_clock_us();
+	double rate = cq_metrics_read(slot->rate,
+								  CQ_HORIZON_MINUTE,
+								  now_us - slot->since_us,
+								  now_us - slot->rated_us);
+
+	return rint(rate * 1000) / 1000;
 }
 
 /* The region that the state of all views is in: how large it is, and what is in use. */

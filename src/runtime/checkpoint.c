@@ -108,7 +108,10 @@ cq_checkpoint_run(CqRun *run)
 	MemoryContextReset(run->checkpoint_context);
 	run->write_anyway = false;
 	if (dirty)
+	{
 		views_committed(run, cq_clock_us() - commit_began_us);
+		cq_measure_committed(commit_began_us);
+	}
 	if (run->history_ended)
 		return CQ_PROGRESS_ANEW;
 	if (!dirty)
@@ -167,6 +170,7 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	run->batch.nevents = 0;
 	run->locked = false;
 	run->history_ended = false;
+	cq_measure_begin();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	*why_not = CQ_PROGRESS_LOCKED;
@@ -531,8 +535,11 @@ windows_close(CqRun *run)
 	run->phase = CQ_PHASE_FINISH;
 	foreach (lc, run->views)
 	{
+		int64 began_us = cq_clock_us();
+
 		run->at = lfirst(lc);
 		any = cq_view_run_close_windows(run, run->at) || any;
+		run->at->times.close_us += cq_clock_us() - began_us;
 	}
 	run->at = NULL;
 	return any;
@@ -547,9 +554,12 @@ views_save(CqRun *run, int64 began_us)
 
 	foreach (lc, run->views)
 	{
+		int64 save_began_us = cq_clock_us();
+
 		run->at = lfirst(lc);
 		run->phase = CQ_PHASE_FINISH;
 		cq_view_run_save(run, run->at);
+		run->at->times.save_us += cq_clock_us() - save_began_us;
 	}
 	run->at = NULL;
 	run->phase = CQ_PHASE_OTHER;

@@ -38,6 +38,7 @@ static void event_failing(void *arg, int ordinal, ErrorData *error);
 static void arrival_set(CqRun *run, CqViewRun *view);
 static void watermarks_set(CqRun *run, const CqViewRun *view);
 static void row_consume(void *arg, int ordinal, TupleTableSlot *row);
+static inline void row_take(Consumer *consumer, int ordinal, TupleTableSlot *row);
 static CqOutcome row_fold(Consumer *consumer, int ordinal, TupleTableSlot *row, CqMissed *missed);
 static void row_append(const CqRun *run, CqViewRun *view, int ordinal, TupleTableSlot *row);
 static void event_untimed(CqRun *run, CqViewRun *view, int ordinal);
@@ -53,10 +54,12 @@ cq_evaluate(CqRun *run, CqViewRun *view)
 {
 	CqRunIdentity saved;
 	int64 events_before = run->batch.nevents;
+	int64 began_us;
 	int i;
 
 	if (run->batch.nevents == 0)
 		return;
+	began_us = cq_measure_evaluate_begin(view);
 	view->late_events = NULL;
 	view->untimed_events = NULL;
 	view->taken = NULL;
@@ -79,6 +82,7 @@ cq_evaluate(CqRun *run, CqViewRun *view)
 		view->watermark = view->arrival;
 	if (view->taken)
 		view->checkpoint.counters.filtered += not_taken(run, view);
+	cq_measure_evaluate_end(view, began_us);
 }
 
 /* How many stages read the stream that the batch is of? */
@@ -277,6 +281,22 @@ static void
 row_consume(void *arg, int ordinal, TupleTableSlot *row)
 {
 	Consumer *consumer = arg;
+	CqViewTimes *times = &consumer->view->times;
+	instr_time began;
+
+	if (!times->timing || !cq_measure_row_is_timed(times))
+	{
+		row_take(consumer, ordinal, row);
+		return;
+	}
+	INSTR_TIME_SET_CURRENT(began);
+	row_take(consumer, ordinal, row);
+	cq_measure_row(times, began);
+}
+
+static inline void
+row_take(Consumer *consumer, int ordinal, TupleTableSlot *row)
+{
 	CqRun *run = consumer->run;
 	CqViewRun *view = consumer->view;
 	CqMissed missed;

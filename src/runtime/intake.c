@@ -48,6 +48,7 @@ cq_intake(CqRun *run, int max)
 {
 	CqSource *source = run->source;
 	TimestampTz now = cq_clock_now();
+	int64 began_us = cq_clock_us();
 	CqRunIdentity saved;
 	int n;
 	int at = 0;
@@ -55,13 +56,17 @@ cq_intake(CqRun *run, int max)
 	run->batch.nevents = 0;
 	n = source->ops->poll(source, max);
 	if (n == 0)
+	{
+		cq_measure_batch(run, n, max, began_us);
 		return 0;
+	}
 	batch_reset(run, source->partitions[source->records[0].partition].stream, n);
 	saved = cq_run_as_owner(run);
 	while (at < n)
 		at = decode_until_error(run, at, n, now);
 	cq_run_as_system(saved);
 	records_count(run, n);
+	cq_measure_batch(run, n, max, began_us);
 	return n;
 }
 
@@ -101,6 +106,7 @@ records_count(CqRun *run, int n)
 		CqPartition *p = &source->partitions[source->records[i].partition];
 
 		bytes += source->records[i].payload_len;
+		p->last_record_at = source->records[i].timestamp;
 		/* a partition that has records, good or bad, is neither idle nor on its way to it */
 		p->idle = false;
 		p->caught_up_since_us = p->idle_due_us = 0;

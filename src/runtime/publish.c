@@ -34,11 +34,13 @@ static CqTaskSlot *slot_of(int64 view);
 static void slot_give_back(CqTaskSlot *slot);
 static void forget(Held *mine);
 static void partitions_forget(int leader);
-static void publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us);
+static void publish_view(const CqRun *run, CqViewRun *view, int64 checkpoint_us);
 static void publish_state(CqTaskSlot *slot, const CqViewRun *view);
 static void publish_streams(const CqRun *run, CqTaskSlot *slot);
 static void publish_partitions(const CqRun *run);
+static void count_error(CqMetrics *metrics);
 static CqWishes wishes_of(int64 view);
+static void partition_rate(CqPartitionSlot *slot, const CqPartition *p);
 static CqPartitionSlot *partition_slot(const CqPartition *partition);
 
 bool
@@ -306,15 +308,20 @@ cq_publish_activity(const char *view_name, CqActivity activity)
 				 "continuous view \"%s\": %s",
 				 view_name,
 				 cq_activity_name(activity));
-	pgstat_report_activity(activity == CQ_ACTIVITY_PROCESSING ? STATE_RUNNING : STATE_IDLE, text);
+	pgstat_report_activity(activity == CQ_ACTIVITY_PROCESSING ||
+								   activity == CQ_ACTIVITY_LOADING_STATE
+							   ? STATE_RUNNING
+							   : STATE_IDLE,
+						   text);
 }
 
 void
-cq_publish_progress(const CqRun *run, int64 checkpoint_us)
+cq_publish_progress(CqRun *run, int64 checkpoint_us)
 {
 	uint64 company = cq_run_company(run);
 	ListCell *lc;
 
+	cq_measure_collect(run, checkpoint_us);
 	LWLockAcquire(cq_shared->lock, LW_EXCLUSIVE);
 	foreach (lc, run->views)
 		publish_view(run, lfirst(lc), checkpoint_us);
@@ -325,6 +332,7 @@ cq_publish_progress(const CqRun *run, int64 checkpoint_us)
 		publish_partitions(run);
 	}
 	LWLockRelease(cq_shared->lock);
+	cq_measure_added(run);
 }
 
 /*
@@ -358,7 +366,7 @@ cq_publish_idle(const CqRun *run)
 
 /* Only the leader's slot names the stream: one latch is set when a local one grows. */
 static void
-publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us)
+publish_view(const CqRun *run, CqViewRun *view, int64 checkpoint_us)
 {
 	CqTaskSlot *slot = slot_of(view->id);
 
@@ -368,10 +376,13 @@ publish_view(const CqRun *run, const CqViewRun *view, int64 checkpoint_us)
 	slot->watermark = cq_view_run_watermark(run, view);
 	slot->idle = cq_view_run_is_idle(run, view);
 	if (checkpoint_us > 0)
+	{
 		slot->last_checkpoint_us = checkpoint_us;
+		slot->longest_commit_us = Max(slot->longest_commit_us, view->commit_us);
+	}
 	slot->commit_us = view->commit_us;
-	slot->longest_commit_us = Max(slot->longest_commit_us, view->commit_us);
 	slot->saved_groups = view->saved_groups;
+	cq_measure_add(run, view, cq_slot_metrics(slot));
 	if (view->op)
 		publish_state(slot, view);
 }
@@ -430,13 +441,29 @@ publish_partitions(const CqRun *run)
 
 		if (slot == NULL)
 			break;
+		partition_rate(slot, p);
 		slot->end_offset = p->end_offset;
+		slot->last_record_at = p->last_record_at;
 		slot->next_offset = p->next_offset;
 		slot->max_event_time = p->max_event_time;
 		slot->max_disorder_us = p->max_disorder_us;
 		slot->idle = p->idle;
 		slot->unreachable = unreachable;
 	}
+}
+
+/* How fast it is read, as in metrics.c; a slot is new when its worker is. */
+static void
+partition_rate(CqPartitionSlot *slot, const CqPartition *p)
+{
+	int64 now_us = cq_metrics_clock_us();
+
+	if (slot->since_us == 0)
+		slot->since_us = now_us;
+	else
+		slot->rate = cq_metrics_fade(slot->rate, now_us - slot->rated_us) +
+					 cq_metrics_share(p->next_offset - slot->next_offset);
+	slot->rated_us = now_us;
 }
 
 static CqPartitionSlot *
@@ -457,6 +484,7 @@ partition_slot(const CqPartition *partition)
 		if (!cq_shared->partitions[i].in_use)
 		{
 			found = &cq_shared->partitions[i];
+			memset(found, 0, sizeof(*found));
 			found->in_use = true;
 			found->task_slot = cq_publish_leader();
 			found->stream = partition->stream;
@@ -482,10 +510,21 @@ cq_publish_error(int64 view, int sqlstate, const char *message)
 		slot->error_at = GetCurrentTimestamp();
 		slot->error_sqlstate = sqlstate;
 		strlcpy(slot->error_message, message ? message : "", CQ_MESSAGE_SIZE);
+		count_error(cq_slot_metrics(slot));
 		failures = Max(failures, slot->failures);
 	}
 	LWLockRelease(cq_shared->lock);
 	return failures;
+}
+
+static void
+count_error(CqMetrics *metrics)
+{
+	double amounts[CQ_RATE_COUNT] = {0};
+
+	metrics->errors++;
+	amounts[CQ_RATE_ERRORS] = 1;
+	cq_metrics_add(metrics, amounts, 0);
 }
 
 void

@@ -41,7 +41,7 @@ extern void cq_publish_settled(void);
 extern void cq_publish_activity(const char *view_name, CqActivity activity);
 
 /* Watermarks, state and partitions after a checkpoint or a change of the source. */
-extern void cq_publish_progress(const CqRun *run, int64 checkpoint_us);
+extern void cq_publish_progress(CqRun *run, int64 checkpoint_us);
 
 /*
  * Note an error of one view, or of all (0); returns how many there were in a

@@ -376,7 +376,8 @@ reason_of(const ErrorData *error)
 void
 cq_worker_back_off(CqWorker *worker)
 {
-	int64 until = cq_clock_us() + (int64) worker->retry_ms * 1000;
+	int64 began_us = cq_clock_us();
+	int64 until = began_us + (int64) worker->retry_ms * 1000;
 	uint64 news = cq_publish_news();
 
 	cq_publish_activity(worker->view_name,
@@ -396,4 +397,5 @@ cq_worker_back_off(CqWorker *worker)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
+	cq_measure_waited(cq_clock_us() - began_us);
 }

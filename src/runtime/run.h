@@ -23,6 +23,7 @@
 #include "operator/operator.h"
 #include "plan/plan.h"
 #include "plan/stage.h"
+#include "runtime/measure.h"
 #include "sink/late_table.h"
 #include "sink/output.h"
 #include "source/source.h"
@@ -156,6 +157,7 @@ typedef struct CqViewRun
 	int64 clock_due_us;	   /* monotonic: when a window was first seen to be over; 0 = none is */
 	int64 commit_us;	   /* from the last event of the last checkpoint to its commit */
 	int64 saved_groups;	   /* by it */
+	CqViewTimes times;
 
 	/* sharing */
 	char *company;		/* views with the same may share a task; NULL = with none */

@@ -67,6 +67,7 @@ cq_view_run_load(CqRun *run, int64 id)
 	view->refreshed_us = cq_clock_us() + cq_clock_shift_us();
 	runs = load_catalog(view);
 	view->watermark = view->checkpoint.closed_to;
+	view->times.told = view->checkpoint.counters;
 	view->begun = view->checkpoint.partitions;
 	view->nbegun = view->checkpoint.npartitions;
 	if (runs)

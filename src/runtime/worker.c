@@ -52,6 +52,7 @@
 #define TRIM_INTERVAL_US   INT64CONST(5000000)
 #define IDLE_STEP_LIMIT_US INT64CONST(2000000)
 #define LOCK_PATIENCE_US   INT64CONST(1000000)
+#define TELL_INTERVAL_US   INT64CONST(1000000)
 #define PACE_FACTOR		   4
 #define PACE_LONGEST_US	   20000
 
@@ -108,6 +109,7 @@ cq_worker_main(Datum arg)
 	cq_publish_restart_after(0);
 	before_shmem_exit(source_close_at_exit, PointerGetDatum(worker));
 	settings_pin();
+	cq_measure_init();
 	worker->source_context =
 		AllocSetContextCreate(TopMemoryContext, "pipeline source", ALLOCSET_DEFAULT_SIZES);
 
@@ -144,6 +146,7 @@ settings_pin(void)
 		{"row_security", "on"},
 		{"zero_damaged_pages", "off"},
 		{"jit", "off"},
+		{"application_name", "pipeline_ext"},
 		{"max_parallel_workers_per_gather", "0"},
 		{"synchronous_commit", "off"},
 		{"enable_partition_pruning", "on"},
@@ -352,15 +355,23 @@ static void
 publish_when_changed(CqWorker *worker, bool unreachable)
 {
 	const CqSource *source = worker->source;
+	int64 now = cq_clock_us();
+	int64 ends = 0;
 	int idle = 0;
 	int i;
 
 	for (i = 0; i < source->npartitions; i++)
+	{
 		idle += source->partitions[i].idle;
-	if (idle == worker->told_idle && unreachable == worker->told_unreachable)
+		ends += source->partitions[i].end_offset;
+	}
+	if (idle == worker->told_idle && unreachable == worker->told_unreachable &&
+		(ends == worker->told_ends || now < worker->told_at_us + TELL_INTERVAL_US))
 		return;
 	worker->told_idle = idle;
 	worker->told_unreachable = unreachable;
+	worker->told_ends = ends;
+	worker->told_at_us = now;
 	cq_publish_progress(worker->run, 0);
 }
 
@@ -642,6 +653,7 @@ static void
 worker_wait(CqWorker *worker, long wait_ms)
 {
 	const CqSource *source = worker->source;
+	int64 began_us = cq_clock_us();
 	WaitEvent event;
 
 	if (!worker->waiting_for_lock)
@@ -654,6 +666,7 @@ worker_wait(CqWorker *worker, long wait_ms)
 	if (WaitEventSetWait(worker->events, wait_ms, &event, 1, cq_wait_event(CQ_WAIT_EVENTS)) > 0 &&
 		(event.events & WL_LATCH_SET))
 		ResetLatch(MyLatch);
+	cq_measure_waited(cq_clock_us() - began_us);
 }
 
 static void

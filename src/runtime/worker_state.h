@@ -48,6 +48,8 @@ typedef struct CqWorker
 	bool was_idle;			   /* everything that is read was, when we looked last */
 	int told_idle;			   /* of what stat_partitions shows: how many are idle */
 	bool told_unreachable;
+	int64 told_ends; /* sum of the logs' ends: how far behind we are */
+	int64 told_at_us;
 	int64 trimmed_at_us;
 	int64 last_checkpoint_us;
 	WaitEventSet *events;

@@ -42,11 +42,12 @@ typedef struct CqPartition
 	int64 out_of_orderness_us;	/* the stream's bound on that */
 
 	/* known to this worker only */
-	int64 end_offset;		  /* log's end (high watermark) or CQ_OFFSET_UNKNOWN */
-	bool caught_up;			  /* the last answer put the log's end at our position */
-	bool idle;				  /* caught up for idle_timeout */
-	int64 caught_up_since_us; /* clock of idleness; when the present spell began; 0 = none */
-	int64 idle_due_us;		  /* monotonic; when idle_timeout was seen to be over; 0 = not yet */
+	int64 end_offset;			/* log's end (high watermark) or CQ_OFFSET_UNKNOWN */
+	TimestampTz last_record_at; /* timestamp of the last one taken; 0 = none */
+	bool caught_up;				/* the last answer put the log's end at our position */
+	bool idle;					/* caught up for idle_timeout */
+	int64 caught_up_since_us;	/* clock of idleness; when the present spell began; 0 = none */
+	int64 idle_due_us;			/* monotonic; when idle_timeout was over; 0 = not yet */
 	void *source_private;
 } CqPartition;
 

@@ -127,6 +127,7 @@ SELECT view, stream, message FROM pipeline.dead_letters WHERE view IN ('s_2'::re
 SELECT count(*) AS differ FROM (SELECT price, count(*) FROM (SELECT price FROM past_bids UNION ALL SELECT price FROM past_auctions UNION ALL VALUES (3), (3), (4.5)) u GROUP BY 1 EXCEPT ALL TABLE s_23) d;
 
 -- late rows of each of them are applied
+SELECT pipeline.wait_for('s_30');
 SELECT stream, at, opened FROM s_30_late ORDER BY stream::text;
 SELECT pipeline.apply_late('s_30');
 SELECT pipeline.wait_for('s_30'), pipeline.verify_state('s_30');

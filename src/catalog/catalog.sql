@@ -62,6 +62,7 @@ CREATE TABLE pipeline_data.checkpoints (
   rows_out bigint NOT NULL,               -- result rows inserted or updated
   bytes_in bigint NOT NULL,
   windows_closed bigint NOT NULL,
+  rows_expired bigint NOT NULL,           -- result rows deleted by the option retention
   checkpoint_us bigint NOT NULL,          -- total time spent in committing
   committed_at timestamptz NOT NULL,
   partitions bytea NOT NULL,              -- packed; see pipeline_data.partitions()
@@ -123,6 +124,7 @@ CREATE TABLE pipeline_data.dead_letters (
 );
 -- Not unique: offsets come again when a topic was recreated and its loss accepted.
 CREATE INDEX dead_letters_record ON pipeline_data.dead_letters (view, stream, partition, "offset");
+CREATE INDEX dead_letters_failed_at ON pipeline_data.dead_letters (view, failed_at);
 
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.views', '');

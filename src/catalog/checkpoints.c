@@ -54,6 +54,7 @@ enum
 	COL_ROWS_OUT,
 	COL_BYTES_IN,
 	COL_WINDOWS_CLOSED,
+	COL_ROWS_EXPIRED,
 	COL_CHECKPOINT_US,
 	COL_COMMITTED_AT,
 	COL_PARTITIONS,
@@ -216,6 +217,7 @@ checkpoint_form(Relation rel, const CqCheckpoint *checkpoint)
 	values[COL_ROWS_OUT - 1] = Int64GetDatum(counters->rows_out);
 	values[COL_BYTES_IN - 1] = Int64GetDatum(counters->bytes_in);
 	values[COL_WINDOWS_CLOSED - 1] = Int64GetDatum(counters->windows_closed);
+	values[COL_ROWS_EXPIRED - 1] = Int64GetDatum(counters->rows_expired);
 	values[COL_CHECKPOINT_US - 1] = Int64GetDatum(counters->checkpoint_us);
 	values[COL_COMMITTED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[COL_PARTITIONS - 1] = PointerGetDatum(
@@ -249,6 +251,7 @@ checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint)
 	counters->rows_out = DatumGetInt64(values[COL_ROWS_OUT - 1]);
 	counters->bytes_in = DatumGetInt64(values[COL_BYTES_IN - 1]);
 	counters->windows_closed = DatumGetInt64(values[COL_WINDOWS_CLOSED - 1]);
+	counters->rows_expired = DatumGetInt64(values[COL_ROWS_EXPIRED - 1]);
 	counters->checkpoint_us = DatumGetInt64(values[COL_CHECKPOINT_US - 1]);
 	checkpoint->partitions = partitions_unpack(DatumGetByteaPP(values[COL_PARTITIONS - 1]),
 											   &checkpoint->npartitions,
@@ -271,6 +274,7 @@ cq_counters_add(CqCounters *counters, const CqCounters *more)
 	counters->rows_out += more->rows_out;
 	counters->bytes_in += more->bytes_in;
 	counters->windows_closed += more->windows_closed;
+	counters->rows_expired += more->rows_expired;
 	counters->checkpoint_us += more->checkpoint_us;
 }
 

@@ -26,6 +26,7 @@ typedef struct CqViewOptions
 	int64 keep_closed_us; /* no less than allowed_lateness_us */
 	bool store_late;
 	int64 late_retention_us;	/* -1 = for ever */
+	int64 retention_us;			/* of rows, and all else that is kept; likewise */
 	int64 emit_interval_us;		/* between refreshes of open windows; 0 = at each checkpoint */
 	int checkpoint_interval_ms; /* 0 = pipeline.checkpoint_interval */
 	CqStart start;				/* overrides the stream's when has_start */
@@ -82,6 +83,7 @@ typedef struct CqCounters
 	int64 rows_out;
 	int64 bytes_in;
 	int64 windows_closed;
+	int64 rows_expired;
 	int64 checkpoint_us;
 } CqCounters;
 

@@ -48,6 +48,8 @@ static void take_keep_closed(const char *name, const char *value, const char *vi
 							 CqViewOptions *options);
 static void take_late_retention(const char *name, const char *value, const char *view_name,
 								CqViewOptions *options);
+static void take_retention(const char *name, const char *value, const char *view_name,
+						   CqViewOptions *options);
 static void take_workers(const char *name, const char *value, const char *view_name,
 						 CqViewOptions *options);
 static void take_delivery(const char *name, const char *value, const char *view_name,
@@ -59,6 +61,7 @@ static void refuse(const char *name, const char *value, const char *view_name,
 static void bad_value(const char *name, const char *value, const char *view_name,
 					  const char *hint) CQ_NORETURN;
 static int64 interval_us(const char *name, const char *value, const char *view_name);
+static int64 age_us(const char *name, const char *value, const char *view_name);
 
 /* Sorted by name; the hint on unknown names lists them. */
 static const ViewOption view_options[] = {
@@ -72,7 +75,7 @@ static const ViewOption view_options[] = {
 	{"late", take_late},
 	{"late_retention", take_late_retention},
 	{"late_table", take_late_table},
-	{"retention", refuse},
+	{"retention", take_retention},
 	{"sink", refuse},
 	{"sink_format", refuse},
 	{"sink_key", refuse},
@@ -106,6 +109,7 @@ cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options
 	options->workers = 1;
 	options->store_late = true;
 	options->late_retention_us = LATE_RETENTION_US;
+	options->retention_us = -1;
 	options->keep_closed_us = -1;
 	options->given = given;
 	foreach (lc, given)
@@ -134,6 +138,15 @@ cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options
 					   "\"allowed_lateness\"",
 					   view_name),
 				errhint("A window is kept for as long as it takes late events, or longer."));
+	if (options->retention_us >= 0 && options->retention_us < options->keep_closed_us)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("option \"retention\" of continuous view \"%s\" is less than \"%s\"",
+					   view_name,
+					   options->allowed_lateness_us > options->retention_us ? "allowed_lateness"
+																			: "keep_closed"),
+				errdetail("A row that may still change is not deleted."),
+				errhint("Keep rows for as long as their windows take late events, or longer."));
 }
 
 const char *
@@ -254,12 +267,27 @@ static void
 take_late_retention(const char *name, const char *value, const char *view_name,
 					CqViewOptions *options)
 {
-	options->late_retention_us = -1;
+	options->late_retention_us = age_us(name, value, view_name);
+}
+
+static void
+take_retention(const char *name, const char *value, const char *view_name, CqViewOptions *options)
+{
+	options->retention_us = age_us(name, value, view_name);
+}
+
+/* -1 = off */
+static int64
+age_us(const char *name, const char *value, const char *view_name)
+{
+	int64 us;
+
 	if (pg_strcasecmp(value, "off") == 0)
-		return;
-	options->late_retention_us = interval_us(name, value, view_name);
-	if (options->late_retention_us <= 0)
+		return -1;
+	us = interval_us(name, value, view_name);
+	if (us <= 0)
 		bad_value(name, value, view_name, "The value is an interval above zero, or off.");
+	return us;
 }
 
 static void

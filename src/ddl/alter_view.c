@@ -23,6 +23,7 @@
 #include "ddl/identity.h"
 #include "ddl/limits.h"
 #include "ddl/parts.h"
+#include "ddl/retention.h"
 #include "ddl/shards.h"
 #include "ddl/view_options.h"
 #include "monitor/slots.h"
@@ -131,6 +132,8 @@ alter_options(const CqView *view, const AlterParts *parts)
 				errhint("Drop the view and create it again."));
 	if (options.emit_interval_us > 0)
 		cq_view_options_check_plan(&options, cq_identity_plan(view), name);
+	if ((options.retention_us >= 0) != (view->options.retention_us >= 0))
+		cq_retention_altered(view, &options);
 	cq_view_set_options(view->id, given);
 	cq_shards_alter(view, options.workers);
 	cq_shards_at_commit(CQ_SLOT_CHANGED, view->id);
@@ -151,14 +154,15 @@ check_alterable(const CqView *view, List *options)
 
 		for (i = 0; i < lengthof(fixed); i++)
 			if (strcmp(option->defname, fixed[i]) == 0)
-				ereport(ERROR,
-						errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("option \"pipeline.%s\" of continuous view \"%s\" cannot be altered",
-							   option->defname,
-							   get_rel_name(view->view)),
-						errhint(
-							"These can: checkpoint_interval, emit_interval, late, late_retention, "
-							"workers. For others create another view beside it, or in its place."));
+				ereport(
+					ERROR,
+					errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("option \"pipeline.%s\" of continuous view \"%s\" cannot be altered",
+						   option->defname,
+						   get_rel_name(view->view)),
+					errhint(
+						"These can: checkpoint_interval, emit_interval, late, late_retention, "
+						"retention, workers. For others create another view beside it, or in its place."));
 	}
 }
 

@@ -31,6 +31,7 @@
 #include "ddl/identity.h"
 #include "ddl/limits.h"
 #include "ddl/parts.h"
+#include "ddl/retention.h"
 #include "ddl/shards.h"
 #include "ddl/view_options.h"
 #include "decode/decoder.h"
@@ -124,6 +125,8 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 						 feeds,
 						 name);
 	cq_view_options_check_plan(&view.options, plan, name);
+	if (view.options.retention_us >= 0)
+		cq_retention_check(plan, name);
 	cq_shards_check(plan, view.options.workers, name);
 	for (i = 0; i < plan->ninputs; i++)
 		cq_operator_check(plan->inputs[i]);
@@ -148,6 +151,8 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	if (cq_window_has_late(&plan->window) && view.options.store_late && late_name == NULL)
 		late_name = cq_parts_late_name(name);
 	cq_parts_create(&view, query, plan, late_name);
+	if (view.options.retention_us >= 0)
+		cq_retention_create_index(&view, plan);
 
 	cq_view_insert(&view);
 	cq_task_insert(view.id);

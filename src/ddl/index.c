@@ -28,6 +28,7 @@
 #include "utils/lsyscache.h"
 
 #include "catalog/feeds.h"
+#include "catalog/retention.h"
 #include "catalog/rows.h"
 #include "compat.h"
 #include "ddl/handlers.h"
@@ -263,7 +264,8 @@ hidden_index(const RangeVar *name, CqView *view)
 	if (!OidIsValid(index) || get_rel_relkind(index) != RELKIND_INDEX ||
 		OidIsValid(RangeVarGetRelid(name, NoLock, true)))
 		return InvalidOid;
-	if (!cq_parts_find(cq_parts_view_of(IndexGetRelation(index, false)), view))
+	if (!cq_parts_find(cq_parts_view_of(IndexGetRelation(index, false)), view) ||
+		index == cq_retention_index(view->id, view->result))
 		return InvalidOid;
 	if (name->schemaname
 			? get_namespace_oid(name->schemaname, true) != get_rel_namespace(view->view)

@@ -25,10 +25,13 @@
 
 #include "plan/derived_time.h"
 #include "plan/window_key.h"
+#include "window/window.h"
 
+static void time_note(CqPlan *plan, const CqDerivedTime *time);
 static bool time_of_window(const CqPath *path, const CqPlan *plan, Node *expr, CqDerivedTime *time);
 static bool time_of_role(const CqWindow *window, CqKeyRole role, CqDerivedTime *time);
 static bool time_of_event(const CqPath *path, Node *expr, CqDerivedTime *time);
+static void key_time(const CqPlan *plan, CqDerivedTime *shown);
 static bool better(const CqDerivedTime *a, const CqDerivedTime *b);
 static bool is_last_moment(const CqPath *path, int level, Node *expr, const CqDerivedTime *time);
 static bool strip_shift(Node **expr, int64 *shift_us);
@@ -50,8 +53,7 @@ cq_derive_time(const CqPath *path, CqPlan *plan)
 		if (plan->window.kind == CQ_WINDOW_NONE
 				? time_of_event(path, (Node *) entry->expr, &time)
 				: time_of_window(path, plan, (Node *) entry->expr, &time))
-			if (better(&time, &plan->time))
-				plan->time = time;
+			time_note(plan, &time);
 	}
 }
 
@@ -60,8 +62,18 @@ cq_derive_time_of_window(CqPlan *plan, AttrNumber column, CqKeyRole role)
 {
 	CqDerivedTime time = {column, CQ_TIME_NONE, 0};
 
-	if (time_of_role(&plan->window, role, &time) && better(&time, &plan->time))
-		plan->time = time;
+	if (time_of_role(&plan->window, role, &time))
+		time_note(plan, &time);
+}
+
+/* Where the start of a window does not tell its end, it does not tell readers the rows' time. */
+static void
+time_note(CqPlan *plan, const CqDerivedTime *time)
+{
+	if (better(time, &plan->row_time))
+		plan->row_time = *time;
+	if ((time->role != CQ_TIME_START || time->window_us > 0) && better(time, &plan->time))
+		plan->time = *time;
 }
 
 static bool
@@ -85,7 +97,7 @@ time_of_role(const CqWindow *window, CqKeyRole role, CqDerivedTime *time)
 		time->role = CQ_TIME_RANGE;
 	else
 		time->role = role == CQ_KEY_WINDOW_END ? CQ_TIME_END : CQ_TIME_START;
-	return time->role != CQ_TIME_START || time->window_us > 0;
+	return true;
 }
 
 /* The event time itself, or what the view read tells it by. */
@@ -193,6 +205,54 @@ strip_shift(Node **expr, int64 *shift_us)
 	*shift_us += minus ? -interval->time : interval->time;
 	*expr = linitial(op->args);
 	return true;
+}
+
+/*
+ * Groups that change are stored by their keys, of which the window is one; what
+ * else there is shows its time as it is shown to readers.
+ */
+bool
+cq_row_time(const CqPlan *plan, CqRowTime *time)
+{
+	CqDerivedTime shown = plan->row_time;
+	TupleDesc desc = plan->result_desc;
+	Oid type;
+
+	if (plan->emit == CQ_EMIT_CHANGES && !plan->replaced)
+	{
+		shown = (CqDerivedTime){0};
+		desc = plan->closed_desc;
+		key_time(plan, &shown);
+	}
+	if (shown.role == CQ_TIME_NONE ||
+		(shown.role == CQ_TIME_START && plan->window.kind == CQ_WINDOW_SESSION))
+		return false;
+	type = TupleDescAttr(desc, shown.column - 1)->atttypid;
+	time->column = shown.column;
+	time->range_type = shown.role == CQ_TIME_RANGE ? type : InvalidOid;
+	time->type = shown.role == CQ_TIME_RANGE ? get_range_subtype(type) : type;
+	time->span_us = 0;
+	if (shown.role == CQ_TIME_START)
+		time->span_us = shown.window_us > 0 ? shown.window_us : cq_window_longest(&plan->window);
+	return time->type == TIMESTAMPTZOID || time->type == TIMESTAMPOID;
+}
+
+/* Keys stand first among the columns, in their order. */
+static void
+key_time(const CqPlan *plan, CqDerivedTime *shown)
+{
+	int i;
+
+	if (plan->window.kind == CQ_WINDOW_NONE)
+		return;
+	for (i = 0; i < plan->nkeys; i++)
+	{
+		CqDerivedTime time = {(AttrNumber) (i + 1), CQ_TIME_NONE, 0};
+
+		if (plan->keys[i].role != CQ_KEY_VALUE &&
+			time_of_role(&plan->window, plan->keys[i].role, &time) && better(&time, shown))
+			*shown = time;
+	}
 }
 
 char *

@@ -163,6 +163,9 @@ plan_union(List *branches, bool sort_dropped, int emit, const char *corrected_by
 		check_branch(plan, branch, view_name);
 		if (branch->time.column != plan->time.column || branch->time.role != plan->time.role)
 			plan->time = (CqDerivedTime){0};
+		if (branch->row_time.column != plan->row_time.column ||
+			branch->row_time.role != plan->row_time.role)
+			plan->row_time = (CqDerivedTime){0};
 		appendStringInfo(&names,
 						 "%s\"%s\"",
 						 i == 0 ? "" : ", ",

@@ -240,9 +240,10 @@ typedef struct CqPlan
 	int nstreams;
 	CqPlanStream *streams;
 
-	TupleDesc result_desc; /* the view's columns: names and types */
-	CqDerivedTime time;	   /* of the view's rows, for views that read them */
-	List *notices;		   /* of char *: what was understood; one sentence each */
+	TupleDesc result_desc;	/* the view's columns: names and types */
+	CqDerivedTime time;		/* of the view's rows, for views that read them */
+	CqDerivedTime row_time; /* likewise for retention: the start of a window of any size will do */
+	List *notices;			/* of char *: what was understood; one sentence each */
 } CqPlan;
 
 /*

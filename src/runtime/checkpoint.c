@@ -40,6 +40,7 @@
 #include "runtime/history.h"
 #include "runtime/late.h"
 #include "runtime/publish.h"
+#include "runtime/retention.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "settings.h"
@@ -123,8 +124,8 @@ cq_checkpoint_run(CqRun *run)
  * Besides events: the watermark moved on its own; partitions were found, whose
  * first positions must be kept; a view has never had a checkpoint, which
  * settles where it started and gives an ungrouped aggregate its row; a view must
- * give memory back to others; it is time to show what has changed; or history is
- * taken in, which ends by itself.
+ * give memory back to others; it is time to show what has changed; rows are too
+ * old; or history is taken in, which ends by itself.
  */
 bool
 cq_checkpoint_due(const CqRun *run)
@@ -137,7 +138,7 @@ cq_checkpoint_due(const CqRun *run)
 	{
 		const CqViewRun *view = lfirst(lc);
 
-		if (must_shrink(view) ||
+		if (must_shrink(view) || cq_retention_due(view, NULL) ||
 			(cq_view_run_is_behind(view) && cq_view_run_refresh_due(view, NULL)))
 			return true;
 		if (view->shard)

@@ -200,6 +200,7 @@ cq_dead_letters_write(CqRun *run, CqViewRun *view)
 	CatalogCloseIndexes(indexes);
 	table_close(rel, NoLock);
 	view->dead_letters = NIL;
+	view->retention.written_letter = now;
 }
 
 void

@@ -1,6 +1,7 @@
 /*
  * late_retention.c
- *	  Late rows are kept for as long as the view's option late_retention says.
+ *	  Late rows are kept for as long as the view's option late_retention says, or
+ *	  retention if that is less.
  *
  * The table has no index on the time of arrival, which would cost every late
  * event more than this does: from time to time the worker goes through the
@@ -32,6 +33,7 @@
 #define LONGEST_PAUSE  (10 * USECS_PER_MINUTE)
 #define PAUSES_PER_AGE 10
 
+static int64 late_retention_us(const CqViewOptions *options);
 static bool sweep(CqLateSweep *sweep, Relation rel, TimestampTz before);
 static void row_look(CqLateSweep *sweep, Relation rel, TupleTableSlot *slot, TimestampTz before);
 
@@ -39,7 +41,7 @@ void
 cq_late_retention_step(CqViewRun *view)
 {
 	CqLateSweep *state = &view->late_sweep;
-	int64 retention_us = view->view.options.late_retention_us;
+	int64 retention_us = late_retention_us(&view->view.options);
 	TimestampTz now = cq_clock_now();
 	Relation rel = NULL;
 	bool done = false;
@@ -68,6 +70,15 @@ cq_late_retention_step(CqViewRun *view)
 	state->next = 0;
 	state->due =
 		Max(state->oldest + retention_us, now + Min(retention_us / PAUSES_PER_AGE, LONGEST_PAUSE));
+}
+
+/* Late rows are not kept for longer than rows. */
+static int64
+late_retention_us(const CqViewOptions *options)
+{
+	if (options->late_retention_us < 0 || options->retention_us < 0)
+		return Max(options->late_retention_us, options->retention_us);
+	return Min(options->late_retention_us, options->retention_us);
 }
 
 /* The next pages; were they the last? */

@@ -21,6 +21,7 @@
 #include "decode/batch.h"
 #include "decode/decoder.h"
 #include "operator/operator.h"
+#include "plan/derived_time.h"
 #include "plan/plan.h"
 #include "plan/stage.h"
 #include "runtime/measure.h"
@@ -125,6 +126,20 @@ typedef struct CqLateSweep
 	TimestampTz oldest; /* of the rows that were left */
 } CqLateSweep;
 
+/* What is old by the option retention; see retention.c. */
+typedef struct CqRetention
+{
+	TimestampTz oldest_row; /* that may be there; DT_NOBEGIN = some may be old already */
+	TimestampTz oldest_letter;
+	TimestampTz rows_gone_to; /* all that were older when it was looked for them */
+	TimestampTz letters_gone_to;
+	TimestampTz written_row; /* oldest of this checkpoint's; DT_NOEND = none, or not known */
+	TimestampTz written_letter;
+	bool any_written;
+	int64 not_before_us; /* monotonic: pause until then */
+	int64 look_us;		 /* monotonic: and look once more then */
+} CqRetention;
+
 /* One view of a task; one shard of it if the view has several workers. */
 typedef struct CqShard CqShard;
 
@@ -175,6 +190,9 @@ typedef struct CqViewRun
 
 	CqLatePass late_pass;
 	CqLateSweep late_sweep;
+	CqRetention retention;
+	bool row_time_known;
+	CqRowTime row_time;
 	int64 refreshed_us; /* shifted clock: when rows of open windows were shown, or it came */
 
 	/* of the checkpoint under way */

@@ -17,6 +17,7 @@
 
 #include "clock.h"
 #include "runtime/history.h"
+#include "runtime/retention.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "sink/feed_log.h"
@@ -226,6 +227,7 @@ cq_view_run_give_out(CqViewRun *view, Datum *values, bool *nulls, TimestampTz ma
 	ListCell *lc;
 
 	cq_output_insert(view->output, values, nulls);
+	cq_retention_note_row(view, values, nulls);
 	foreach (lc, view->feed_logs)
 		cq_feed_log_row(lfirst(lc), values, nulls, false, mark);
 }
@@ -254,6 +256,7 @@ cq_view_run_save(CqRun *run, CqViewRun *view)
 	outputs_end(run, view);
 	run->phase = CQ_PHASE_OTHER;
 	cq_dead_letters_write(run, view);
+	cq_retention_step(view);
 }
 
 static void
@@ -375,12 +378,15 @@ static void
 outputs_end(CqRun *run, CqViewRun *view)
 {
 	CqRunIdentity saved;
+	int64 written;
 	ListCell *lc;
 
 	if (view->output == NULL)
 		return;
 	saved = cq_run_as_owner(run);
-	view->checkpoint.counters.rows_out += cq_output_end(view->output);
+	written = cq_output_end(view->output);
+	view->checkpoint.counters.rows_out += written;
+	view->retention.any_written = view->retention.any_written || written > 0;
 	view->output = NULL;
 	if (view->late)
 		(void) cq_output_end(view->late);

@@ -31,6 +31,7 @@
 #include "errors.h"
 #include "plan/changing.h"
 #include "plan/view_plan.h"
+#include "runtime/retention.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "settings.h"
@@ -64,6 +65,7 @@ cq_view_run_load(CqRun *run, int64 id)
 	view->id = id;
 	view->clock_to = DT_NOBEGIN;
 	view->arrival = DT_NOBEGIN;
+	cq_retention_init(&view->retention);
 	view->refreshed_us = cq_clock_us() + cq_clock_shift_us();
 	runs = load_catalog(view);
 	view->watermark = view->checkpoint.closed_to;
@@ -248,6 +250,7 @@ make_plan(CqViewRun *view, MemoryContext context)
 	view->close_prepared = NULL;
 	if (view->plan->emit == CQ_EMIT_CHANGES && view->feeds != NIL)
 		view->plan->close = cq_changing_rows_query(view->plan);
+	cq_retention_prepare(view);
 	if (view->plan->close)
 		view->close_prepared = cq_close_prepare(view->plan, view->plan_context);
 	MemoryContextSwitchTo(old);

@@ -38,6 +38,7 @@
 #include "monitor/wait_event.h"
 #include "runtime/late.h"
 #include "runtime/publish.h"
+#include "runtime/retention.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "runtime/vacuum.h"
@@ -75,6 +76,7 @@ static bool checkpoint_wanted(CqWorker *worker, long *wait_ms);
 static bool advance_due(const CqRun *run);
 static bool checkpoint_step(CqWorker *worker, long *wait_ms);
 static void refreshes_await(const CqRun *run, long *wait_ms);
+static void retention_await(const CqRun *run, long *wait_ms);
 static bool late_rows_due(const CqRun *run, long *wait_ms);
 static void advances_mark(CqRun *run);
 static bool accepts_loss(const CqRun *run);
@@ -491,6 +493,7 @@ checkpoint_wanted(CqWorker *worker, long *wait_ms)
 	}
 	wanted = late_rows_due(run, wait_ms) || wanted;
 	refreshes_await(run, wait_ms);
+	retention_await(run, wait_ms);
 	wanted = wanted || worker->task_changed || cq_checkpoint_due(run) || advance_due(run);
 	if (wanted || !run->source->ops->ready(run->source))
 		return wanted || anybody_waits(run);
@@ -527,6 +530,16 @@ refreshes_await(const CqRun *run, long *wait_ms)
 	foreach (lc, run->views)
 		if (cq_view_run_is_behind(lfirst(lc)))
 			(void) cq_view_run_refresh_due(lfirst(lc), wait_ms);
+}
+
+/* Likewise. */
+static void
+retention_await(const CqRun *run, long *wait_ms)
+{
+	ListCell *lc;
+
+	foreach (lc, run->views)
+		(void) cq_retention_due(lfirst(lc), wait_ms);
 }
 
 static bool

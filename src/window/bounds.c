@@ -218,6 +218,21 @@ unit_length(const char *unit, int *months, int *days, int64 *us)
 	return true;
 }
 
+/* A day for each change of a zone's clocks that may lie in a unit of days. */
+int64
+cq_window_longest(const CqWindow *window)
+{
+	int months;
+	int days;
+	int64 us;
+
+	if (window->kind != CQ_WINDOW_TRUNC || !unit_length(window->unit, &months, &days, &us))
+		return window->size_us;
+	if (months > 0)
+		days = months * 31;
+	return us > 0 ? us : (days + 1) * USECS_PER_DAY;
+}
+
 /* Start of the unit that a local time (a Timestamp) falls into. */
 static int64
 unit_floor(const CqWindow *window, int64 local)

@@ -51,6 +51,9 @@ extern bool cq_hop_windows(int64 time, int64 size_us, int64 slide_us, int64 orig
 extern bool cq_window_span(const CqWindow *window, TimestampTz time, TimestampTz *first_start,
 						   TimestampTz *first_end, TimestampTz *last_end);
 
+/* No window is longer; of windows with fixed sizes or units. */
+extern int64 cq_window_longest(const CqWindow *window);
+
 /* Start of the window that ends then. */
 extern TimestampTz cq_window_start(const CqWindow *window, TimestampTz end);
 

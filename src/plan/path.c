@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/sysattr.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
@@ -45,6 +46,7 @@ typedef struct CqUse
 static Oid the_stream(Query *top, const char *view_name);
 static bool streams_walker(Node *node, List **streams);
 static bool hidden_walker(Node *node, const char *view_name);
+static void look_into_view(Oid relid, const char *view_name);
 static void refuse_hidden(RangeTblEntry *rte, const char *view_name);
 static int stream_entry(Query *query, const char *view_name);
 static void check_position(Query *query, int rti, const char *view_name);
@@ -236,23 +238,41 @@ hidden_walker(Node *node, const char *view_name)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
-		if (rte->rtekind == RTE_RELATION && rte->inh && has_subclass(rte->relid))
+		if (rte->rtekind != RTE_RELATION)
+			continue;
+		if (rte->relkind == RELKIND_VIEW)
+			look_into_view(rte->relid, view_name);
+		else if (rte->inh && has_subclass(rte->relid))
 			refuse_hidden(rte, view_name);
 	}
 	return query_tree_walker((Query *) node, hidden_walker, (void *) view_name, 0);
 }
 
+/* Views over streams are part of the tree by now; others are not. */
+static void
+look_into_view(Oid relid, const char *view_name)
+{
+	Relation view = relation_open(relid, AccessShareLock);
+
+	(void) hidden_walker((Node *) cq_view_definition(view), view_name);
+	relation_close(view, NoLock);
+}
+
+/* Of a table whose children are gone PostgreSQL does not know that at once; it reads it alone. */
 static void
 refuse_hidden(RangeTblEntry *rte, const char *view_name)
 {
+	List *family = find_all_inheritors(rte->relid, AccessShareLock, NULL);
 	ListCell *lc;
 
-	if (rte->relkind == RELKIND_FOREIGN_TABLE)
+	if (list_length(family) == 1)
+		rte->inh = false;
+	else if (rte->relkind == RELKIND_FOREIGN_TABLE)
 		cq_refuse(view_name,
 				  psprintf("stream \"%s\"", get_rel_name(rte->relid)),
 				  "Other tables inherit from it.",
 				  "Write ONLY before its name.");
-	foreach (lc, find_all_inheritors(rte->relid, AccessShareLock, NULL))
+	for_each_from(lc, family, 1)
 	{
 		if (cq_is_stream(lfirst_oid(lc)))
 			cq_refuse(view_name,

@@ -37,7 +37,6 @@ CREATE VIEW r WITH (pipeline.continuous) AS
 SELECT k, pipeline.tumble(now(), '1 minute') AS w, count(*) FROM ref_untimed GROUP BY k, w;
 
 -- other kinds of relations
-CREATE OR REPLACE VIEW r WITH (pipeline.continuous) AS SELECT k FROM ref_events;
 CREATE TEMP VIEW r WITH (pipeline.continuous) AS SELECT k FROM ref_events;
 CREATE VIEW pg_temp.r WITH (pipeline.continuous) AS SELECT k FROM ref_events;
 CREATE RECURSIVE VIEW r (k) WITH (pipeline.continuous) AS SELECT k FROM ref_events;

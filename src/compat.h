@@ -120,6 +120,37 @@ cq_compat_tablespace_aclcheck(Oid tablespace, Oid role, AclMode mode)
 #endif
 }
 
+/* Functions beneath REINDEX got the statement as an argument, for event triggers, in 17. */
+#include "catalog/index.h"
+#include "utils/lsyscache.h"
+
+static inline void
+cq_compat_reindex_index(const ReindexStmt *stmt, Oid index)
+{
+	ReindexParams params = {0};
+
+#if PG_VERSION_NUM >= 170000
+	reindex_index(stmt, index, false, get_rel_persistence(index), &params);
+#else
+	(void) stmt;
+	reindex_index(index, false, get_rel_persistence(index), &params);
+#endif
+}
+
+static inline void
+cq_compat_reindex_table(const ReindexStmt *stmt, Oid table)
+{
+	ReindexParams params = {0};
+	int flags = REINDEX_REL_PROCESS_TOAST | REINDEX_REL_CHECK_CONSTRAINTS;
+
+#if PG_VERSION_NUM >= 170000
+	(void) reindex_relation(stmt, table, flags, &params);
+#else
+	(void) stmt;
+	(void) reindex_relation(table, flags, &params);
+#endif
+}
+
 /* DefineIndex() got the argument total_parts in 16. */
 #include "commands/defrem.h"
 

@@ -133,6 +133,9 @@ extern void cq_view_set_options(int64 id, List *given);
  */
 extern void cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options);
 
+/* Error with the names that there are if this is not one. */
+extern void cq_view_option_check(const char *name, const char *view_name);
+
 /* Name of the option by which late events change rows of complete windows; NULL if none does. */
 extern const char *cq_view_options_corrected_by(const CqViewOptions *options);
 

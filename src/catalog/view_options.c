@@ -100,6 +100,17 @@ unknown_option(const char *name, const char *view_name)
 }
 
 void
+cq_view_option_check(const char *name, const char *view_name)
+{
+	int i;
+
+	for (i = 0; i < lengthof(view_options); i++)
+		if (strcmp(view_options[i].name, name) == 0)
+			return;
+	unknown_option(name, view_name);
+}
+
+void
 cq_view_options_parse(List *given, const char *view_name, CqViewOptions *options)
 {
 	ListCell *lc;

@@ -120,7 +120,10 @@ alter_options(const CqView *view, const AlterParts *parts)
 	foreach (lc, parts->set)
 		given = without(given, lfirst_node(DefElem, lc)->defname);
 	foreach (lc, parts->reset)
+	{
+		cq_view_option_check(lfirst_node(DefElem, lc)->defname, name);
 		given = without(given, lfirst_node(DefElem, lc)->defname);
+	}
 	given = list_concat(given, changes);
 
 	cq_view_options_parse(given, name, &options);
@@ -266,6 +269,14 @@ cq_alter_late_table(CqUtility *utility, Oid table)
 						errmsg("columns and constraints of table \"%s\" cannot be changed",
 							   stmt->relation->relname),
 						errdetail("Late rows of continuous view \"%s\" are written to it.",
+								  view_name));
+				break;
+			case AT_SetUnLogged:
+				ereport(ERROR,
+						errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("table \"%s\" cannot be unlogged", stmt->relation->relname),
+						errdetail("A crash would lose late rows of continuous view \"%s\", which "
+								  "are counted.",
 								  view_name));
 				break;
 			case AT_ChangeOwner:

@@ -31,6 +31,7 @@
 #include "ddl/identity.h"
 #include "ddl/limits.h"
 #include "ddl/parts.h"
+#include "ddl/readers.h"
 #include "ddl/retention.h"
 #include "ddl/shards.h"
 #include "ddl/view_options.h"
@@ -192,13 +193,19 @@ refuse_replacing(const ViewStmt *stmt)
 {
 	Oid relid = RangeVarGetRelid(stmt->view, NoLock, true);
 	CqView view;
-	CqTask task;
 	List *ours;
 	List *others;
 
 	cq_view_options_split(stmt->options, &ours, &others);
-	if (ours == NIL &&
-		(!cq_parts_find(relid, &view) || !cq_task_load(view.id, &task) || !cq_task_is_ours(&task)))
+	if (!OidIsValid(relid))
+		return;
+	if (ours != NIL && !cq_parts_find(relid, &view))
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("relation \"%s\" exists already and is not a continuous view",
+					   stmt->view->relname),
+				errhint("Drop it first, or choose another name."));
+	if (ours == NIL && !cq_readers_find(relid, &view))
 		return;
 	ereport(ERROR,
 			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "nodes/parsenodes.h"
+
 #include "ddl/utility_hook.h"
 
 /* create_view.c: CREATE VIEW, and statements that should have been one */
@@ -26,15 +28,38 @@ extern void cq_move_view(CqUtility *utility, Oid view);
 extern void cq_alter_late_table(CqUtility *utility, Oid table);
 extern void cq_reassign_owned(CqUtility *utility);
 
-/* index.c: CREATE INDEX and DROP INDEX of a continuous view */
+/* family.c: partitions and children */
+extern void cq_create_table(CqUtility *utility);
+
+/*
+ * index.c: indexes of a continuous view.  The last two return false, having done
+ * nothing, if the name is not that of one.
+ */
 extern void cq_create_index(CqUtility *utility);
 extern void cq_drop_index(CqUtility *utility);
+extern bool cq_alter_index(CqUtility *utility);
+extern bool cq_rename_index(CqUtility *utility);
+extern void cq_comment(CqUtility *utility);
+extern void cq_reindex(CqUtility *utility);
+
+/* vacuum.c */
+extern void cq_vacuum_view(CqUtility *utility);
+
+/* refuse.c: statements that would make a view wrong without a word */
+extern void cq_refuse_trigger(CqUtility *utility);
+extern void cq_refuse_truncate(CqUtility *utility);
+extern void cq_refuse_wrapper(CqUtility *utility);
+extern void cq_replace_function(CqUtility *utility);
+extern void cq_replace_aggregate(CqUtility *utility);
+extern void cq_alter_function(CqUtility *utility);
+extern void cq_refuse_renaming(ObjectType type, Oid relid, Node *object, const char *schema);
 
 /* stream.c: definition of streams, and of what they connect to */
 extern void cq_create_stream(CqUtility *utility);
-extern void cq_alter_stream(CqUtility *utility, Oid stream);
-extern void cq_rename_stream_column(CqUtility *utility, Oid stream);
+extern void cq_alter_streams(CqUtility *utility, List *streams);
+extern void cq_rename_stream_columns(CqUtility *utility, List *streams);
 extern void cq_alter_server(CqUtility *utility);
+extern void cq_alter_owner(CqUtility *utility);
 extern void cq_alter_user_mapping(CqUtility *utility);
 
 /* database.c: keeps workers out of a database while it must have no sessions */

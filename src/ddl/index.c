@@ -1,11 +1,11 @@
 /*
  * index.c
- *	  CREATE INDEX and DROP INDEX of a continuous view.
+ *	  Indexes of a continuous view: CREATE, ALTER, REINDEX, COMMENT ON and DROP INDEX.
  *
  * An index that a user makes on a view is made on the table beneath it: column
  * names are those of the view, and become c1 .. cn.  It stands in the hidden
- * schema, as every index stands in the schema of its table, and so DROP INDEX
- * has to be helped to find it.
+ * schema, as every index stands in the schema of its table, and so all other
+ * commands have to be helped to find it.
  */
 #include "postgres.h"
 
@@ -14,7 +14,9 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "commands/comment.h"
 #include "commands/defrem.h"
+#include "commands/tablecmds.h"
 #include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -44,7 +46,11 @@ typedef struct Renaming
 	int last_column;	 /* of the result table that it reads */
 } Renaming;
 
+static void refuse_unique_on_late(Oid relid);
 static void check_index(const CqView *view, const IndexStmt *stmt);
+static void check_owner(const CqView *view, const char *index_name);
+static void check_alter(const AlterTableStmt *stmt, const CqView *view);
+static void check_reindex(const ReindexStmt *stmt, const CqView *view);
 static void rename_elements(List *elements, Renaming *renaming);
 static bool rename_references(Node *node, void *context);
 static char *stored_name(Renaming *renaming, const char *name);
@@ -60,9 +66,12 @@ cq_create_index(CqUtility *utility)
 	IndexStmt *stmt = (IndexStmt *) utility->pstmt->utilityStmt;
 	Renaming renaming = {0};
 	CqView view;
+	Oid relid = stmt->relation ? RangeVarGetRelid(stmt->relation, NoLock, true) : InvalidOid;
 
-	if (!stmt->relation || !cq_parts_find(RangeVarGetRelid(stmt->relation, NoLock, true), &view))
+	if (!cq_parts_find(relid, &view))
 	{
+		if (stmt->unique)
+			refuse_unique_on_late(relid);
 		cq_utility_next(utility);
 		return;
 	}
@@ -92,6 +101,21 @@ cq_create_index(CqUtility *utility)
 	CommandCounterIncrement();
 	tell_cost(&view, renaming.last_column);
 	cq_utility_done(utility, CMDTAG_CREATE_INDEX);
+}
+
+static void
+refuse_unique_on_late(Oid relid)
+{
+	CqView view;
+
+	if (OidIsValid(relid) && cq_extension_exists() &&
+		cq_parts_find(cq_parts_view_of(relid), &view) && view.late == relid)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot create unique index on table \"%s\"", get_rel_name(relid)),
+				errdetail("A late row that violated it would stop continuous view \"%s\".",
+						  get_rel_name(view.view)),
+				errhint("Leave UNIQUE out."));
 }
 
 static void
@@ -254,6 +278,156 @@ cq_drop_index(CqUtility *utility)
 	cq_utility_next_instead(utility, (Node *) rest);
 }
 
+bool
+cq_alter_index(CqUtility *utility)
+{
+	AlterTableStmt *stmt = (AlterTableStmt *) utility->pstmt->utilityStmt;
+	CqView view;
+	Oid index = hidden_index(stmt->relation, &view);
+
+	if (!OidIsValid(index))
+		return false;
+	check_owner(&view, stmt->relation->relname);
+	check_alter(stmt, &view);
+	PreventCommandIfReadOnly("ALTER INDEX");
+	PreventCommandDuringRecovery("ALTER INDEX");
+	AlterTableInternal(index, copyObject(stmt->cmds), false);
+	CommandCounterIncrement();
+	cq_utility_done(utility, CMDTAG_ALTER_INDEX);
+	return true;
+}
+
+static void
+check_alter(const AlterTableStmt *stmt, const CqView *view)
+{
+	ListCell *lc;
+
+	foreach (lc, stmt->cmds)
+	{
+		switch (lfirst_node(AlterTableCmd, lc)->subtype)
+		{
+			case AT_SetRelOptions:
+			case AT_ResetRelOptions:
+			case AT_SetTableSpace:
+			case AT_SetStatistics:
+				break;
+			default:
+				ereport(ERROR,
+						errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot alter index \"%s\" of continuous view \"%s\" in this way",
+							   stmt->relation->relname,
+							   get_rel_name(view->view)),
+						errhint("RENAME, SET, RESET, SET TABLESPACE and SET STATISTICS are "
+								"possible."));
+		}
+	}
+}
+
+bool
+cq_rename_index(CqUtility *utility)
+{
+	RenameStmt *stmt = (RenameStmt *) utility->pstmt->utilityStmt;
+	CqView view;
+	Oid index = hidden_index(stmt->relation, &view);
+
+	if (!OidIsValid(index))
+		return false;
+	check_owner(&view, stmt->relation->relname);
+	PreventCommandIfReadOnly("ALTER INDEX");
+	PreventCommandDuringRecovery("ALTER INDEX");
+	RenameRelationInternal(index, stmt->newname, false, true);
+	CommandCounterIncrement();
+	cq_utility_done(utility, CMDTAG_ALTER_INDEX);
+	return true;
+}
+
+void
+cq_comment(CqUtility *utility)
+{
+	CommentStmt *stmt = (CommentStmt *) utility->pstmt->utilityStmt;
+	CqView view;
+	RangeVar *name;
+	Oid index;
+
+	if (stmt->objtype != OBJECT_INDEX)
+	{
+		cq_utility_next(utility);
+		return;
+	}
+	name = makeRangeVarFromNameList(castNode(List, stmt->object));
+	index = hidden_index(name, &view);
+	if (!OidIsValid(index))
+	{
+		cq_utility_next(utility);
+		return;
+	}
+	check_owner(&view, name->relname);
+	PreventCommandIfReadOnly("COMMENT");
+	PreventCommandDuringRecovery("COMMENT");
+	CreateComments(index, RelationRelationId, 0, stmt->comment);
+	cq_utility_done(utility, CMDTAG_COMMENT);
+}
+
+void
+cq_reindex(CqUtility *utility)
+{
+	ReindexStmt *stmt = (ReindexStmt *) utility->pstmt->utilityStmt;
+	Oid index = InvalidOid;
+	bool found = false;
+	CqView view;
+
+	if (stmt->relation && stmt->kind == REINDEX_OBJECT_INDEX)
+	{
+		index = hidden_index(stmt->relation, &view);
+		found = OidIsValid(index);
+	}
+	else if (stmt->relation && stmt->kind == REINDEX_OBJECT_TABLE)
+		found = cq_parts_find(RangeVarGetRelid(stmt->relation, NoLock, true), &view);
+	if (!found)
+	{
+		cq_utility_next(utility);
+		return;
+	}
+	check_owner(&view, stmt->relation->relname);
+	check_reindex(stmt, &view);
+	PreventCommandIfReadOnly("REINDEX");
+	PreventCommandDuringRecovery("REINDEX");
+	if (OidIsValid(index))
+		cq_compat_reindex_index(stmt, index);
+	else
+		cq_compat_reindex_table(stmt, view.result);
+	CommandCounterIncrement();
+	cq_utility_done(utility, CMDTAG_REINDEX);
+}
+
+static void
+check_reindex(const ReindexStmt *stmt, const CqView *view)
+{
+	ListCell *lc;
+
+	foreach (lc, stmt->params)
+	{
+		DefElem *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "verbose") == 0 ||
+			(strcmp(option->defname, "concurrently") == 0 && !defGetBoolean(option)))
+			continue;
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot reindex continuous view \"%s\" with the option \"%s\"",
+					   get_rel_name(view->view),
+					   option->defname),
+				errhint("Leave the option out; the view waits meanwhile and loses nothing."));
+	}
+}
+
+static void
+check_owner(const CqView *view, const char *index_name)
+{
+	if (!cq_compat_owns_relation(view->view, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_INDEX, index_name);
+}
+
 /* The index of that name beneath a view that the name would find, if nothing else has the name. */
 static Oid
 hidden_index(const RangeVar *name, CqView *view)
@@ -279,8 +453,7 @@ drop_hidden_index(const RangeVar *name, Oid index, const CqView *view, const Dro
 {
 	ObjectAddress object;
 
-	if (!cq_compat_owns_relation(view->view, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_INDEX, name->relname);
+	check_owner(view, name->relname);
 	if (stmt->concurrent)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

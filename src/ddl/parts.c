@@ -75,6 +75,7 @@
 #include "source/local/local.h"
 
 #define HIDDEN_SCHEMA "pipeline_data"
+#define REFUSE_DML	  "pipeline_refuse_dml"
 
 static void create_hidden(CqView *view, const Query *query, const CqPlan *plan, Oid owner);
 static Oid create_query_view(int64 id, const Query *query, Oid owner);
@@ -91,6 +92,7 @@ static Query *select_from_result(const CqView *view, TupleDesc desc);
 static void refuse_dml(Oid view);
 static void revoke_writing(Oid table, Oid owner);
 static void record_columns(Oid table, const ObjectAddress *whole);
+static void record_trigger(const ObjectAddress *whole);
 static List *parts_of(const CqView *view);
 static List *streams_of(const CqView *view);
 static bool is_part_of(Oid part, Oid view);
@@ -467,7 +469,7 @@ refuse_dml(Oid view)
 {
 	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
 
-	stmt->trigname = pstrdup("pipeline_refuse_dml");
+	stmt->trigname = pstrdup(REFUSE_DML);
 	stmt->relation =
 		makeRangeVar(get_namespace_name(get_rel_namespace(view)), get_rel_name(view), -1);
 	stmt->funcname =
@@ -535,6 +537,7 @@ cq_parts_record(const CqView *view)
 		if (lfirst_oid(lc) == view->result)
 			record_columns(lfirst_oid(lc), &whole);
 	}
+	record_trigger(&whole);
 }
 
 static List *
@@ -598,6 +601,25 @@ record_columns(Oid table, const ObjectAddress *whole)
 		recordDependencyOn(&part, whole, DEPENDENCY_INTERNAL);
 	}
 	relation_close(rel, NoLock);
+}
+
+/* DROP TRIGGER must not open the view's rows to changes; what is recorded goes with the rest. */
+static void
+record_trigger(const ObjectAddress *whole)
+{
+	ObjectAddress trigger;
+
+	ObjectAddressSet(trigger,
+					 TriggerRelationId,
+					 get_trigger_oid(whole->objectId, REFUSE_DML, true));
+	if (!OidIsValid(trigger.objectId))
+		return;
+	deleteDependencyRecordsForSpecific(TriggerRelationId,
+									   trigger.objectId,
+									   DEPENDENCY_INTERNAL,
+									   RelationRelationId,
+									   whole->objectId);
+	recordDependencyOn(&trigger, whole, DEPENDENCY_INTERNAL);
 }
 
 static bool

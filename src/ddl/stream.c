@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_foreign_table.h"
+#include "commands/defrem.h"
 #include "commands/tablecmds.h"
 #include "foreign/foreign.h"
 #include "lib/stringinfo.h"
@@ -28,15 +29,19 @@
 
 #include "catalog/rows.h"
 #include "compat.h"
+#include "ddl/family.h"
 #include "ddl/handlers.h"
 #include "ddl/shards.h"
 #include "decode/format.h"
 #include "monitor/slots.h"
+#include "source/kafka/properties.h"
 #include "source/local/local.h"
 #include "source/stream.h"
 
 static bool is_local(Oid stream);
+static void follow_change(Oid stream, bool owner, bool other);
 static void check_changes(Oid stream, const AlterTableStmt *stmt);
+static void refuse_own_options(Oid stream, List *options);
 static void refuse_change(Oid stream, const char *what);
 static void check_table_options(Oid stream, List *options);
 static void carry_name(const CqStream *before, AttrNumber attnum, const char *old_name,
@@ -55,6 +60,7 @@ cq_create_stream(CqUtility *utility)
 	CreateForeignTableStmt *stmt = (CreateForeignTableStmt *) utility->pstmt->utilityStmt;
 	RangeVar *name = copyObject(stmt->base.relation);
 	bool existed = stmt->base.if_not_exists && OidIsValid(RangeVarGetRelid(name, NoLock, true));
+	bool has_parent = stmt->base.inhRelations != NIL;
 	Oid relid;
 
 	cq_utility_next(utility);
@@ -62,6 +68,8 @@ cq_create_stream(CqUtility *utility)
 		return;
 	CommandCounterIncrement();
 	relid = get_relname_relid(name->relname, RangeVarGetCreationNamespace(name));
+	if (has_parent)
+		cq_family_check(relid);
 	if (!OidIsValid(relid) || !cq_is_stream(relid))
 		return;
 	if (is_local(relid))
@@ -78,7 +86,7 @@ is_local(Oid stream)
 }
 
 void
-cq_alter_stream(CqUtility *utility, Oid stream)
+cq_alter_streams(CqUtility *utility, List *streams)
 {
 	AlterTableStmt *stmt = (AlterTableStmt *) utility->pstmt->utilityStmt;
 	bool owner = false;
@@ -98,10 +106,18 @@ cq_alter_stream(CqUtility *utility, Oid stream)
 		else
 			other = true;
 	}
-	if (cq_compat_owns_relation(stream, GetUserId()) && cq_views_of_stream(stream) != NIL)
-		check_changes(stream, stmt);
+	foreach (lc, streams)
+		if (cq_compat_owns_relation(lfirst_oid(lc), GetUserId()))
+			check_changes(lfirst_oid(lc), stmt);
 	cq_utility_next(utility);
 	CommandCounterIncrement();
+	foreach (lc, streams)
+		follow_change(lfirst_oid(lc), owner, other);
+}
+
+static void
+follow_change(Oid stream, bool owner, bool other)
+{
 	if (is_local(stream) && owner)
 		cq_local_stream_owner_changed(stream);
 	if (is_local(stream) && other)
@@ -113,6 +129,7 @@ cq_alter_stream(CqUtility *utility, Oid stream)
 static void
 check_changes(Oid stream, const AlterTableStmt *stmt)
 {
+	bool is_read = cq_views_of_stream(stream) != NIL;
 	ListCell *lc;
 
 	foreach (lc, stmt->cmds)
@@ -120,11 +137,39 @@ check_changes(Oid stream, const AlterTableStmt *stmt)
 		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
 
 		if (cmd->subtype == AT_GenericOptions)
-			check_table_options(stream, (List *) cmd->def);
-		if (cmd->subtype == AT_AlterColumnGenericOptions)
+		{
+			refuse_own_options(stream, (List *) cmd->def);
+			if (is_read)
+				check_table_options(stream, (List *) cmd->def);
+		}
+		if (cmd->subtype == AT_AlterColumnGenericOptions && is_read)
 			refuse_change(stream, psprintf("options of column \"%s\"", cmd->name));
-		if (cmd->subtype == AT_DropExpression)
+		if (cmd->subtype == AT_DropExpression && is_read)
 			refuse_change(stream, psprintf("expression of column \"%s\"", cmd->name));
+	}
+}
+
+/* Where the rows of a local stream are, and since which restore: only a dump says it. */
+static void
+refuse_own_options(Oid stream, List *options)
+{
+	static const char *const own[] = {"backing", "era"};
+	ListCell *lc;
+	int i;
+
+	foreach (lc, options)
+	{
+		DefElem *option = lfirst_node(DefElem, lc);
+
+		for (i = 0; i < lengthof(own); i++)
+			if (strcmp(option->defname, own[i]) == 0 && is_local(stream))
+				ereport(ERROR,
+						errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+						errmsg("option \"%s\" of local stream \"%s\" cannot be changed",
+							   option->defname,
+							   get_rel_name(stream)),
+						errdetail("The extension sets it; it says where the stream's rows are."),
+						errhint("Leave the option as it is."));
 	}
 }
 
@@ -166,22 +211,30 @@ refuse_change(Oid stream, const char *what)
 
 /* Options name columns; and the documents of a topic know nothing of the new name. */
 void
-cq_rename_stream_column(CqUtility *utility, Oid stream)
+cq_rename_stream_columns(CqUtility *utility, List *streams)
 {
 	RenameStmt *stmt = (RenameStmt *) utility->pstmt->utilityStmt;
-	AttrNumber attnum = get_attnum(stream, stmt->subname);
 	char *old_name = pstrdup(stmt->subname);
 	char *new_name = pstrdup(stmt->newname);
-	CqStream *before = attnum > 0 ? cq_stream_load(stream) : NULL;
+	List *before = NIL;
+	ListCell *lc;
 
+	foreach (lc, streams)
+		if (get_attnum(lfirst_oid(lc), old_name) > 0)
+			before = lappend(before, cq_stream_load(lfirst_oid(lc)));
 	cq_utility_next(utility);
 	CommandCounterIncrement();
-	if (before)
-		carry_name(before, attnum, old_name, new_name);
-	if (is_local(stream))
-		cq_local_stream_altered(stream);
-	(void) cq_stream_load(stream);
-	tell_views(stream);
+	foreach (lc, before)
+	{
+		const CqStream *stream = lfirst(lc);
+		AttrNumber attnum = get_attnum(stream->relid, new_name);
+
+		/* a child whose column has nothing to do with the parent's keeps it */
+		if (attnum <= 0 || strcmp(stream->columns[attnum - 1].name, old_name) != 0)
+			continue;
+		carry_name(stream, attnum, old_name, new_name);
+		follow_change(stream->relid, false, true);
+	}
 }
 
 static void
@@ -295,6 +348,31 @@ cq_alter_server(CqUtility *utility)
 
 	cq_utility_next(utility);
 	tell_views_of_server(stmt->servername);
+}
+
+/* The owner of a server answers for its brokers. */
+void
+cq_alter_owner(CqUtility *utility)
+{
+	AlterOwnerStmt *stmt = (AlterOwnerStmt *) utility->pstmt->utilityStmt;
+	ForeignServer *server;
+	ListCell *lc;
+
+	cq_utility_next(utility);
+	if (stmt->objectType != OBJECT_FOREIGN_SERVER || !cq_extension_exists())
+		return;
+	CommandCounterIncrement();
+	server = GetForeignServerByName(strVal(stmt->object), false);
+	if (!cq_is_stream_server(server->serverid))
+		return;
+	foreach (lc, server->options)
+	{
+		DefElem *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "bootstrap_servers") == 0)
+			cq_kafka_brokers_check(defGetString(option), server->owner);
+	}
+	tell_views_of_server(server->servername);
 }
 
 /* A new password, say: workers connect again with it. */

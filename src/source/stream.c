@@ -59,6 +59,14 @@ cq_is_stream(Oid relid)
 		   server_kind(GetForeignServerIdByRelId(relid), &kind);
 }
 
+bool
+cq_is_stream_server(Oid server_id)
+{
+	CqStreamKind kind;
+
+	return server_kind(server_id, &kind);
+}
+
 static bool
 server_kind(Oid server_id, CqStreamKind *kind)
 {

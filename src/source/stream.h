@@ -139,3 +139,6 @@ cq_stream_shown(const CqStream *stream)
 
 /* Is this relation a stream of ours? */
 extern bool cq_is_stream(Oid relid);
+
+/* Are the foreign tables of this server streams? */
+extern bool cq_is_stream_server(Oid server_id);

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -23,6 +24,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "catalog/rows.h"
 #include "compat.h"
@@ -38,9 +40,12 @@
 #include "decode/decoder.h"
 #include "monitor/slots.h"
 #include "operator/operator.h"
+#include "plan/normalise.h"
 #include "plan/plan.h"
 #include "plan/stage.h"
 
+static void replace_plain_view(CqUtility *utility, const ViewStmt *stmt);
+static void refuse_over_stream(Oid relid, Oid reader);
 static void create_plain_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
 static void create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
 static int64 next_id(void);
@@ -66,6 +71,11 @@ cq_create_view(CqUtility *utility)
 	cq_view_options_split(stmt->options, &ours, &others);
 	if (stmt->replace)
 		refuse_replacing(stmt);
+	if (ours == NIL && stmt->replace)
+	{
+		replace_plain_view(utility, stmt);
+		return;
+	}
 	if (ours == NIL)
 	{
 		cq_utility_next(utility);
@@ -76,6 +86,43 @@ cq_create_view(CqUtility *utility)
 		create_continuous_view(utility, stmt, others, given);
 	else
 		create_plain_view(utility, stmt, others, given);
+}
+
+/* What a continuous view reads by way of an ordinary one is as good as its own query. */
+static void
+replace_plain_view(CqUtility *utility, const ViewStmt *stmt)
+{
+	Oid relid = RangeVarGetRelid(stmt->view, NoLock, true);
+	List *readers = NIL;
+
+	if (OidIsValid(relid) && cq_extension_exists())
+		readers = cq_readers(RelationRelationId, relid, 0, true);
+	if (readers != NIL)
+		refuse_over_stream(relid, linitial_oid(readers));
+	cq_utility_next(utility);
+	if (readers == NIL)
+		return;
+	CommandCounterIncrement();
+	refuse_over_stream(relid, linitial_oid(readers));
+	cq_readers_check(readers);
+}
+
+static void
+refuse_over_stream(Oid relid, Oid reader)
+{
+	Relation view = relation_open(relid, AccessShareLock);
+	bool over_stream =
+		view->rd_rel->relkind == RELKIND_VIEW && cq_reads_stream((Node *) cq_view_definition(view));
+
+	relation_close(view, NoLock);
+	if (over_stream)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_IN_USE),
+				errmsg("view \"%s\" over a stream cannot be replaced", get_rel_name(relid)),
+				errdetail("State and results of continuous view \"%s\" belong to the definition "
+						  "that it has read.",
+						  get_rel_name(reader)),
+				errhint("Create another view, and a continuous view that reads it."));
 }
 
 static void

@@ -39,6 +39,7 @@
 #include "catalog/pg_depend.h"
 #include "catalog/pg_foreign_table.h"
 #include "commands/defrem.h"
+#include "commands/event_trigger.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
 #include "foreign/fdwapi.h"
@@ -47,6 +48,8 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -54,6 +57,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "source/local/local.h"
@@ -62,6 +66,10 @@
 static void create_relations(Oid relid, const char *backing);
 static char *column_definitions(Oid relid);
 static void set_owner(const char *backing, Oid relid);
+static void execute(const char *command);
+static void run_as_system(const char *command, void (*run)(const char *command));
+static void define(const char *command);
+static void execute_parts(const char *command);
 static void set_option(Oid relid, const char *name, const char *value);
 static void begin_era(const CqLocalLayout *layout);
 static Oid storage_of(Oid hidden);
@@ -109,24 +117,23 @@ create_relations(Oid relid, const char *backing)
 
 	for (i = 0; i < CQ_LOCAL_TABLES; i++)
 	{
-		cq_local_execute(psprintf("CREATE TABLE pipeline_data.%s_%d (era integer NOT NULL, xid "
-								  "xid8 NOT NULL, seq bigint NOT NULL, inserted_at timestamptz NOT "
-								  "NULL%s) USING heap",
-								  backing,
-								  i,
-								  columns));
-		cq_local_execute(psprintf("CREATE INDEX ON pipeline_data.%s_%d USING btree (era, xid, seq)",
-								  backing,
-								  i));
+		define(psprintf("CREATE TABLE pipeline_data.%s_%d (era integer NOT NULL, xid "
+						"xid8 NOT NULL, seq bigint NOT NULL, inserted_at timestamptz NOT "
+						"NULL%s) USING heap",
+						backing,
+						i,
+						columns));
+		define(psprintf("CREATE INDEX ON pipeline_data.%s_%d USING btree (era, xid, seq)",
+						backing,
+						i));
 	}
-	cq_local_execute(
-		psprintf("CREATE SEQUENCE pipeline_data.%s_seq OWNED BY pipeline_data.%s_0.seq",
-				 backing,
-				 backing));
-	cq_local_execute(psprintf("CREATE SEQUENCE pipeline_data.%s_rotation MINVALUE 0 START 0 OWNED "
-							  "BY pipeline_data.%s_0.era",
-							  backing,
-							  backing));
+	define(psprintf("CREATE SEQUENCE pipeline_data.%s_seq OWNED BY pipeline_data.%s_0.seq",
+					backing,
+					backing));
+	define(psprintf("CREATE SEQUENCE pipeline_data.%s_rotation MINVALUE 0 START 0 OWNED "
+					"BY pipeline_data.%s_0.era",
+					backing,
+					backing));
 	set_owner(backing, relid);
 }
 
@@ -163,17 +170,34 @@ set_owner(const char *backing, Oid relid)
 		quote_identifier(GetUserNameFromId(((Form_pg_class) GETSTRUCT(tuple))->relowner, false));
 	ReleaseSysCache(tuple);
 	for (i = 0; i < CQ_LOCAL_TABLES; i++)
-		cq_local_execute(
-			psprintf("ALTER TABLE pipeline_data.%s_%d OWNER TO %s", backing, i, owner));
+		define(psprintf("ALTER TABLE pipeline_data.%s_%d OWNER TO %s", backing, i, owner));
 }
 
 void
 cq_local_execute(const char *command)
 {
+	run_as_system(command, execute);
+}
+
+static void
+execute(const char *command)
+{
+	int result;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	result = SPI_execute(command, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(result));
+	SPI_finish();
+}
+
+static void
+run_as_system(const char *command, void (*run)(const char *command))
+{
 	Oid user;
 	int context;
 	int nest_level;
-	int result;
 
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
@@ -186,14 +210,56 @@ cq_local_execute(const char *command)
 							 true,
 							 0,
 							 false);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	result = SPI_execute(command, false, 0);
-	if (result < 0)
-		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(result));
-	SPI_finish();
+	run(command);
 	AtEOXact_GUC(true, nest_level);
 	SetUserIdAndSecContext(user, context);
+}
+
+/*
+ * DDL, as parts of the statement that is under way: event triggers must not see
+ * it, as what users write would run with the rights of the system.
+ */
+static void
+define(const char *command)
+{
+	EventTriggerInhibitCommandCollection();
+	PG_TRY();
+	{
+		run_as_system(command, execute_parts);
+	}
+	PG_FINALLY();
+	{
+		EventTriggerUndoInhibitCommandCollection();
+	}
+	PG_END_TRY();
+}
+
+static void
+execute_parts(const char *command)
+{
+	ListCell *lc;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach (lc, pg_parse_query(command))
+	{
+		const RawStmt *raw = lfirst_node(RawStmt, lc);
+		PlannedStmt *part = makeNode(PlannedStmt);
+
+		part->commandType = CMD_UTILITY;
+		part->utilityStmt = raw->stmt;
+		part->stmt_location = raw->stmt_location;
+		part->stmt_len = raw->stmt_len;
+		ProcessUtility(part,
+					   command,
+					   false,
+					   PROCESS_UTILITY_SUBCOMMAND,
+					   NULL,
+					   NULL,
+					   None_Receiver,
+					   NULL);
+		CommandCounterIncrement();
+	}
+	PopActiveSnapshot();
 }
 
 /* Not through ALTER FOREIGN TABLE, which users' triggers and our own utility hook would see. */
@@ -378,7 +444,7 @@ number_columns(Oid relid, Oid hidden)
 	table_close(table, NoLock);
 	relation_close(stream, NoLock);
 	if (renames.len > 0)
-		cq_local_execute(renames.data);
+		define(renames.data);
 }
 
 void
@@ -485,7 +551,7 @@ bring_in_step(Oid relid, Oid hidden)
 	table_close(table, NoLock);
 	relation_close(stream, NoLock);
 	if (actions.len > 0)
-		cq_local_execute(
+		define(
 			psprintf("ALTER TABLE pipeline_data.%s %s", table_name, actions.data + strlen(", ")));
 }
 

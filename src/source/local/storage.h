@@ -8,7 +8,7 @@
 
 #include "source/local/layout.h"
 
-/* Run a utility command on hidden tables with the system's rights. */
+/* Run a command on hidden tables with the system's rights. */
 extern void cq_local_execute(const char *command);
 
 /*

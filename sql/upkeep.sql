@@ -43,35 +43,6 @@ SELECT pipeline.wait_for('v_trickle', '60 s');
 SELECT w, n > 3 AS counted FROM v_trickle ORDER BY w;
 SELECT failures, last_error FROM pipeline.stat_views WHERE view = 'v_trickle'::regclass;
 
--- An ordinary view between stream and continuous view is replaced: other columns
--- are read from then on.  Late rows cannot be kept any more if there is a table
--- for them.
-CREATE FOREIGN TABLE source (a int, b text, at timestamptz) SERVER pipeline_local
-  OPTIONS (event_time 'at', out_of_orderness '0', idle_timeout 'off');
-CREATE VIEW between_them AS SELECT a AS x, at FROM source;
-CREATE VIEW v_drop WITH (pipeline.continuous, pipeline.late = 'drop') AS
-  SELECT lower(pipeline.tumble(at, '1 minute')) AS w, max(x) AS x FROM between_them GROUP BY w;
-INSERT INTO source VALUES (1, 'bb', '2024-01-01 00:00:01Z'), (1, 'bb', '2024-01-01 00:01:00Z');
-SELECT pipeline.wait_for('v_drop', '60 s');
-CREATE OR REPLACE VIEW between_them AS SELECT length(b) AS x, at FROM source;
-INSERT INTO source VALUES (1, 'bbb', '2024-01-01 00:02:00Z'), (1, 'b', '2024-01-01 00:03:00Z');
-SELECT pipeline.wait_for('v_drop', '60 s');
-SELECT w, x FROM v_drop ORDER BY w;
-DROP VIEW v_drop;
-
-CREATE VIEW v_store WITH (pipeline.continuous) AS
-  SELECT lower(pipeline.tumble(at, '1 minute')) AS w, max(x) AS x FROM between_them GROUP BY w;
-SELECT pipeline.wait_for('v_store', '60 s');
-CREATE OR REPLACE VIEW between_them AS SELECT a AS x, at FROM source;
-INSERT INTO source VALUES (1, 'b', '2024-01-01 00:04:00Z');
-DO $$
-BEGIN
-  PERFORM pipeline.wait_for('v_store', '60 s');
-EXCEPTION WHEN object_not_in_prerequisite_state THEN
-  RAISE WARNING '%', sqlerrm;
-END $$;
-SELECT state, reason FROM pipeline.stat_views WHERE view = 'v_store'::regclass;
-
 -- A second dead letter of the same partition and offset, as after a topic was
 -- recreated, must not stop the view.
 CREATE FOREIGN TABLE numbers (a int) SERVER pipeline_local;

@@ -23,7 +23,7 @@ SELECT c.oid::regclass AS uncommented FROM pg_class c
 WHERE c.relnamespace = 'pipeline'::regnamespace AND c.relkind IN ('v', 'r')
   AND obj_description(c.oid, 'pg_class') IS NULL;
 
--- rights: users see schema pipeline and nothing of pipeline_data
+-- rights: users see schema pipeline and nothing of pipeline_data; pipeline.top() reads health as its caller, who sees his views in it
 CREATE ROLE regress_extension_user;
 SELECT has_schema_privilege('regress_extension_user', 'pipeline', 'USAGE') AS "pipeline",
   has_schema_privilege('regress_extension_user', 'pipeline', 'CREATE') AS "create in pipeline",

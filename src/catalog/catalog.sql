@@ -143,5 +143,5 @@ SELECT ('x' || pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::te
 CREATE FUNCTION pipeline_data.partitions(bytea,
   OUT stream int, OUT partition int, OUT next_offset bigint, OUT start_offset bigint, OUT cursor text,
   OUT max_event_time timestamptz, OUT max_disorder interval, OUT out_of_orderness interval)
-RETURNS SETOF record LANGUAGE C STRICT IMMUTABLE ROWS 10
+RETURNS SETOF record LANGUAGE C STRICT IMMUTABLE ROWS 2 -- low, lest JIT compiles stat_partitions
 AS 'MODULE_PATHNAME', 'cq_partitions';

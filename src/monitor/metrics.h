@@ -21,6 +21,7 @@ typedef enum CqRate
 	CQ_RATE_ROWS_OUT,
 	CQ_RATE_DEAD_LETTERS,
 	CQ_RATE_ERRORS, /* of the worker */
+	CQ_RATE_LOADS,	/* of state from disk */
 	CQ_RATE_LAG,	/* by how much it grows; negative: shrinks */
 
 	/* microseconds */

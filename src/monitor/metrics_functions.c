@@ -23,7 +23,7 @@
 
 PG_FUNCTION_INFO_V1(cq_view_metrics);
 
-#define METRIC_COLUMNS 32
+#define METRIC_COLUMNS 33
 
 /* Of the workers that a view has now. */
 typedef struct Behind
@@ -75,6 +75,7 @@ cq_view_metrics(PG_FUNCTION_ARGS)
 	put_rate(&row, sum, CQ_HORIZON_MINUTE, CQ_RATE_DEAD_LETTERS);
 	put_rate(&row, sum, CQ_HORIZON_MINUTE, CQ_RATE_ERRORS);
 	row.values[row.n++] = Int64GetDatum(sum->errors);
+	put_rate(&row, sum, CQ_HORIZON_MINUTE, CQ_RATE_LOADS);
 	row.nulls[row.n] = !behind.any || !behind.lag_known;
 	row.values[row.n++] = Int64GetDatum(behind.lag);
 	put_us(&row, behind.time_us, behind.any && behind.time_known);

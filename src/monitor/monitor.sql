@@ -12,7 +12,7 @@ CREATE FUNCTION pipeline_data.task_slots(
   OUT error_at timestamptz, OUT error_code text, OUT error_message text, OUT leader bigint,
   OUT commit_time interval, OUT longest_commit_time interval, OUT saved_groups bigint,
   OUT evictions bigint, OUT loads bigint, OUT state_reused boolean,
-  OUT chunk_bytes bigint, OUT live_chunk_bytes bigint)
+  OUT chunk_bytes bigint, OUT live_chunk_bytes bigint, OUT first_end timestamptz)
 RETURNS SETOF record LANGUAGE C ROWS 20 AS 'MODULE_PATHNAME', 'cq_task_slots';
 
 CREATE FUNCTION pipeline_data.partition_slots(
@@ -25,7 +25,7 @@ RETURNS SETOF record LANGUAGE C ROWS 20 AS 'MODULE_PATHNAME', 'cq_partition_slot
 CREATE FUNCTION pipeline_data.metrics(database oid, positions bigint[],
   OUT events_per_second float8, OUT events_per_second_15min float8,
   OUT bytes_per_second float8, OUT bytes_per_second_15min float8, OUT rows_out_per_second float8,
-  OUT dead_letters_per_second float8, OUT errors_per_second float8, OUT errors bigint,
+  OUT dead_letters_per_second float8, OUT errors_per_second float8, OUT errors bigint, OUT state_loads_per_second float8,
   OUT lag bigint, OUT lag_time interval, OUT lag_change_per_second float8,
   OUT busy float8, OUT backpressure float8, OUT cpu float8,
   OUT decode_share float8, OUT stage_share float8, OUT operator_share float8, OUT close_share float8,
@@ -60,7 +60,7 @@ FROM pipeline_data.views v
 JOIN pg_catalog.pg_class c ON c.oid = v.view
 JOIN pipeline_data.tasks t ON t.id = v.id
 JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
-CROSS JOIN pipeline_data.identity i
+CROSS JOIN (SELECT incarnation FROM pipeline_data.identity LIMIT 1) i -- it has one row, which the planner cannot know
 WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
    OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 
@@ -129,6 +129,7 @@ SELECT v.view,
   p.live_chunk_bytes,
   p.groups,
   p.open_windows,
+  p.next_window_end,
   p.state_evictions,
   p.state_loads,
   p.state_reused,
@@ -145,6 +146,7 @@ SELECT v.view,
   m.rows_out_per_second,
   m.dead_letters_per_second,
   m.errors_per_second,
+  m.state_loads_per_second,
   m.lag,
   m.lag_time,
   m.lag_change_per_second,
@@ -181,7 +183,7 @@ CROSS JOIN LATERAL (
     max(c.committed_at) AS last_checkpoint_at, sum(c.checkpoint_us)::bigint AS checkpoint_us,
     max(s.last_checkpoint) AS last_checkpoint_time, sum(s.state_bytes)::bigint AS state_bytes,
     sum(s.chunk_bytes)::bigint AS chunk_bytes, sum(s.live_chunk_bytes)::bigint AS live_chunk_bytes,
-    sum(s.groups)::bigint AS groups, max(s.open_windows) AS open_windows,
+    sum(s.groups)::bigint AS groups, max(s.open_windows) AS open_windows, min(s.first_end) AS next_window_end,
     max(s.commit_time) AS last_commit_time, max(s.longest_commit_time) AS longest_commit_time,
     sum(s.saved_groups)::bigint AS saved_groups, sum(s.evictions)::bigint AS state_evictions,
     sum(s.loads)::bigint AS state_loads, bool_and(s.state_reused) AS state_reused,

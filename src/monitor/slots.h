@@ -99,6 +99,7 @@ typedef struct CqTaskSlot
 	/* the worker's own */
 	int activity;			  /* CqActivity */
 	int64 watermark;		  /* uncommitted; DT_NOBEGIN if none */
+	int64 first_end;		  /* of its open windows; DT_NOEND if none is */
 	bool idle;				  /* all that it reads is, and nothing is open */
 	int64 last_checkpoint_us; /* duration of the last one */
 	int64 state_bytes;

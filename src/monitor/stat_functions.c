@@ -26,7 +26,7 @@ PG_FUNCTION_INFO_V1(cq_partition_slots);
 PG_FUNCTION_INFO_V1(cq_launcher_pid);
 PG_FUNCTION_INFO_V1(cq_state_memory);
 
-#define TASK_COLUMNS	  24
+#define TASK_COLUMNS	  25
 #define PARTITION_COLUMNS 11
 
 typedef struct PartitionRow
@@ -126,6 +126,8 @@ put_task(ReturnSetInfo *result, const CqTaskSlot *slot, int64 leader)
 	values[23] = Int64GetDatum(slot->live_chunk_bytes);
 	for (i = 16; i <= 23; i++)
 		nulls[i] = slot->pid == 0;
+	values[24] = TimestampTzGetDatum(slot->first_end);
+	nulls[24] = slot->pid == 0 || TIMESTAMP_NOT_FINITE(slot->first_end);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 

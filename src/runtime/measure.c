@@ -295,7 +295,7 @@ run_lag(const CqRun *run)
 }
 
 void
-cq_measure_add(const CqRun *run, CqViewRun *view, CqMetrics *metrics)
+cq_measure_add(const CqRun *run, CqViewRun *view, CqMetrics *metrics, int64 loads)
 {
 	CqViewTimes *times = &view->times;
 	const CqCounters *counters = &view->checkpoint.counters;
@@ -307,6 +307,7 @@ cq_measure_add(const CqRun *run, CqViewRun *view, CqMetrics *metrics)
 	amounts[CQ_RATE_EVENTS] = counters->events_in - times->told.events_in;
 	amounts[CQ_RATE_BYTES] = counters->bytes_in - times->told.bytes_in;
 	amounts[CQ_RATE_ROWS_OUT] = counters->rows_out - times->told.rows_out;
+	amounts[CQ_RATE_LOADS] = loads;
 	amounts[CQ_RATE_DEAD_LETTERS] = counters->dead_letters - times->told.dead_letters;
 	if (measure.lag != CQ_LAG_UNKNOWN && metrics->lag != CQ_LAG_UNKNOWN)
 		amounts[CQ_RATE_LAG] = measure.lag - metrics->lag;

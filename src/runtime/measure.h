@@ -61,8 +61,9 @@ extern void cq_measure_waited(int64 us);
 /*
  * Put into metrics what was measured: collect() once for all views, then add() for
  * each, with the lock held; then added().  over_us: the time it took, 0 if nothing
- * was done.
+ * was done.  loads: of state from disk, since it was added last.
  */
 extern void cq_measure_collect(const struct CqRun *run, int64 over_us);
-extern void cq_measure_add(const struct CqRun *run, struct CqViewRun *view, CqMetrics *metrics);
+extern void cq_measure_add(const struct CqRun *run, struct CqViewRun *view, CqMetrics *metrics,
+						   int64 loads);
 extern void cq_measure_added(struct CqRun *run);

@@ -369,11 +369,14 @@ static void
 publish_view(const CqRun *run, CqViewRun *view, int64 checkpoint_us)
 {
 	CqTaskSlot *slot = slot_of(view->id);
+	int64 loads;
 
 	if (slot == NULL)
 		return;
+	loads = slot->loads;
 	slot->owner = run->owner;
 	slot->watermark = cq_view_run_watermark(run, view);
+	slot->first_end = cq_view_run_first_end(view);
 	slot->idle = cq_view_run_is_idle(run, view);
 	if (checkpoint_us > 0)
 	{
@@ -382,9 +385,9 @@ publish_view(const CqRun *run, CqViewRun *view, int64 checkpoint_us)
 	}
 	slot->commit_us = view->commit_us;
 	slot->saved_groups = view->saved_groups;
-	cq_measure_add(run, view, cq_slot_metrics(slot));
 	if (view->op)
 		publish_state(slot, view);
+	cq_measure_add(run, view, cq_slot_metrics(slot), Max(slot->loads - loads, 0));
 }
 
 /* What all inputs have. */

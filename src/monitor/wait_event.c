@@ -16,6 +16,8 @@ cq_wait_event(CqWait which)
 		[CQ_WAIT_DATABASE_HOLD] = "PipelineDatabaseHold",
 		[CQ_WAIT_EVENTS] = "PipelineEvents",
 		[CQ_WAIT_KAFKA_CLOSE] = "PipelineKafkaClose",
+		[CQ_WAIT_KAFKA_PRODUCE] = "PipelineKafkaProduce",
+		[CQ_WAIT_KAFKA_READ] = "PipelineKafkaRead",
 		[CQ_WAIT_LAUNCHER] = "PipelineLauncher",
 		[CQ_WAIT_LOCK] = "PipelineLock",
 	};

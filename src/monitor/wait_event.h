@@ -13,6 +13,8 @@ typedef enum CqWait
 	CQ_WAIT_DATABASE_HOLD, /* workers leaving a database */
 	CQ_WAIT_EVENTS,		   /* nothing to read */
 	CQ_WAIT_KAFKA_CLOSE,   /* librdkafka giving up its threads */
+	CQ_WAIT_KAFKA_PRODUCE, /* brokers acknowledging inserted records */
+	CQ_WAIT_KAFKA_READ,	   /* records that a query reads from a topic */
 	CQ_WAIT_LAUNCHER,	   /* launcher's main loop */
 	CQ_WAIT_LOCK,		   /* another session has a relation of the view locked */
 	CQ_WAIT_COUNT

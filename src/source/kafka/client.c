@@ -44,6 +44,7 @@
 #define LOG_TEXT		400
 #define EXIT_WAIT_MS	300
 #define EXIT_SLICE_MS	20
+#define MAX_RELEASES	4 /* and a NULL behind them */
 
 /* Messages of one kind are logged once per LOG_INTERVAL_US. */
 typedef struct LogKind
@@ -72,7 +73,7 @@ static pthread_cond_t reaper_done = PTHREAD_COND_INITIALIZER;
 static int reapers = 0;
 
 static pid_t exit_registered_pid = 0;
-static void (*exit_release)(void) = NULL;
+static void (*exit_releases[MAX_RELEASES])(void);
 
 static bool client_start(CqKafkaClient *client, rd_kafka_conf_t *conf, const char *topic,
 						 int refresh_ms, char *error, size_t error_size);
@@ -89,8 +90,8 @@ static void wait_at_exit(int code, Datum arg);
 static void leave_at_exit(int code, Datum arg);
 
 CqKafkaClient *
-cq_kafka_client_open(const CqKafkaSettings *settings, int npartitions, const char *topic,
-					 int refresh_ms, int wake_fd)
+cq_kafka_client_open(const CqKafkaSettings *settings, const CqKafkaFetching *fetching,
+					 const char *topic, int refresh_ms, int wake_fd)
 {
 	const char *allowed = cq_kafka_settings_allowed(settings);
 	rd_kafka_conf_t *conf;
@@ -100,7 +101,7 @@ cq_kafka_client_open(const CqKafkaSettings *settings, int npartitions, const cha
 	register_exit();
 	/* fill the cache now: it switches the process's locale for a moment, which threads would see */
 	(void) PGLC_localeconv();
-	conf = cq_kafka_settings_consumer(settings, npartitions);
+	conf = cq_kafka_settings_consumer(settings, fetching);
 	client = calloc(1, sizeof(CqKafkaClient));
 	if (client)
 	{
@@ -176,10 +177,45 @@ register_exit(void)
 	reapers = 0;
 }
 
+/* A pipe rather than an eventfd: it exists on every system. */
+void
+cq_kafka_wake_pipe(int ends[2], const char *stream)
+{
+	if (pipe(ends) != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				errmsg("could not open a pipe for stream \"%s\": %m", stream));
+	if (fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0 || fcntl(ends[1], F_SETFL, O_NONBLOCK) != 0 ||
+		fcntl(ends[0], F_SETFD, FD_CLOEXEC) != 0 || fcntl(ends[1], F_SETFD, FD_CLOEXEC) != 0)
+	{
+		int saved_errno = errno;
+
+		close(ends[0]);
+		close(ends[1]);
+		errno = saved_errno;
+		ereport(ERROR, errmsg("could not set up a pipe for stream \"%s\": %m", stream));
+	}
+}
+
+void
+cq_kafka_wake_drain(int read_end)
+{
+	char buffer[512];
+
+	while (read(read_end, buffer, sizeof(buffer)) == sizeof(buffer))
+		continue;
+}
+
 void
 cq_kafka_client_at_exit(void (*release)(void))
 {
-	exit_release = release;
+	int i;
+
+	for (i = 0; exit_releases[i] != NULL; i++)
+		if (exit_releases[i] == release)
+			return;
+	Assert(i < MAX_RELEASES - 1);
+	exit_releases[i] = release;
 }
 
 /* fd.c keeps a budget of descriptors; tell it about ours as far as it lets us. */
@@ -390,11 +426,12 @@ static void
 wait_at_exit(int code, Datum arg)
 {
 	int64 give_up_us = cq_kafka_clock_us() + EXIT_WAIT_MS * 1000;
+	int i;
 
 	if (exit_registered_pid != getpid())
 		return;
-	if (exit_release)
-		exit_release();
+	for (i = 0; exit_releases[i] != NULL; i++)
+		exit_releases[i]();
 	pthread_mutex_lock(&reaper_mutex);
 	while (reapers > 0 && cq_kafka_clock_us() < give_up_us &&
 		   (!IsUnderPostmaster || PostmasterIsAlive()))

@@ -24,13 +24,14 @@ typedef struct CqKafkaHealth
 } CqKafkaHealth;
 
 /*
- * Create a handle and its control thread for a topic.  Nothing is waited for.
- * The client lives outside of PostgreSQL's memory; cq_kafka_client_close()
- * must be called for it.  wake_fd: written to when there may be something to
- * read; the client makes a duplicate of it.
+ * Create a consumer's handle and its control thread for a topic.  Nothing is
+ * waited for.  The client lives outside of PostgreSQL's memory;
+ * cq_kafka_client_close() must be called for it.  wake_fd: written to when there
+ * may be something to read; the client makes a duplicate of it.
  */
-extern CqKafkaClient *cq_kafka_client_open(const CqKafkaSettings *settings, int npartitions,
-										   const char *topic, int refresh_ms, int wake_fd);
+extern CqKafkaClient *cq_kafka_client_open(const CqKafkaSettings *settings,
+										   const CqKafkaFetching *fetching, const char *topic,
+										   int refresh_ms, int wake_fd);
 
 extern rd_kafka_t *cq_kafka_client_handle(CqKafkaClient *client);
 extern CqKafkaControl *cq_kafka_client_control(CqKafkaClient *client);
@@ -47,6 +48,15 @@ extern const CqKafkaHealth *cq_kafka_client_events(CqKafkaClient *client, const 
  * back.  Does not wait, never fails.
  */
 extern void cq_kafka_client_close(CqKafkaClient *client);
+
+/*
+ * A pipe for wake_fd, of which neither end blocks: ends[0] to read from, ends[1]
+ * to give to the client.  Its owner closes it.
+ */
+extern void cq_kafka_wake_pipe(int ends[2], const char *stream);
+
+/* Make ends[0] unreadable. */
+extern void cq_kafka_wake_drain(int read_end);
 
 /*
  * Have a function called when the process exits, before the clients that are

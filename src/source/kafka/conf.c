@@ -41,7 +41,7 @@
 #define MIN_FETCH_BYTES		1000000 /* not less than message.max.bytes */
 #define MAX_FETCH_BYTES		52428800
 #define COMPRESSION			4 /* a queue is looked at before a fetch, not while it is unpacked */
-#define FETCH_WAIT_MS		50
+#define TIMEOUT_MS			30000
 
 typedef struct Setting
 {
@@ -105,7 +105,7 @@ static bool sized_by_us(const char *name);
 static const char *apply_preferred(const CqKafkaSettings *settings, rd_kafka_conf_t *conf);
 static const char *apply_settings(const CqKafkaSettings *settings, rd_kafka_conf_t *conf);
 static const char *apply_sizes(const CqKafkaSettings *settings, rd_kafka_conf_t *conf,
-							   int npartitions);
+							   const CqKafkaFetching *fetching);
 static const char *apply_fixed(rd_kafka_conf_t *conf);
 static bool set_number(rd_kafka_conf_t *conf, const char *name, int64 value);
 static rd_kafka_conf_res_t set(rd_kafka_conf_t *conf, const char *name, const char *value);
@@ -246,6 +246,12 @@ cq_kafka_settings_refresh_ms(const CqKafkaSettings *settings)
 	return (int) setting_number(settings, "topic.metadata.refresh.interval.ms", 0);
 }
 
+int
+cq_kafka_settings_timeout_ms(const CqKafkaSettings *settings)
+{
+	return (int) setting_number(settings, "socket.timeout.ms", TIMEOUT_MS);
+}
+
 const char *
 cq_kafka_settings_allowed(const CqKafkaSettings *settings)
 {
@@ -267,7 +273,7 @@ cq_kafka_settings_wipe(CqKafkaSettings *settings)
  * passed on.
  */
 rd_kafka_conf_t *
-cq_kafka_settings_consumer(const CqKafkaSettings *settings, int npartitions)
+cq_kafka_settings_consumer(const CqKafkaSettings *settings, const CqKafkaFetching *fetching)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	const char *bad;
@@ -283,7 +289,7 @@ cq_kafka_settings_consumer(const CqKafkaSettings *settings, int npartitions)
 	if (bad == NULL)
 		bad = apply_settings(settings, conf);
 	if (bad == NULL)
-		bad = apply_sizes(settings, conf, npartitions);
+		bad = apply_sizes(settings, conf, fetching);
 	if (bad == NULL)
 		bad = apply_fixed(conf);
 	if (bad == NULL)
@@ -342,9 +348,9 @@ sized_by_us(const char *name)
 }
 
 static const char *
-apply_sizes(const CqKafkaSettings *settings, rd_kafka_conf_t *conf, int npartitions)
+apply_sizes(const CqKafkaSettings *settings, rd_kafka_conf_t *conf, const CqKafkaFetching *fetching)
 {
-	int64 queue_kb = Max(cq_kafka_memory_kb / 2 / Max(npartitions, 1), MIN_QUEUE_KB);
+	int64 queue_kb = Max(cq_kafka_memory_kb / 2 / Max(fetching->npartitions, 1), MIN_QUEUE_KB);
 	int64 partition_bytes = Min(queue_kb * 1024 / COMPRESSION, MAX_PARTITION_FETCH);
 	int64 fetch_bytes = Min((int64) cq_kafka_memory_kb * 1024 / 2, MAX_FETCH_BYTES);
 	int64 message_bytes = setting_number(settings, "message.max.bytes", MIN_FETCH_BYTES);
@@ -364,7 +370,7 @@ apply_sizes(const CqKafkaSettings *settings, rd_kafka_conf_t *conf, int npartiti
 		return "fetch.max.bytes";
 	if (!set_number(conf,
 					"fetch.wait.max.ms",
-					setting_number(settings, "fetch.wait.max.ms", FETCH_WAIT_MS)))
+					setting_number(settings, "fetch.wait.max.ms", fetching->wait_ms)))
 		return "fetch.wait.max.ms";
 	return NULL;
 }

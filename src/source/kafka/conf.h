@@ -17,15 +17,22 @@ typedef struct CqKafkaSettings CqKafkaSettings;
  */
 extern CqKafkaSettings *cq_kafka_settings_load(Oid server, Oid owner, MemoryContext context);
 
-/*
- * A new configuration for a consumer that reads this many partitions.  The
- * caller owns it.
- */
+/* How a consumer reads. */
+typedef struct CqKafkaFetching
+{
+	int npartitions; /* at a time */
+	int wait_ms;	 /* that a broker may wait for new records before it answers */
+} CqKafkaFetching;
+
+/* A new configuration for a consumer.  The caller owns it. */
 extern rd_kafka_conf_t *cq_kafka_settings_consumer(const CqKafkaSettings *settings,
-												   int npartitions);
+												   const CqKafkaFetching *fetching);
 
 /* How often to ask for the topic's partitions; 0 = not said. */
 extern int cq_kafka_settings_refresh_ms(const CqKafkaSettings *settings);
+
+/* How long a broker may take for an answer. */
+extern int cq_kafka_settings_timeout_ms(const CqKafkaSettings *settings);
 
 /* Patterns of brokers that may be connected to; NULL = any. */
 extern const char *cq_kafka_settings_allowed(const CqKafkaSettings *settings);

@@ -23,21 +23,16 @@
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
 #include "common/hashfn.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "errors.h"
 #include "source/kafka/consumer.h"
+#include "source/kafka/record.h"
 
 #define MIN_SHARE  256 /* records taken from one partition before the next has its turn */
 #define MAX_NUDGES 16
 #define FAR_ANCHOR 10000 /* offsets; a seek is cheaper than fetching that much again */
-
-static const int64 unix_epoch_shift_us =
-	(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY * USECS_PER_SEC;
 
 static int readable_in_order(CqKafkaSource *src, const CqKafkaSkew *skew);
 static int compare_turns(const void *a, const void *b, void *arg);
@@ -46,8 +41,6 @@ static void release_taken(CqKafkaFetcher *f);
 static void records_reserve(CqKafkaSource *src, int max);
 static int hand_out(CqKafkaSource *src, int partition, int want, int at);
 static void stretch_add(CqKafkaSource *src, int partition, int count);
-static void record_fill(CqRecord *record, int partition, rd_kafka_message_t *message);
-static TimestampTz message_timestamp(rd_kafka_message_t *message);
 static bool fetch(CqKafkaSource *src, int partition, int want);
 static bool accept_message(CqKafkaSource *src, int partition, rd_kafka_message_t *message);
 static bool accept_record(CqKafkaSource *src, int partition, rd_kafka_message_t *message);
@@ -98,10 +91,7 @@ cq_kafka_poll(CqSource *source, int max)
 void
 cq_kafka_drain_wakeups(CqKafkaSource *src)
 {
-	char buffer[512];
-
-	while (read(src->wake_read, buffer, sizeof(buffer)) == sizeof(buffer))
-		continue;
+	cq_kafka_wake_drain(src->wake_read);
 }
 
 /* Partitions that may be polled now, into src->order. */
@@ -233,7 +223,7 @@ hand_out(CqKafkaSource *src, int partition, int want, int at)
 	if (n == 0)
 		return 0;
 	for (i = 0; i < n; i++)
-		record_fill(&src->base.records[at + i], partition, f->messages[f->handed + i]);
+		cq_kafka_record_fill(&src->base.records[at + i], partition, f->messages[f->handed + i]);
 	f->handed += n;
 	f->left -= n;
 	f->gave += n;
@@ -257,34 +247,6 @@ stretch_add(CqKafkaSource *src, int partition, int count)
 	src->stretches[src->nstretches].partition = partition;
 	src->stretches[src->nstretches].count = count;
 	src->nstretches++;
-}
-
-static inline void
-record_fill(CqRecord *record, int partition, rd_kafka_message_t *message)
-{
-	record->partition = partition;
-	record->offset = message->offset;
-	record->timestamp = message_timestamp(message);
-	record->payload = message->payload;
-	record->payload_len = message->payload ? message->len : 0;
-	record->key = message->key;
-	record->key_len = message->key ? message->key_len : 0;
-	record->native = message;
-}
-
-/* Producers may set any number; what PostgreSQL has no timestamp for counts as none. */
-static TimestampTz
-message_timestamp(rd_kafka_message_t *message)
-{
-	rd_kafka_timestamp_type_t type;
-	int64 ms = rd_kafka_message_timestamp(message, &type);
-	TimestampTz result;
-
-	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE || ms < PG_INT64_MIN / 2000 ||
-		ms > PG_INT64_MAX / 2000)
-		return DT_NOBEGIN;
-	result = ms * 1000 - unix_epoch_shift_us;
-	return IS_VALID_TIMESTAMP(result) ? result : DT_NOBEGIN;
 }
 
 /*
@@ -421,23 +383,10 @@ accept_error(CqKafkaSource *src, int partition, rd_kafka_resp_err_t error)
 {
 	CqKafkaFetcher *f = cq_kafka_fetcher(src, partition);
 
+	if (cq_kafka_error_passes(error))
+		return;
 	switch (error)
 	{
-		case RD_KAFKA_RESP_ERR__TRANSPORT:
-		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-		case RD_KAFKA_RESP_ERR__TIMED_OUT:
-		case RD_KAFKA_RESP_ERR__RESOLVE:
-		case RD_KAFKA_RESP_ERR__WAIT_COORD:
-		case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
-		case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
-		case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
-		case RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE:
-		case RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE:
-		case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
-		case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
-		case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
-		case RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE:
-			return;
 		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
 		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
 		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:

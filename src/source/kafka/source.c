@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "utils/memutils.h"
@@ -27,6 +26,7 @@
 
 #define REFRESH_MS		  30000
 #define LIKELY_PARTITIONS 4 /* while their number is not known */
+#define FETCH_WAIT_MS	  50
 
 static dlist_head open_sources = DLIST_STATIC_INIT(open_sources);
 
@@ -191,27 +191,21 @@ cq_kafka_add_partition(CqKafkaSource *src, const CqPartition *partition)
 	MemoryContextSwitchTo(old);
 }
 
-/* A pipe rather than an eventfd: it exists on every system.  The client writes, we read. */
 static void
 open_pipe(CqKafkaSource *src)
 {
 	int ends[2];
 
-	if (pipe(ends) != 0)
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				errmsg("could not open a pipe for stream \"%s\": %m", src->name));
+	cq_kafka_wake_pipe(ends, src->name);
 	src->wake_read = ends[0];
 	src->wake_write = ends[1];
 	src->base.wakeup_fd = ends[0];
-	if (fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0 || fcntl(ends[1], F_SETFL, O_NONBLOCK) != 0 ||
-		fcntl(ends[0], F_SETFD, FD_CLOEXEC) != 0 || fcntl(ends[1], F_SETFD, FD_CLOEXEC) != 0)
-		ereport(ERROR, errmsg("could not set up a pipe for stream \"%s\": %m", src->name));
 }
 
 static void
 open_client(CqKafkaSource *src)
 {
+	CqKafkaFetching fetching = {.wait_ms = FETCH_WAIT_MS};
 	int npartitions = src->topic_partitions;
 
 	if (src->nwanted > 0)
@@ -219,8 +213,9 @@ open_client(CqKafkaSource *src)
 	if (npartitions <= 0)
 		npartitions = LIKELY_PARTITIONS;
 	src->sized_for = Max(npartitions, src->base.npartitions);
+	fetching.npartitions = src->sized_for;
 	src->client = cq_kafka_client_open(src->settings,
-									   src->sized_for,
+									   &fetching,
 									   src->topic,
 									   src->refresh_ms,
 									   src->wake_write);

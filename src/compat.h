@@ -239,18 +239,19 @@ cq_compat_create_wait_event_set(MemoryContext context, int nevents)
 #include "optimizer/pathnode.h"
 
 static inline ForeignPath *
-cq_compat_foreign_path(PlannerInfo *root, RelOptInfo *rel, Cost startup, Cost total)
+cq_compat_foreign_path(PlannerInfo *root, RelOptInfo *rel, double rows, Cost startup, Cost total,
+					   Relids required_outer)
 {
 #if PG_VERSION_NUM >= 180000
 	return create_foreignscan_path(root,
 								   rel,
 								   NULL,
-								   rel->rows,
+								   rows,
 								   0,
 								   startup,
 								   total,
 								   NIL,
-								   rel->lateral_relids,
+								   required_outer,
 								   NULL,
 								   NIL,
 								   NIL);
@@ -258,11 +259,11 @@ cq_compat_foreign_path(PlannerInfo *root, RelOptInfo *rel, Cost startup, Cost to
 	return create_foreignscan_path(root,
 								   rel,
 								   NULL,
-								   rel->rows,
+								   rows,
 								   startup,
 								   total,
 								   NIL,
-								   rel->lateral_relids,
+								   required_outer,
 								   NULL,
 								   NIL,
 								   NIL);
@@ -270,13 +271,47 @@ cq_compat_foreign_path(PlannerInfo *root, RelOptInfo *rel, Cost startup, Cost to
 	return create_foreignscan_path(root,
 								   rel,
 								   NULL,
-								   rel->rows,
+								   rows,
 								   startup,
 								   total,
 								   NIL,
-								   rel->lateral_relids,
+								   required_outer,
 								   NULL,
 								   NIL);
+#endif
+}
+
+/* Whose rights a scan or an INSERT has: kept apart from the range table from 16 on. */
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+
+static inline Oid
+cq_compat_scan_user(ForeignScanState *node)
+{
+	ForeignScan *plan = (ForeignScan *) node->ss.ps.plan;
+#if PG_VERSION_NUM >= 160000
+	Oid user = plan->checkAsUser;
+#else
+	Oid user = exec_rt_fetch(plan->scan.scanrelid, node->ss.ps.state)->checkAsUser;
+#endif
+
+	return OidIsValid(user) ? user : GetUserId();
+}
+
+static inline Oid
+cq_compat_insert_user(ResultRelInfo *rri, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecGetResultRelCheckAsUser(rri, estate);
+#else
+	Oid user = InvalidOid;
+
+	if (rri->ri_RangeTableIndex > 0)
+		user = exec_rt_fetch(rri->ri_RangeTableIndex, estate)->checkAsUser;
+	else if (rri->ri_RootResultRelInfo && rri->ri_RootResultRelInfo->ri_RangeTableIndex > 0)
+		user = exec_rt_fetch(rri->ri_RootResultRelInfo->ri_RangeTableIndex, estate)->checkAsUser;
+	return OidIsValid(user) ? user : GetUserId();
 #endif
 }
 

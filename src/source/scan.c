@@ -6,7 +6,8 @@
  * that were decoded and settled before the plan began (batch.h), handed out as
  * they are, each row's ctid carrying the event's place in the batch.  Nothing
  * about an event may depend on what a plan pulls.  Elsewhere, a local stream
- * gives the rows that it still keeps; a Kafka stream cannot be read.
+ * gives the rows that it still keeps, a Kafka stream what its topic holds
+ * (direct/).
  *
  * Events never change, so there is INSERT into local streams and no other way
  * to write.
@@ -30,20 +31,22 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "source/direct/direct.h"
 #include "source/local/fdw.h"
 #include "source/options.h"
 #include "source/scan.h"
 #include "source/stream.h"
 
-/* What a plan that is not made for a worker takes a Kafka stream to have. */
+/* What a plan takes a local stream without storage to have. */
 #define STREAM_ROWS 10000
 
 typedef struct StreamScan
 {
-	const CqBatch **batch; /* bound; NULL = reads a local stream's rows */
+	const CqBatch **batch; /* bound; NULL = reads what the stream holds */
 	TupleTableSlot *slot;  /* for the batch's rows */
 	int next;
 	CqLocalRead *read;
+	CqDirectRead *direct; /* a Kafka stream's records */
 } StreamScan;
 
 static Oid bound_relid = InvalidOid;
@@ -52,6 +55,7 @@ static double bound_rows = 0;
 
 static FdwRoutine *make_routine(void);
 static CqStreamKind stream_kind(Oid relid);
+static bool reads_directly(Oid relid);
 static void get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 static void get_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 static ForeignScan *get_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path,
@@ -151,14 +155,25 @@ stream_kind(Oid relid)
 	return CQ_STREAM_LOCAL;
 }
 
+/* A worker's plan reads what is bound. */
+static bool
+reads_directly(Oid relid)
+{
+	return relid != bound_relid && stream_kind(relid) == CQ_STREAM_KAFKA;
+}
+
 static void
 get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid relid)
 {
 	double pages = 0;
 	double rows;
 
-	if (relid != bound_relid && stream_kind(relid) == CQ_STREAM_LOCAL &&
-		cq_local_read_estimate(relid, &rows, &pages))
+	if (reads_directly(relid))
+	{
+		cq_direct_size(root, rel, relid);
+		return;
+	}
+	if (relid != bound_relid && cq_local_read_estimate(relid, &rows, &pages))
 	{
 		rel->pages = (BlockNumber) pages;
 		rel->tuples = rows;
@@ -175,16 +190,27 @@ static void
 get_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid)
 {
 	Cost startup = rel->baserestrictcost.startup;
-	Cost total = startup + rel->pages * seq_page_cost +
-				 rel->tuples * (cpu_tuple_cost + rel->baserestrictcost.per_tuple);
+	Cost total;
 
-	add_path(rel, (Path *) cq_compat_foreign_path(root, rel, startup, total));
+	if (reads_directly(relid))
+	{
+		cq_direct_paths(root, rel);
+		return;
+	}
+	total = startup + rel->pages * seq_page_cost +
+			rel->tuples * (cpu_tuple_cost + rel->baserestrictcost.per_tuple);
+
+	add_path(rel,
+			 (Path *)
+				 cq_compat_foreign_path(root, rel, rel->rows, startup, total, rel->lateral_relids));
 }
 
 static ForeignScan *
 get_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path, List *tlist,
 		 List *clauses, Plan *outer_plan)
 {
+	if (reads_directly(relid))
+		return cq_direct_plan(root, rel, tlist, clauses, outer_plan);
 	return make_foreignscan(tlist,
 							extract_actual_clauses(clauses, false),
 							rel->relid,
@@ -215,13 +241,7 @@ begin_scan(ForeignScanState *node, int eflags)
 	else if (stream_kind(RelationGetRelid(rel)) == CQ_STREAM_LOCAL)
 		scan->read = cq_local_read_begin(rel, node->ss.ps.state);
 	else
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("cannot read stream \"%s\" directly", RelationGetRelationName(rel)),
-				errdetail("It is a Kafka topic, which only continuous views read."),
-				errhint("Define one: CREATE VIEW ... WITH (pipeline.continuous) AS SELECT ... FROM "
-						"%s ...",
-						quote_identifier(RelationGetRelationName(rel))));
+		scan->direct = cq_direct_begin(node);
 }
 
 static TupleTableSlot *
@@ -235,7 +255,10 @@ iterate_scan(ForeignScanState *node)
 			ExecClearTuple(scan->slot);
 		return scan->slot;
 	}
-	cq_local_read_next(scan->read, node->ss.ss_ScanTupleSlot);
+	if (scan->direct)
+		cq_direct_next(scan->direct, node->ss.ss_ScanTupleSlot);
+	else
+		cq_local_read_next(scan->read, node->ss.ss_ScanTupleSlot);
 	return node->ss.ss_ScanTupleSlot;
 }
 
@@ -272,6 +295,8 @@ rescan(ForeignScanState *node)
 	scan->next = 0;
 	if (scan->read)
 		cq_local_read_restart(scan->read);
+	if (scan->direct)
+		cq_direct_restart(scan->direct);
 }
 
 static void
@@ -281,12 +306,15 @@ end_scan(ForeignScanState *node)
 
 	if (scan && scan->read)
 		cq_local_read_end(scan->read);
+	if (scan && scan->direct)
+		cq_direct_end(scan->direct);
 }
 
 static void
 explain_scan(ForeignScanState *node, ExplainState *es)
 {
 	Oid relid = RelationGetRelid(node->ss.ss_currentRelation);
+	StreamScan *scan = node->fdw_state;
 	ListCell *lc;
 
 	if (stream_kind(relid) == CQ_STREAM_LOCAL)
@@ -298,6 +326,8 @@ explain_scan(ForeignScanState *node, ExplainState *es)
 	foreach (lc, GetForeignTable(relid)->options)
 		if (strcmp(lfirst_node(DefElem, lc)->defname, "topic") == 0)
 			ExplainPropertyText("Topic", defGetString(lfirst_node(DefElem, lc)), es);
+	if (relid != bound_relid)
+		cq_direct_explain(node, scan ? scan->direct : NULL, es);
 }
 
 static int
@@ -321,7 +351,8 @@ refuse_change(PlannerInfo *root, Index rti, RangeTblEntry *rte, Relation rel)
 	ereport(ERROR,
 			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			errmsg("cannot %s stream \"%s\"", verb, RelationGetRelationName(rel)),
-			errdetail("Events of a stream cannot be changed."));
+			errdetail("Events of a stream cannot be changed."),
+			errhint("Insert another event that says what is different now."));
 }
 
 static void

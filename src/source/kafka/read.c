@@ -427,7 +427,7 @@ log_plan(CqKafkaRead *read, ReadLog *log, const CqKafkaSlice *slices, int nslice
 		const CqKafkaSlice *slice = &slices[i];
 		OffsetRange range;
 
-		if (log->bounds.id < slice->first_partition || log->bounds.id > slice->last_partition)
+		if (log->bounds.id < slice->first_partition || log->bounds.id >= slice->end_partition)
 			continue;
 		range.start = Max(log->bounds.low, slice->first_offset);
 		if (slice->from_ms != CQ_KAFKA_ANY_TIME)

@@ -26,21 +26,21 @@ typedef struct CqKafkaTopic
 #define CQ_KAFKA_ANY_TIME PG_INT64_MIN
 
 /*
- * Records with all of: a partition in [first_partition, last_partition], an offset
+ * Records with all of: a partition in [first_partition, end_partition), an offset
  * in [first_offset, end_offset), a timestamp not before from_ms (milliseconds since
  * 1970).  The last is only a promise that nobody wants others: some may come.
  */
 typedef struct CqKafkaSlice
 {
-	int32 first_partition;
-	int32 last_partition;
+	int64 first_partition;
+	int64 end_partition;
 	int64 first_offset;
 	int64 end_offset;
 	int64 from_ms;
 } CqKafkaSlice;
 
 /* All there is. */
-#define CQ_KAFKA_WHOLE ((CqKafkaSlice){0, PG_INT32_MAX, 0, PG_INT64_MAX, CQ_KAFKA_ANY_TIME})
+#define CQ_KAFKA_WHOLE ((CqKafkaSlice){0, PG_INT64_MAX, 0, PG_INT64_MAX, CQ_KAFKA_ANY_TIME})
 
 /* A log as it was when it was first looked at. */
 typedef struct CqKafkaBounds

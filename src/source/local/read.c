@@ -3,7 +3,8 @@
  *	  SELECT from a local stream: what its hidden tables still hold.
  *
  * Rows are read under the query's own snapshot, table after table, the oldest
- * first.  Rights were checked on the foreign table.
+ * first, each from its beginning: so they come in the order of their offsets, if
+ * one transaction inserts at a time.  Rights were checked on the foreign table.
  */
 #include "postgres.h"
 
@@ -103,7 +104,7 @@ next_row(CqLocalRead *read)
 			MemoryContext old = MemoryContextSwitchTo(read->context);
 
 			read->row = table_slot_create(table, NULL);
-			read->scan = table_beginscan(table, read->snapshot, 0, NULL);
+			read->scan = table_beginscan_strat(table, read->snapshot, 0, NULL, true, false);
 			MemoryContextSwitchTo(old);
 		}
 		if (table_scan_getnextslot(read->scan, ForwardScanDirection, read->row))

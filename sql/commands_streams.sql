@@ -61,6 +61,7 @@ SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'cmd_e
 ROLLBACK;
 
 --# SELECT from a Kafka stream
+ALTER SERVER cmd_kafka OPTIONS (ADD "socket.timeout.ms" '1000');
 SELECT * FROM cmd_topic;
 
 --# UPDATE, DELETE, MERGE, TRUNCATE of a stream

@@ -278,8 +278,10 @@ CREATE TRIGGER cmd_trigger AFTER INSERT ON cmd_minutes_late FOR EACH ROW EXECUTE
 --# ALTER TRIGGER, DROP TRIGGER
 ALTER TRIGGER pipeline_refuse_dml ON cmd_rows RENAME TO cmd_refuse;
 DROP TRIGGER cmd_refuse ON cmd_rows;
+DROP TRIGGER IF EXISTS pipeline_refuse_dml ON cmd_totals;
 INSERT INTO cmd_rows VALUES (now(), 1);
 ALTER TRIGGER cmd_refuse ON cmd_rows RENAME TO pipeline_refuse_dml;
+DROP TRIGGER IF EXISTS cmd_trigger ON cmd_totals;
 
 --# CREATE RULE, ALTER RULE, DROP RULE
 CREATE RULE cmd_rule AS ON INSERT TO cmd_rows DO INSTEAD NOTHING;

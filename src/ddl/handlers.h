@@ -47,6 +47,7 @@ extern void cq_vacuum_view(CqUtility *utility);
 
 /* refuse.c: statements that would make a view wrong without a word */
 extern void cq_refuse_trigger(CqUtility *utility);
+extern bool cq_skip_trigger(CqUtility *utility); /* false: not ours, nothing was done */
 extern void cq_refuse_truncate(CqUtility *utility);
 extern void cq_refuse_wrapper(CqUtility *utility);
 extern void cq_replace_function(CqUtility *utility);

@@ -252,6 +252,8 @@ cq_drop_index(CqUtility *utility)
 	DropStmt *rest;
 	ListCell *lc;
 
+	if (cq_skip_trigger(utility))
+		return;
 	if (stmt->removeType != OBJECT_INDEX || !cq_extension_exists())
 	{
 		cq_utility_next(utility);

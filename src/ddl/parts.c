@@ -75,7 +75,6 @@
 #include "source/local/local.h"
 
 #define HIDDEN_SCHEMA "pipeline_data"
-#define REFUSE_DML	  "pipeline_refuse_dml"
 
 static void create_hidden(CqView *view, const Query *query, const CqPlan *plan, Oid owner);
 static Oid create_query_view(int64 id, const Query *query, Oid owner);
@@ -469,7 +468,7 @@ refuse_dml(Oid view)
 {
 	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
 
-	stmt->trigname = pstrdup(REFUSE_DML);
+	stmt->trigname = pstrdup(CQ_PARTS_TRIGGER);
 	stmt->relation =
 		makeRangeVar(get_namespace_name(get_rel_namespace(view)), get_rel_name(view), -1);
 	stmt->funcname =
@@ -611,7 +610,7 @@ record_trigger(const ObjectAddress *whole)
 
 	ObjectAddressSet(trigger,
 					 TriggerRelationId,
-					 get_trigger_oid(whole->objectId, REFUSE_DML, true));
+					 get_trigger_oid(whole->objectId, CQ_PARTS_TRIGGER, true));
 	if (!OidIsValid(trigger.objectId))
 		return;
 	deleteDependencyRecordsForSpecific(TriggerRelationId,

@@ -11,6 +11,9 @@
 #include "catalog/rows.h"
 #include "plan/plan.h"
 
+/* The trigger that refuses changes of a view's rows. */
+#define CQ_PARTS_TRIGGER "pipeline_refuse_dml"
+
 /*
  * Make the parts of a view that exists as the user wrote it: afterwards it
  * reads its result table.  view->id and ->view are given, the other relations

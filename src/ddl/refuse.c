@@ -60,6 +60,33 @@ cq_refuse_trigger(CqUtility *utility)
 	cq_utility_next(utility);
 }
 
+/*
+ * A script of pg_dump --clean begins with DROP TRIGGER IF EXISTS of what goes with
+ * the view; an error there would end a restore that drops the view next.
+ */
+bool
+cq_skip_trigger(CqUtility *utility)
+{
+	DropStmt *stmt = (DropStmt *) utility->pstmt->utilityStmt;
+	List *name;
+	CqView view;
+
+	if (stmt->removeType != OBJECT_TRIGGER || !stmt->missing_ok || list_length(stmt->objects) != 1)
+		return false;
+	name = list_copy(linitial_node(List, stmt->objects));
+	if (strcmp(strVal(llast(name)), CQ_PARTS_TRIGGER) != 0)
+		return false;
+	name = list_delete_last(name);
+	if (!cq_parts_find(RangeVarGetRelid(makeRangeVarFromNameList(name), NoLock, true), &view))
+		return false;
+	ereport(NOTICE,
+			errmsg("trigger \"%s\" goes with continuous view \"%s\", skipping",
+				   CQ_PARTS_TRIGGER,
+				   get_rel_name(view.view)));
+	cq_utility_done(utility, CMDTAG_DROP_TRIGGER);
+	return true;
+}
+
 void
 cq_refuse_truncate(CqUtility *utility)
 {

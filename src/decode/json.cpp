@@ -78,6 +78,10 @@ struct CqJson
 	uint32_t nnodes;
 	CqField *fields;
 	int nfields;
+	uint32_t len; /* of the document that was read */
+	bool escapes; /* is there a backslash anywhere in it? */
+	CqJsonItem *items;
+	size_t items_capacity;
 	Frame frames[CQ_JSON_MAX_DEPTH + 1]; /* frames[0] is outside of the document */
 };
 
@@ -105,6 +109,10 @@ static bool walk_word(Walk *walk, uint32_t at, const char *word, uint32_t len);
 static bool walk_number(Walk *walk, uint32_t at, uint32_t *end);
 static bool check_escapes(Walk *walk, uint32_t start, uint32_t end);
 static bool keep_unescaped(Walk *walk, uint32_t start, uint32_t len, CqField *field);
+static size_t list_items(Walk *walk, size_t max);
+static CqJsonItem *item_new(Walk *walk, size_t n);
+static bool list_key(Walk *walk, CqJsonItem *item);
+static bool list_scalar(Walk *walk, uint32_t at, CqField *field);
 
 /* Eight bytes of a key, what is behind its end zeroed; needs padding there. */
 static inline uint64_t
@@ -174,6 +182,7 @@ cq_json_free(CqJson *json)
 	free(json->keys);
 	free(json->nodes);
 	free(json->fields);
+	free(json->items);
 	delete json;
 }
 
@@ -218,7 +227,28 @@ cq_json_read(CqJson *json, const char *document, size_t len, CqJsonError *error)
 	walk.escapes = memchr(document, '\\', len) != NULL;
 	walk.status = CQ_JSON_OK;
 	walk.error = error;
+	json->len = walk.len;
+	json->escapes = walk.escapes;
 	(void) walk_document(&walk);
+	return walk.status;
+}
+
+extern "C" CqJsonStatus
+cq_json_items(CqJson *json, size_t max, const CqJsonItem **items, size_t *count)
+{
+	CqJsonError error;
+	Walk walk;
+
+	walk.json = json;
+	walk.document = json->document;
+	walk.len = json->len;
+	walk.next = json->stage1->structural_indexes.get();
+	walk.escapes = json->escapes;
+	walk.status = CQ_JSON_OK;
+	walk.error = &error;
+	json->strings_used = 0;
+	*count = list_items(&walk, max);
+	*items = json->items;
 	return walk.status;
 }
 
@@ -675,4 +705,125 @@ keep_unescaped(Walk *walk, uint32_t start, uint32_t len, CqField *field)
 	field->len = (uint32_t) cq_json_unescape(walk->document + start, len, out, &field->has_nul);
 	json->strings_used += field->len;
 	return true;
+}
+
+/*
+ * Put the values of a document that is known to be valid into json->items.
+ * Frames hold the items of the objects and arrays that the walk is in.
+ */
+static size_t
+list_items(Walk *walk, size_t max)
+{
+	CqJson *json = walk->json;
+	const char *document = walk->document;
+	Frame *frame = json->frames;
+	size_t n = 0;
+
+	frame->object = false;
+	while (n < max)
+	{
+		CqJsonItem *item = item_new(walk, n);
+		uint32_t at;
+		char c;
+
+		if (item == NULL)
+			return 0;
+		item->depth = (uint32_t) (frame - json->frames);
+		if (frame->object && !list_key(walk, item))
+			return 0;
+		at = *walk->next++;
+		c = document[at];
+		n++;
+		if (c == '{' || c == '[')
+		{
+			field_set(&item->value, c == '{' ? CQ_FIELD_OBJECT : CQ_FIELD_ARRAY, document + at, 1);
+			frame++;
+			frame->node = (uint32_t) (n - 1);
+			frame->start = at;
+			frame->object = c == '{';
+			if (document[*walk->next] != c + 2)
+				continue;
+		}
+		else if (!list_scalar(walk, at, &item->value))
+			return 0;
+		while (document[at = *walk->next++] != ',')
+		{
+			CqField *whole = &json->items[frame->node].value;
+
+			whole->len = whole->raw_len = at + 1 - frame->start;
+			if (--frame == json->frames)
+				return n;
+		}
+	}
+	return n;
+}
+
+/* Room for one more; NULL if there is none. */
+static CqJsonItem *
+item_new(Walk *walk, size_t n)
+{
+	CqJson *json = walk->json;
+
+	if (n == json->items_capacity)
+	{
+		size_t capacity = n == 0 ? 256 : n * 2;
+		CqJsonItem *items = (CqJsonItem *) realloc(json->items, capacity * sizeof(CqJsonItem));
+
+		if (items == NULL)
+		{
+			walk->status = CQ_JSON_NO_MEMORY;
+			return NULL;
+		}
+		json->items = items;
+		json->items_capacity = capacity;
+	}
+	memset(&json->items[n], 0, sizeof(CqJsonItem));
+	return &json->items[n];
+}
+
+static bool
+list_key(Walk *walk, CqJsonItem *item)
+{
+	CqField key;
+
+	if (!list_scalar(walk, *walk->next++, &key))
+		return false;
+	walk->next++; /* the colon */
+	item->key = key.text;
+	item->key_len = key.len;
+	item->key_has_nul = key.has_nul;
+	return true;
+}
+
+static bool
+list_scalar(Walk *walk, uint32_t at, CqField *field)
+{
+	const char *document = walk->document;
+	uint32_t end = at;
+	bool escaped;
+
+	switch (document[at])
+	{
+		case '"':
+			if (!walk_string(walk, at, &end, &escaped))
+				return false;
+			field_set(field, CQ_FIELD_STRING, document + at + 1, end - at - 2);
+			field->raw = document + at;
+			field->raw_len = end - at;
+			return !escaped || keep_unescaped(walk, at + 1, end - at - 2, field);
+		case 't':
+			field_set(field, CQ_FIELD_TRUE, document + at, 4);
+			return true;
+		case 'f':
+			field_set(field, CQ_FIELD_FALSE, document + at, 5);
+			return true;
+		case 'n':
+			field_set(field, CQ_FIELD_NULL, document + at, 4);
+			return true;
+		default:
+			if (!walk_number(walk, at, &end))
+				return false;
+			field_set(field, CQ_FIELD_NUMBER, document + at, end - at);
+			return true;
+	}
 }

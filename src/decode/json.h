@@ -63,6 +63,23 @@ extern "C"
 	/* The values found by the last cq_json_read() that succeeded. */
 	extern const CqField *cq_json_fields(const CqJson *json);
 
+	/* One value of a document: the document itself, a member of an object, an element. */
+	typedef struct CqJsonItem
+	{
+		uint32_t depth;	  /* of the document: 0 */
+		bool key_has_nul; /* the key has \u0000 in it, which no path can name */
+		const char *key;  /* NULL unless a member of an object; not terminated */
+		uint32_t key_len;
+		CqField value;
+	} CqJsonItem;
+
+	/*
+ * All values of the document that cq_json_read() has just read, each in front
+ * of what it contains; no more than max.  Valid until the next document.
+ */
+	extern CqJsonStatus cq_json_items(CqJson *json, size_t max, const CqJsonItem **items,
+									  size_t *count);
+
 	/*
  * Check the escapes of a string's content, which is followed by its closing
  * quote: each must mean a character, a surrogate must be half of a pair.

@@ -45,6 +45,7 @@ static bool parse_iso_date(const char *p, IsoTime *time);
 static bool parse_iso(const char *p, Size len, IsoTime *time);
 static bool parse_iso_fraction(const char **p, const char *end, IsoTime *time);
 static bool parse_iso_zone(const char *p, const char *end, IsoTime *time);
+static Timestamp local_time(const IsoTime *time);
 static int zone_of_session(const IsoTime *time);
 static bool depends_on_clock(const char *text, Size len);
 
@@ -79,11 +80,7 @@ cq_convert_time(CqConverter *converter, const CqField *field, Datum *value, CqDe
 		return cq_convert_by_input(converter, field, value, error);
 	}
 
-	result =
-		(int64) (date2j(time.year, time.month, time.day) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY +
-		(int64) (time.hour * SECS_PER_HOUR + time.minute * SECS_PER_MINUTE + time.second) *
-			USECS_PER_SEC +
-		time.fraction_us;
+	result = local_time(&time);
 	if (converter->type == TIMESTAMPTZOID)
 		result -= (time.has_zone ? time.east_s : zone_of_session(&time)) * USECS_PER_SEC;
 	*value = TimestampGetDatum(result);
@@ -93,6 +90,50 @@ cq_convert_time(CqConverter *converter, const CqField *field, Datum *value, CqDe
 				? DirectFunctionCall2(timestamptz_scale, *value, Int32GetDatum(converter->typmod))
 				: DirectFunctionCall2(timestamp_scale, *value, Int32GetDatum(converter->typmod));
 	return true;
+}
+
+static Timestamp
+local_time(const IsoTime *time)
+{
+	return (int64) (date2j(time->year, time->month, time->day) - POSTGRES_EPOCH_JDATE) *
+			   USECS_PER_DAY +
+		   (int64) (time->hour * SECS_PER_HOUR + time->minute * SECS_PER_MINUTE + time->second) *
+			   USECS_PER_SEC +
+		   time->fraction_us;
+}
+
+/* Digits finer than a microsecond are cut off. */
+bool
+cq_iso_time_parse(const char *text, Size len, Timestamp *time, bool *has_zone)
+{
+	char copy[64];
+	IsoTime parsed;
+	Size fine = 26; /* where the seventh digit of a fraction would be */
+	Size behind = fine;
+
+	if (len >= sizeof(copy) || len < 19)
+		return false;
+	memcpy(copy, text, len);
+	while (behind < len && text[19] == '.' && text[behind] >= '0' && text[behind] <= '9')
+		behind++;
+	if (behind > fine)
+	{
+		memmove(copy + fine, text + behind, len - behind);
+		len -= behind - fine;
+	}
+	if (!parse_iso(copy, len, &parsed))
+		return false;
+	*time = local_time(&parsed) - parsed.east_s * USECS_PER_SEC;
+	*has_zone = parsed.has_zone;
+	return true;
+}
+
+bool
+cq_iso_date_parse(const char *text, Size len)
+{
+	IsoTime time;
+
+	return len == 10 && parse_iso_date(text, &time);
 }
 
 /*

@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 
@@ -101,6 +102,10 @@ extern bool cq_convert_time(CqConverter *converter, const CqField *field, Datum 
 							CqDecodeError *error);
 extern bool cq_convert_epoch(CqConverter *converter, const CqField *field, Datum *value,
 							 CqDecodeError *error);
+
+/* Is this a time, or day, in ISO 8601?  The time is UTC where none of a zone is said. */
+extern bool cq_iso_time_parse(const char *text, Size len, Timestamp *time, bool *has_zone);
+extern bool cq_iso_date_parse(const char *text, Size len);
 
 /* nested.c */
 extern bool cq_convert_array(CqConverter *converter, const CqField *field, Datum *value,

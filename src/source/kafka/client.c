@@ -94,6 +94,7 @@ cq_kafka_client_open(const CqKafkaSettings *settings, const CqKafkaFetching *fet
 					 const char *topic, int refresh_ms, int wake_fd)
 {
 	const char *allowed = cq_kafka_settings_allowed(settings);
+	const char *purpose = topic ? psprintf(" for topic \"%s\"", topic) : "";
 	rd_kafka_conf_t *conf;
 	CqKafkaClient *client;
 	char error[512];
@@ -119,7 +120,7 @@ cq_kafka_client_open(const CqKafkaSettings *settings, const CqKafkaFetching *fet
 		errno = saved_errno;
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				errmsg("could not start a Kafka client for topic \"%s\": %m", topic));
+				errmsg("could not start a Kafka client%s: %m", purpose));
 	}
 	acquire_fds(client);
 	if (!client_start(client, conf, topic, refresh_ms, error, sizeof(error)))
@@ -127,7 +128,7 @@ cq_kafka_client_open(const CqKafkaSettings *settings, const CqKafkaFetching *fet
 		cq_kafka_client_close(client);
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_SOURCE_UNAVAILABLE),
-				errmsg("could not start a Kafka client for topic \"%s\"", topic),
+				errmsg("could not start a Kafka client%s", purpose),
 				errdetail("%s", error));
 	}
 	return client;

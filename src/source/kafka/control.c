@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -25,6 +26,7 @@
 #define NUDGE_PAUSE_US	 10000 /* between two nudges */
 #define NUDGE_PARTITIONS 16
 #define NUDGE_TIMEOUT_MS 1000
+#define NUMBER_CHARS	 12
 #define LOG_END			 (-1) /* as times in a request for offsets */
 #define LOG_BEGIN		 (-2)
 
@@ -34,6 +36,7 @@ typedef struct Question
 	uint64_t ticket;
 	int64_t due_us;
 	int64_t time_ms;
+	char *topic; /* NULL = the thread's own */
 	int n;
 	int32_t ids[];
 } Question;
@@ -65,12 +68,18 @@ struct CqKafkaControl
 static void *control_main(void *arg);
 static Question *next_question(CqKafkaControl *control, bool *metadata);
 static Question *take_due(CqKafkaControl *control, int64_t *due_us);
+static Question *new_question(uint64_t ticket, const int32_t *ids, int n);
+static void add_question(CqKafkaControl *control, Question *question);
+static void free_question(Question *question);
 static bool nudge_due(CqKafkaControl *control, int64_t *due_us);
 static void nudge(CqKafkaControl *control);
 static void answer_metadata(CqKafkaControl *control, rd_kafka_topic_t *topic);
+static void answer_topics(CqKafkaControl *control);
+static CqKafkaAnswer *pack_topics(const struct rd_kafka_metadata *metadata);
+static void metadata_done(CqKafkaControl *control, CqKafkaAnswer *answer);
 static void answer_logs(CqKafkaControl *control, const Question *question);
-static rd_kafka_resp_err_t look_up(CqKafkaControl *control, CqKafkaAnswer *answer, int64_t time_ms,
-								   size_t field);
+static rd_kafka_resp_err_t look_up(CqKafkaControl *control, CqKafkaAnswer *answer,
+								   const char *topic, int64_t time_ms, size_t field);
 static void post(CqKafkaControl *control, CqKafkaAnswer *answer);
 static void deadline_after(struct timespec *deadline, int64_t us);
 
@@ -86,13 +95,13 @@ cq_kafka_control_start(rd_kafka_t *handle, const char *topic, int refresh_ms, in
 	control->refresh_ms = refresh_ms;
 	control->wake_fd = wake_fd;
 	control->answers_end = &control->answers;
-	control->topic = strdup(topic);
+	control->topic = topic ? strdup(topic) : NULL;
 	pthread_mutex_init(&control->mutex, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&control->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	if (control->topic == NULL ||
+	if ((topic && control->topic == NULL) ||
 		pthread_create(&control->thread, NULL, control_main, control) != 0)
 	{
 		free(control->topic);
@@ -115,21 +124,65 @@ bool
 cq_kafka_control_ask_logs(CqKafkaControl *control, uint64_t ticket, const int32_t *ids, int n,
 						  int64_t time_ms, int delay_ms)
 {
-	Question *question = malloc(sizeof(Question) + sizeof(int32_t) * (size_t) n);
+	Question *question = new_question(ticket, ids, n);
 
 	if (question == NULL)
 		return false;
-	question->ticket = ticket;
-	question->due_us = cq_kafka_clock_us() + (int64_t) delay_ms * 1000;
+	question->due_us += (int64_t) delay_ms * 1000;
 	question->time_ms = time_ms;
+	add_question(control, question);
+	return true;
+}
+
+bool
+cq_kafka_control_ask_logs_of(CqKafkaControl *control, const char *topic, uint64_t ticket,
+							 const int32_t *ids, int n)
+{
+	Question *question = new_question(ticket, ids, n);
+
+	if (question == NULL)
+		return false;
+	question->topic = strdup(topic);
+	if (question->topic == NULL)
+	{
+		free_question(question);
+		return false;
+	}
+	add_question(control, question);
+	return true;
+}
+
+static Question *
+new_question(uint64_t ticket, const int32_t *ids, int n)
+{
+	Question *question = calloc(1, sizeof(Question) + sizeof(int32_t) * (size_t) n);
+
+	if (question == NULL)
+		return NULL;
+	question->ticket = ticket;
+	question->due_us = cq_kafka_clock_us();
+	question->time_ms = CQ_KAFKA_NO_TIME;
 	question->n = n;
 	memcpy(question->ids, ids, sizeof(int32_t) * (size_t) n);
+	return question;
+}
+
+static void
+free_question(Question *question)
+{
+	if (question != NULL)
+		free(question->topic);
+	free(question);
+}
+
+static void
+add_question(CqKafkaControl *control, Question *question)
+{
 	pthread_mutex_lock(&control->mutex);
 	question->next = control->questions;
 	control->questions = question;
 	pthread_cond_signal(&control->wake);
 	pthread_mutex_unlock(&control->mutex);
-	return true;
 }
 
 void
@@ -186,7 +239,7 @@ cq_kafka_control_join(CqKafkaControl *control)
 		Question *question = control->questions;
 
 		control->questions = question->next;
-		free(question);
+		free_question(question);
 	}
 	while (control->answers != NULL)
 	{
@@ -214,7 +267,8 @@ static void *
 control_main(void *arg)
 {
 	CqKafkaControl *control = arg;
-	rd_kafka_topic_t *topic = rd_kafka_topic_new(control->handle, control->topic, NULL);
+	rd_kafka_topic_t *topic =
+		control->topic ? rd_kafka_topic_new(control->handle, control->topic, NULL) : NULL;
 	bool stop = false;
 
 	while (!stop)
@@ -225,9 +279,11 @@ control_main(void *arg)
 		nudge(control);
 		if (question != NULL)
 			answer_logs(control, question);
+		else if (metadata && control->topic == NULL)
+			answer_topics(control);
 		else if (metadata && topic != NULL)
 			answer_metadata(control, topic);
-		free(question);
+		free_question(question);
 		pthread_mutex_lock(&control->mutex);
 		stop = control->stop;
 		pthread_mutex_unlock(&control->mutex);
@@ -340,7 +396,6 @@ answer_metadata(CqKafkaControl *control, rd_kafka_topic_t *topic)
 {
 	CqKafkaAnswer *answer = calloc(1, sizeof(CqKafkaAnswer));
 	const struct rd_kafka_metadata *metadata = NULL;
-	int wait_ms;
 
 	if (answer != NULL)
 	{
@@ -359,7 +414,65 @@ answer_metadata(CqKafkaControl *control, rd_kafka_topic_t *topic)
 			rd_kafka_metadata_destroy(metadata);
 		}
 	}
-	wait_ms = control->refresh_ms;
+	metadata_done(control, answer);
+}
+
+static void
+answer_topics(CqKafkaControl *control)
+{
+	const struct rd_kafka_metadata *metadata = NULL;
+	int64_t begun_us = cq_kafka_clock_us();
+	rd_kafka_resp_err_t error = rd_kafka_metadata(control->handle, 1, NULL, &metadata, TIMEOUT_MS);
+	CqKafkaAnswer *answer;
+
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		answer = pack_topics(metadata);
+		rd_kafka_metadata_destroy(metadata);
+	}
+	else
+		answer = calloc(1, sizeof(CqKafkaAnswer));
+	if (answer != NULL)
+	{
+		answer->kind = CQ_KAFKA_ANSWER_TOPICS;
+		answer->begun_us = begun_us;
+		answer->error = error;
+	}
+	metadata_done(control, answer);
+}
+
+static CqKafkaAnswer *
+pack_topics(const struct rd_kafka_metadata *metadata)
+{
+	size_t size = 0;
+	CqKafkaAnswer *answer;
+	char *p;
+	int i;
+
+	for (i = 0; i < metadata->topic_cnt; i++)
+		size += strlen(metadata->topics[i].topic) + 1 + NUMBER_CHARS;
+	answer = calloc(1, sizeof(CqKafkaAnswer) + size);
+	if (answer == NULL)
+		return NULL;
+	answer->topics_size = size;
+	answer->ntopics = metadata->topic_cnt;
+	p = (char *) answer->logs;
+	for (i = 0; i < metadata->topic_cnt; i++)
+	{
+		const struct rd_kafka_metadata_topic *topic = &metadata->topics[i];
+
+		p = stpcpy(p, topic->topic) + 1;
+		p += snprintf(p, NUMBER_CHARS, "%d", topic->partition_cnt) + 1;
+	}
+	return answer;
+}
+
+/* Plan the next question of this kind and hand out the answer to this one (NULL: none). */
+static void
+metadata_done(CqKafkaControl *control, CqKafkaAnswer *answer)
+{
+	int wait_ms = control->refresh_ms;
+
 	if ((answer == NULL || answer->error != RD_KAFKA_RESP_ERR_NO_ERROR) && wait_ms > RETRY_MS)
 		wait_ms = RETRY_MS;
 	control->metadata_due_us = cq_kafka_clock_us() + (int64_t) wait_ms * 1000;
@@ -372,6 +485,7 @@ answer_logs(CqKafkaControl *control, const Question *question)
 {
 	CqKafkaAnswer *answer =
 		calloc(1, sizeof(CqKafkaAnswer) + sizeof(CqKafkaLog) * (size_t) question->n);
+	const char *topic = question->topic ? question->topic : control->topic;
 	int i;
 
 	if (answer == NULL)
@@ -382,11 +496,12 @@ answer_logs(CqKafkaControl *control, const Question *question)
 	answer->nlogs = question->n;
 	for (i = 0; i < question->n; i++)
 		answer->logs[i].id = question->ids[i];
-	answer->error = look_up(control, answer, LOG_END, offsetof(CqKafkaLog, high));
+	answer->error = look_up(control, answer, topic, LOG_END, offsetof(CqKafkaLog, high));
 	if (answer->error == RD_KAFKA_RESP_ERR_NO_ERROR)
-		answer->error = look_up(control, answer, LOG_BEGIN, offsetof(CqKafkaLog, low));
+		answer->error = look_up(control, answer, topic, LOG_BEGIN, offsetof(CqKafkaLog, low));
 	if (answer->error == RD_KAFKA_RESP_ERR_NO_ERROR && question->time_ms != CQ_KAFKA_NO_TIME)
-		answer->error = look_up(control, answer, question->time_ms, offsetof(CqKafkaLog, at_time));
+		answer->error =
+			look_up(control, answer, topic, question->time_ms, offsetof(CqKafkaLog, at_time));
 	for (i = 0; i < question->n; i++)
 		if (question->time_ms == CQ_KAFKA_NO_TIME || answer->logs[i].at_time < 0)
 			answer->logs[i].at_time = answer->logs[i].high;
@@ -395,20 +510,20 @@ answer_logs(CqKafkaControl *control, const Question *question)
 
 /* Fill one field of all logs with the offset that belongs to a time. */
 static rd_kafka_resp_err_t
-look_up(CqKafkaControl *control, CqKafkaAnswer *answer, int64_t time_ms, size_t field)
+look_up(CqKafkaControl *control, CqKafkaAnswer *answer, const char *topic, int64_t time_ms,
+		size_t field)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(answer->nlogs);
 	rd_kafka_resp_err_t error;
 	int i;
 
 	for (i = 0; i < answer->nlogs; i++)
-		rd_kafka_topic_partition_list_add(list, control->topic, answer->logs[i].id)->offset =
-			time_ms;
+		rd_kafka_topic_partition_list_add(list, topic, answer->logs[i].id)->offset = time_ms;
 	error = rd_kafka_offsets_for_times(control->handle, list, TIMEOUT_MS);
 	for (i = 0; i < answer->nlogs && error == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
 	{
 		const rd_kafka_topic_partition_t *found =
-			rd_kafka_topic_partition_list_find(list, control->topic, answer->logs[i].id);
+			rd_kafka_topic_partition_list_find(list, topic, answer->logs[i].id);
 
 		if (found == NULL || found->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 			answer->logs[i].error = found ? found->err : RD_KAFKA_RESP_ERR__FAIL;

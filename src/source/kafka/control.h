@@ -27,7 +27,8 @@ typedef struct CqKafkaLog
 typedef enum CqKafkaAnswerKind
 {
 	CQ_KAFKA_ANSWER_METADATA,
-	CQ_KAFKA_ANSWER_LOGS
+	CQ_KAFKA_ANSWER_LOGS,
+	CQ_KAFKA_ANSWER_TOPICS
 } CqKafkaAnswerKind;
 
 typedef struct CqKafkaAnswer
@@ -39,6 +40,8 @@ typedef struct CqKafkaAnswer
 	rd_kafka_resp_err_t error;
 	int npartitions; /* METADATA */
 	int nlogs;		 /* LOGS */
+	int ntopics;	 /* TOPICS: as many pairs of "name\0partitions\0" are behind this struct */
+	size_t topics_size;
 	CqKafkaLog logs[];
 } CqKafkaAnswer;
 
@@ -46,8 +49,9 @@ typedef struct CqKafkaAnswer
 
 /*
  * Start the thread for one topic.  It asks for the topic's metadata at once,
- * then every refresh_ms (more often while the answer is bad).  The caller has
- * all signals blocked.  NULL if there is no memory or no thread.
+ * then every refresh_ms (more often while the answer is bad); without a topic
+ * (NULL) for the names of all of them.  The caller has all signals blocked.
+ * NULL if there is no memory or no thread.
  */
 extern CqKafkaControl *cq_kafka_control_start(rd_kafka_t *handle, const char *topic, int refresh_ms,
 											  int wake_fd);
@@ -61,6 +65,10 @@ extern void cq_kafka_control_ask_metadata(CqKafkaControl *control);
  */
 extern bool cq_kafka_control_ask_logs(CqKafkaControl *control, uint64_t ticket, const int32_t *ids,
 									  int n, int64_t time_ms, int delay_ms);
+
+/* The same about a topic that is not the thread's own. */
+extern bool cq_kafka_control_ask_logs_of(CqKafkaControl *control, const char *topic,
+										 uint64_t ticket, const int32_t *ids, int n);
 
 /*
  * Make librdkafka look at the queues of these partitions again (see

@@ -15,7 +15,7 @@ EXTENSION = pipeline_ext
 DATA_built = pipeline_ext--1.0.sql
 
 SQL_PARTS = src/catalog/catalog.sql src/source/source.sql src/window/window.sql \
-	src/ddl/ddl.sql src/api/api.sql src/monitor/monitor.sql src/monitor/top.sql
+	src/ddl/ddl.sql src/api/api.sql src/infer/infer.sql src/monitor/monitor.sql src/monitor/top.sql
 
 SRCS_C = $(wildcard src/*.c src/*/*.c src/*/*/*.c)
 SRCS_CPP = $(wildcard src/*/*.cpp)

@@ -210,6 +210,18 @@ cq_compat_function_aclcheck(Oid function, Oid role)
 #endif
 }
 
+#include "catalog/pg_foreign_server.h"
+
+static inline AclResult
+cq_compat_server_aclcheck(Oid server, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ForeignServerRelationId, server, role, ACL_USAGE);
+#else
+	return pg_foreign_server_aclcheck(server, role, ACL_USAGE);
+#endif
+}
+
 /* transaction_timeout came in 17; unlike the other timeouts it applies to background workers. */
 #include "utils/guc.h"
 

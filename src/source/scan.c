@@ -31,6 +31,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "infer/import.h"
 #include "source/direct/direct.h"
 #include "source/local/fdw.h"
 #include "source/options.h"
@@ -70,6 +71,7 @@ static int is_updatable_local(Relation rel);
 static int is_updatable_kafka(Relation rel);
 static void refuse_change(PlannerInfo *root, Index rti, RangeTblEntry *rte, Relation rel);
 static void refuse_truncate(List *rels, DropBehavior behavior, bool restart_seqs);
+static List *refuse_import(ImportForeignSchemaStmt *stmt, Oid server);
 static List *plan_modify(PlannerInfo *root, ModifyTable *plan, Index rti, int subplan);
 static void begin_modify(ModifyTableState *mtstate, ResultRelInfo *rri, List *fdw_private,
 						 int subplan, int eflags);
@@ -105,6 +107,7 @@ cq_kafka_handler(PG_FUNCTION_ARGS)
 	FdwRoutine *routine = make_routine();
 
 	routine->IsForeignRelUpdatable = is_updatable_kafka;
+	routine->ImportForeignSchema = cq_import_topics;
 	PG_RETURN_POINTER(routine);
 }
 
@@ -114,6 +117,7 @@ cq_local_handler(PG_FUNCTION_ARGS)
 	FdwRoutine *routine = make_routine();
 
 	routine->IsForeignRelUpdatable = is_updatable_local;
+	routine->ImportForeignSchema = refuse_import;
 	routine->ExecForeignBatchInsert = insert_batch;
 	routine->GetForeignModifyBatchSize = batch_size;
 	PG_RETURN_POINTER(routine);
@@ -368,6 +372,18 @@ refuse_truncate(List *rels, DropBehavior behavior, bool restart_seqs)
 				? errhint("A local stream drops rows by itself once every view has read them and "
 						  "they are older than its option \"retention\".")
 				: 0);
+}
+
+static List *
+refuse_import(ImportForeignSchemaStmt *stmt, Oid server)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_FDW_NO_SCHEMAS),
+			errmsg("cannot import streams from server \"%s\"", stmt->server_name),
+			errdetail("Local streams are in this database: there is nothing to import."),
+			errhint("Name a server of the wrapper pipeline_kafka, or define a local stream with "
+					"CREATE FOREIGN TABLE."));
+	return NIL;
 }
 
 static List *

@@ -37,7 +37,6 @@
 
 static bool same_columns(const CqStream *a, const CqStream *b);
 static void load_feed(CqStream *stream);
-static bool server_kind(Oid server_id, CqStreamKind *kind);
 static void load_options(CqStream *stream, const CqStreamOptions *options);
 static void load_columns(CqStream *stream, Relation rel);
 static void load_column(CqStream *stream, CqStreamColumn *column, Form_pg_attribute attr);
@@ -56,7 +55,7 @@ cq_is_stream(Oid relid)
 	CqStreamKind kind;
 
 	return get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE &&
-		   server_kind(GetForeignServerIdByRelId(relid), &kind);
+		   cq_server_kind(GetForeignServerIdByRelId(relid), &kind);
 }
 
 bool
@@ -64,11 +63,11 @@ cq_is_stream_server(Oid server_id)
 {
 	CqStreamKind kind;
 
-	return server_kind(server_id, &kind);
+	return cq_server_kind(server_id, &kind);
 }
 
-static bool
-server_kind(Oid server_id, CqStreamKind *kind)
+bool
+cq_server_kind(Oid server_id, CqStreamKind *kind)
 {
 	ForeignDataWrapper *wrapper = GetForeignDataWrapper(GetForeignServer(server_id)->fdwid);
 	char *name;
@@ -94,7 +93,7 @@ cq_stream_load(Oid relid)
 	stream->relid = relid;
 	stream->name = pstrdup(RelationGetRelationName(rel));
 	if (rel->rd_rel->relkind != RELKIND_FOREIGN_TABLE ||
-		!server_kind(GetForeignServerIdByRelId(relid), &stream->kind))
+		!cq_server_kind(GetForeignServerIdByRelId(relid), &stream->kind))
 		ereport(ERROR,
 				errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				errmsg("\"%s\" is not a stream", stream->name),

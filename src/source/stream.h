@@ -137,6 +137,9 @@ cq_stream_shown(const CqStream *stream)
 	return OidIsValid(stream->history_of) ? stream->history_of : stream->relid;
 }
 
+/* Is this a server for streams of ours, and for which? */
+extern bool cq_server_kind(Oid server_id, CqStreamKind *kind);
+
 /* Is this relation a stream of ours? */
 extern bool cq_is_stream(Oid relid);
 

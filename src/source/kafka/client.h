@@ -25,9 +25,10 @@ typedef struct CqKafkaHealth
 
 /*
  * Create a consumer's handle and its control thread for a topic, or for finding
- * out which topics there are (NULL; control.h).  Nothing is waited for.  The client lives outside of PostgreSQL's memory;
- * cq_kafka_client_close() must be called for it.  wake_fd: written to when there
- * may be something to read; the client makes a duplicate of it.
+ * out which topics there are (NULL; control.h).  Nothing is waited for.  The
+ * client lives outside of PostgreSQL's memory; cq_kafka_client_close() must be
+ * called for it.  wake_fd: written to when there may be something to read; the
+ * client makes a duplicate of it.
  */
 extern CqKafkaClient *cq_kafka_client_open(const CqKafkaSettings *settings,
 										   const CqKafkaFetching *fetching, const char *topic,

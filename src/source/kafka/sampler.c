@@ -117,7 +117,7 @@ cq_kafka_sampler_open(Oid server, Oid user, int64 timeout_us)
 												  "pipeline kafka sampler",
 												  ALLOCSET_DEFAULT_SIZES);
 	CqKafkaSampler *s = MemoryContextAllocZero(context, sizeof(CqKafkaSampler));
-	CqKafkaFetching fetching = {.npartitions = 1, .wait_ms = FETCH_WAIT_MS};
+	CqKafkaFetching fetching = {.npartitions = MAX_PARTITIONS, .wait_ms = FETCH_WAIT_MS};
 
 	s->context = context;
 	s->open = true;
@@ -131,8 +131,7 @@ cq_kafka_sampler_open(Oid server, Oid user, int64 timeout_us)
 		s->server = MemoryContextStrdup(context, GetForeignServer(server)->servername);
 		s->settings = cq_kafka_settings_load(server, user, context);
 		cq_kafka_wake_pipe(s->wake, s->server);
-		s->client =
-			cq_kafka_client_open(s->settings, &fetching, NULL, REFRESH_MS, s->wake[1]);
+		s->client = cq_kafka_client_open(s->settings, &fetching, NULL, REFRESH_MS, s->wake[1]);
 	}
 	PG_CATCH();
 	{

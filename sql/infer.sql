@@ -52,6 +52,10 @@ SELECT options(propose('ahead', '{"expires_at": "2199-06-01T00:00:00Z"}'));
 SELECT options(pipeline_data.infer_from_records('broker_time', ARRAY['{"a": 1}', '{"a": 2}', '{"a": 3}']::bytea[],
   ARRAY['2025-06-01 00:00:00Z', '2025-06-01 00:00:20Z', '2025-06-01 00:00:10Z']::timestamptz[]));
 
+SELECT propose('kinds', VARIADIC (SELECT array_agg(CASE i % 2 WHEN 0 THEN format('{"bid": {"expires": %s, "dateTime": %s}}', 1748779300000 + i, 1748779200000 + i) ELSE format('{"auction": {"dateTime": %s}}', 1748779200000 + i) END ORDER BY i) FROM generate_series(1, 10) AS i));
+CALL try(propose('kinds', '{"a": {"at": 1748779200}}', '{"b": {"at": 1748779200}}'));
+SELECT options(propose('kinds_but_one', '{"a": {"at": 1748779200}}', '{"b": {"at": 1748779200}}', '{"c": 1}'));
+
 -- Dictionaries are data, not columns
 SELECT propose('dictionaries', VARIADIC (SELECT array_agg(format('{"id": %s, "by_user": {"u%s": 1, "u%s": 2}}', i, i, i + 1000)) FROM generate_series(1, 100) AS i));
 SELECT propose('dictionary', VARIADIC (SELECT array_agg(format('{"u%s": %s}', i, i)) FROM generate_series(1, 100) AS i));

@@ -5,7 +5,9 @@
  * A column can be the event time if each record has it and none is ahead of
  * its record's own time by more than a stream allows.  Of several, the name
  * decides; one that goes back and forth by days is a date of birth or the
- * like.  If there is none, the broker's time of the record serves.
+ * like.  A topic with several kinds of records may have a time in each kind: a
+ * generated column puts them together.  If there is none, the broker's time of
+ * the record serves.
  *
  * Disorder is what the watermark will meet: how far an event is behind the
  * highest time seen before it in its partition.  A few stragglers do not
@@ -14,9 +16,8 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
-#include "miscadmin.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "infer/proposal.h"
@@ -35,6 +36,10 @@ typedef struct Disorder
 } Disorder;
 
 static CqProposedColumn *choose(CqProposal *proposal, Disorder *disorder);
+static CqProposedColumn *combine(CqProposal *proposal, Disorder *disorder);
+static CqProposedColumn *best_part(const CqProposal *proposal, const CqProposedColumn *combined);
+static bool overlap(const CqProposal *proposal, const CqProposedColumn *a,
+					const CqProposedColumn *b);
 static int rank(const char *name);
 static bool in_every_record(const CqProposal *proposal, const CqProposedColumn *column);
 static bool is_ahead(const CqProposal *proposal, const CqProposedColumn *column);
@@ -54,6 +59,8 @@ cq_proposal_event_time(CqProposal *proposal)
 	CqProposedColumn *column = choose(proposal, &disorder);
 	int64 asked_us = proposal->request->out_of_orderness_us;
 
+	if (column == NULL)
+		column = combine(proposal, &disorder);
 	if (column == NULL)
 	{
 		propose_broker_time(proposal);
@@ -94,6 +101,72 @@ choose(CqProposal *proposal, Disorder *disorder)
 		*disorder = its;
 	}
 	return best;
+}
+
+/* A column of times of which each record has exactly one; NULL if there are no such. */
+static CqProposedColumn *
+combine(CqProposal *proposal, Disorder *disorder)
+{
+	CqValues *values = palloc0(sizeof(CqValues));
+	CqProposedColumn combined = {.values = values, .is_time = true};
+	CqProposedColumn *column;
+	CqProposedColumn *part;
+	StringInfoData parts;
+	int i;
+
+	values->nrecords = proposal->sample->nrecords;
+	values->times = palloc(sizeof(Timestamp) * (values->nrecords + 1));
+	for (i = 0; i < values->nrecords; i++)
+		values->times[i] = DT_NOBEGIN;
+	initStringInfo(&parts);
+	while ((part = best_part(proposal, &combined)) != NULL)
+	{
+		combined.type = part->type;
+		for (i = 0; i < values->nrecords; i++)
+			values->times[i] = Max(values->times[i], part->values->times[i]);
+		values->count += part->values->count;
+		appendStringInfo(&parts, "%s%s", parts.len > 0 ? ", " : "", quote_identifier(part->name));
+	}
+	if (values->count == 0 || values->count < proposal->nread)
+		return NULL;
+	measure(proposal, &combined, disorder);
+	if (disorder->usual_us > MAX_DISORDER_US)
+		return NULL;
+	column = cq_proposal_column(proposal, "event_at", combined.type);
+	column->values = values;
+	column->generated = psprintf("coalesce(%s)", parts.data);
+	return column;
+}
+
+/* The column with the best name of which no record has a time that has one by now. */
+static CqProposedColumn *
+best_part(const CqProposal *proposal, const CqProposedColumn *combined)
+{
+	CqProposedColumn *best = NULL;
+	ListCell *lc;
+
+	foreach (lc, proposal->columns)
+	{
+		CqProposedColumn *column = lfirst(lc);
+
+		if (!column->is_time || (combined->type && strcmp(column->type, combined->type) != 0) ||
+			is_ahead(proposal, column) || overlap(proposal, column, combined))
+			continue;
+		if (best == NULL || rank(column->name) > rank(best->name))
+			best = column;
+	}
+	return best;
+}
+
+static bool
+overlap(const CqProposal *proposal, const CqProposedColumn *a, const CqProposedColumn *b)
+{
+	int i;
+
+	for (i = 0; i < proposal->sample->nrecords; i++)
+		if (time_of(proposal, a, i) != DT_NOBEGIN && time_of(proposal, b, i) != DT_NOBEGIN)
+			return true;
+	return false;
 }
 
 static int
@@ -230,7 +303,10 @@ remark_choice(CqProposal *proposal, const CqProposedColumn *column, const Disord
 			column->values->count,
 			proposal->nread);
 	else
-		cq_proposal_remark(proposal, "Event time is %s: each record has it.", column->name);
+		cq_proposal_remark(proposal,
+						   "Event time is %s: each record has %s.",
+						   column->name,
+						   column->generated ? "one of these columns" : "it");
 	remark_disorder(proposal, disorder);
 }
 

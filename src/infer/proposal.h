@@ -18,6 +18,7 @@ typedef struct CqProposedColumn
 	const char *field; /* value of the option of this name, or NULL; as the following */
 	const char *metadata;
 	const char *time_format;
+	char *generated;		/* its expression, or NULL */
 	char *remark;			/* or NULL */
 	const CqValues *values; /* NULL for metadata */
 	bool is_time;

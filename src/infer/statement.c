@@ -151,6 +151,8 @@ column_definition(const CqProposedColumn *column)
 	appendStringInfo(&line, "  %s %s", quote_identifier(column->name), column->type);
 	if (options.len > 0)
 		appendStringInfo(&line, " OPTIONS (%s)", options.data + 2);
+	if (column->generated)
+		appendStringInfo(&line, " GENERATED ALWAYS AS (%s) STORED", column->generated);
 	return line.data;
 }
 

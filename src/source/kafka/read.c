@@ -29,6 +29,7 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
+#include "compat.h"
 #include "errors.h"
 #include "monitor/wait_event.h"
 #include "source/kafka/client.h"
@@ -113,7 +114,7 @@ static void ask_bounds(CqKafkaRead *read, int64 from_ms);
 static CqKafkaAnswer *ask_logs(CqKafkaRead *read, int64 from_ms);
 static bool answer_usable(CqKafkaRead *read, const CqKafkaAnswer *answer);
 static CqKafkaAnswer *wait_answer(CqKafkaRead *read, CqKafkaAnswerKind kind, uint64 ticket);
-static void fail_for_good(CqKafkaRead *read, rd_kafka_resp_err_t error) pg_attribute_noreturn();
+static void fail_for_good(CqKafkaRead *read, rd_kafka_resp_err_t error) CQ_NORETURN;
 static bool is_final(rd_kafka_resp_err_t error);
 static void read_rewind(CqKafkaRead *read);
 static int64 lowest_time(const CqKafkaSlice *slices, int nslices);

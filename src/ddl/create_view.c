@@ -21,6 +21,7 @@
 #include "nodes/parsenodes.h"
 #include "parser/analyze.h"
 #include "parser/parse_relation.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -159,6 +160,8 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 				errmsg("extension \"pipeline_ext\" is not installed in this database"),
 				errhint("Run CREATE EXTENSION pipeline_ext."));
 	cq_require_preload();
+	PreventCommandIfReadOnly("CREATE VIEW");
+	PreventCommandDuringRecovery("CREATE VIEW");
 	refuse_kind_of_view(stmt);
 	cq_view_options_check_others(others, name);
 	cq_view_options_parse(given, name, &view.options);

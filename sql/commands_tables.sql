@@ -140,6 +140,7 @@ SELECT * FROM cmd_by_view WHERE name ~ 'number';
 CREATE OR REPLACE VIEW cmd_over AS SELECT k, random()::text AS name FROM cmd_names;
 CREATE OR REPLACE VIEW cmd_over AS SELECT k, mood::text AS name FROM cmd_events;
 CREATE OR REPLACE VIEW cmd_over_stream AS SELECT k, amount::int AS amount FROM cmd_events WHERE amount > 5;
+CREATE OR REPLACE RULE "_RETURN" AS ON SELECT TO cmd_over_stream DO INSTEAD SELECT k, amount::int AS amount FROM cmd_events WHERE amount > 5;
 
 --# Materialized views that a view joins
 UPDATE cmd_names SET name = 'uno' WHERE k = 1;
@@ -160,6 +161,17 @@ SELECT * FROM cmd_moods WHERE mood = 'QUIET';
 ALTER TYPE cmd_mood RENAME TO cmd_feeling;
 ALTER TYPE cmd_feeling SET SCHEMA cmd_schema;
 ALTER TYPE cmd_schema.cmd_feeling OWNER TO cmd_owner;
+CREATE TYPE cmd_pair AS (a int, b int);
+CREATE FOREIGN TABLE cmd_pairs (p cmd_pair) SERVER pipeline_local;
+ALTER TYPE cmd_pair ADD ATTRIBUTE c int;
+SET client_min_messages = warning;
+CREATE VIEW cmd_by_pair WITH (pipeline.continuous) AS SELECT (p).a + count(*) AS n FROM cmd_pairs GROUP BY p;
+RESET client_min_messages;
+ALTER TYPE cmd_pair ADD ATTRIBUTE d int;
+ALTER TYPE cmd_pair DROP ATTRIBUTE c;
+ALTER TYPE cmd_pair RENAME ATTRIBUTE c TO e;
+DROP FOREIGN TABLE cmd_pairs CASCADE;
+DROP TYPE cmd_pair;
 ALTER DOMAIN cmd_amount RENAME TO cmd_number;
 ALTER DOMAIN cmd_number ADD CONSTRAINT cmd_limit CHECK (VALUE < 1000);
 \set VERBOSITY sqlstate

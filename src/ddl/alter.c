@@ -28,6 +28,7 @@ static bool is_continuous(Oid relid);
 static bool is_late_table(Oid relid);
 static void refuse_options_elsewhere(const AlterTableStmt *stmt);
 static void refuse_new_types(Oid relid, const AlterTableStmt *stmt);
+static void refuse_new_attributes(Oid relid, const AlterTableStmt *stmt);
 static void check_new_children(Oid relid, const AlterTableStmt *stmt);
 
 void
@@ -48,6 +49,7 @@ cq_alter_table(CqUtility *utility)
 	{
 		refuse_options_elsewhere(stmt);
 		refuse_new_types(relid, stmt);
+		refuse_new_attributes(relid, stmt);
 	}
 	streams = cq_family_streams(relid);
 	if (streams != NIL)
@@ -175,6 +177,25 @@ refuse_new_types(Oid relid, const AlterTableStmt *stmt)
 					errhint("Add a column of the new type and create another view that reads it, "
 							"or drop the view and create it again."));
 	}
+}
+
+/* Values in groups' keys would not be equal any more to those of events that come. */
+static void
+refuse_new_attributes(Oid relid, const AlterTableStmt *stmt)
+{
+	List *readers;
+
+	if (get_rel_relkind(relid) != RELKIND_COMPOSITE_TYPE || !cq_extension_exists() ||
+		!cq_compat_owns_relation(relid, GetUserId()))
+		return;
+	readers = cq_readers_of_type(get_rel_type_id(relid));
+	if (readers != NIL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_IN_USE),
+				errmsg("cannot alter attributes of type \"%s\"", stmt->relation->relname),
+				errdetail("Continuous view \"%s\" reads values of it, and keeps some.",
+						  get_rel_name(linitial_oid(readers))),
+				errhint("Create another type, a column of it, and a view that reads that column."));
 }
 
 static void

@@ -45,7 +45,7 @@
 #include "plan/plan.h"
 #include "plan/stage.h"
 
-static void replace_plain_view(CqUtility *utility, const ViewStmt *stmt);
+static void replace_plain_view(CqUtility *utility, const RangeVar *name);
 static void refuse_over_stream(Oid relid, Oid reader);
 static void create_plain_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
 static void create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
@@ -74,7 +74,7 @@ cq_create_view(CqUtility *utility)
 		refuse_replacing(stmt);
 	if (ours == NIL && stmt->replace)
 	{
-		replace_plain_view(utility, stmt);
+		replace_plain_view(utility, copyObject(stmt->view));
 		return;
 	}
 	if (ours == NIL)
@@ -91,9 +91,9 @@ cq_create_view(CqUtility *utility)
 
 /* What a continuous view reads by way of an ordinary one is as good as its own query. */
 static void
-replace_plain_view(CqUtility *utility, const ViewStmt *stmt)
+replace_plain_view(CqUtility *utility, const RangeVar *name)
 {
-	Oid relid = RangeVarGetRelid(stmt->view, NoLock, true);
+	Oid relid = RangeVarGetRelid(name, NoLock, true);
 	List *readers = NIL;
 
 	if (OidIsValid(relid) && cq_extension_exists())
@@ -446,5 +446,8 @@ cq_refuse_rule(CqUtility *utility)
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("cannot create rule on continuous view \"%s\"", stmt->relation->relname),
 				errdetail("Its rows are written by a background worker, and by nobody else."));
-	cq_utility_next(utility);
+	if (stmt->event == CMD_SELECT)
+		replace_plain_view(utility, copyObject(stmt->relation));
+	else
+		cq_utility_next(utility);
 }

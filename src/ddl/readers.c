@@ -16,6 +16,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_rewrite.h"
+#include "catalog/pg_type.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
@@ -24,6 +25,8 @@
 #include "ddl/readers.h"
 
 static List *views_over(Oid class_id, Oid object_id, int sub_id);
+static List *columns_of_type(Oid type);
+static void dependents_key(ScanKeyData *keys, Oid class_id, Oid object_id);
 static Oid view_of_rule(Oid rule);
 
 List *
@@ -75,16 +78,64 @@ cq_readers_find(Oid relid, CqView *view)
 	return cq_parts_find(relid, view) && cq_task_load(view->id, &task) && cq_task_is_ours(&task);
 }
 
-/* OIDs of the views whose definition names the object. */
+List *
+cq_readers_of_type(Oid type)
+{
+	Oid array = get_array_type(type);
+	List *columns = columns_of_type(type);
+	List *readers = NIL;
+	ListCell *lc;
+
+	if (OidIsValid(array))
+		columns = list_concat(columns, columns_of_type(array));
+	foreach (lc, columns)
+	{
+		const ObjectAddress *column = lfirst(lc);
+		Oid view = cq_parts_view_of(column->objectId);
+		CqView found;
+
+		if (cq_readers_find(view, &found))
+			readers = list_append_unique_oid(readers, view);
+		readers = list_concat_unique_oid(readers,
+										 cq_readers(RelationRelationId,
+													column->objectId,
+													column->objectSubId,
+													true));
+	}
+	return readers;
+}
+
+/* Of ObjectAddress. */
 static List *
-views_over(Oid class_id, Oid object_id, int sub_id)
+columns_of_type(Oid type)
 {
 	Relation depend = table_open(DependRelationId, AccessShareLock);
-	List *views = NIL;
+	List *columns = NIL;
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple row;
 
+	dependents_key(keys, TypeRelationId, type);
+	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(row);
+		ObjectAddress *column;
+
+		if (form->classid != RelationRelationId || form->objsubid == 0)
+			continue;
+		column = palloc(sizeof(ObjectAddress));
+		ObjectAddressSubSet(*column, form->classid, form->objid, form->objsubid);
+		columns = lappend(columns, column);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return columns;
+}
+
+static void
+dependents_key(ScanKeyData *keys, Oid class_id, Oid object_id)
+{
 	ScanKeyInit(&keys[0],
 				Anum_pg_depend_refclassid,
 				BTEqualStrategyNumber,
@@ -95,6 +146,19 @@ views_over(Oid class_id, Oid object_id, int sub_id)
 				BTEqualStrategyNumber,
 				F_OIDEQ,
 				ObjectIdGetDatum(object_id));
+}
+
+/* OIDs of the views whose definition names the object. */
+static List *
+views_over(Oid class_id, Oid object_id, int sub_id)
+{
+	Relation depend = table_open(DependRelationId, AccessShareLock);
+	List *views = NIL;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple row;
+
+	dependents_key(keys, class_id, object_id);
 	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, keys);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{

@@ -17,6 +17,9 @@
  */
 extern List *cq_readers(Oid class_id, Oid object_id, int sub_id, bool through_views);
 
+/* OIDs of the continuous views that read a column of the type, or of arrays of it, or show one. */
+extern List *cq_readers_of_type(Oid type);
+
 /*
  * Plan the views again, with what was changed in this transaction: an error says
  * what they cannot use.  Their workers would meet it, and wait for its end.

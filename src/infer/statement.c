@@ -25,7 +25,7 @@ static void append_column(StringInfo out, const CqProposal *proposal,
 static char *column_definition(const CqProposedColumn *column);
 static void append_option(StringInfo out, const char *name, const char *value);
 static char *column_comment(const CqProposal *proposal, const CqProposedColumn *column);
-static char *example(const CqValues *values);
+static void append_example(StringInfo comment, const CqValues *values);
 static char *sampled_from(const CqSample *sample);
 
 char *
@@ -182,17 +182,17 @@ column_comment(const CqProposal *proposal, const CqProposedColumn *column)
 		appendStringInfo(&comment, ", %d of them null", values->nulls);
 	if (column->remark)
 		appendStringInfo(&comment, "; %s", column->remark);
-	if (values->example_len > 0)
-		appendStringInfo(&comment, "; as in %s", example(values));
+	append_example(&comment, values);
 	return comment.data;
 }
 
-static char *
-example(const CqValues *values)
+static void
+append_example(StringInfo comment, const CqValues *values)
 {
 	char *text = cq_text_from_utf8(values->example, values->example_len);
 
 	if (text == NULL)
-		return "what the database's encoding cannot hold";
-	return values->cut ? psprintf("%s...", text) : text;
+		appendStringInfoString(comment, "; the database's encoding cannot hold all of it");
+	else if (values->example_len > 0)
+		appendStringInfo(comment, "; as in %s%s", text, values->cut ? "..." : "");
 }

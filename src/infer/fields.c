@@ -11,11 +11,12 @@
 #include "infer/fields.h"
 
 #define MAX_CHILDREN 1000
-#define MANY_KEYS	 40 /* more than most records have */
-#define RARE		 10 /* one object in so many has a key of a dictionary, or fewer have */
+#define MAX_FIELDS	 20000 /* of a topic: what senders make up must not use up memory */
+#define MANY_KEYS	 40	   /* more than most records have */
+#define RARE		 10	   /* one object in so many has a key of a dictionary, or fewer have */
 
 static bool nameable(const CqJsonItem *item);
-static CqInferField *child_of(CqInferField *parent, const CqJsonItem *item);
+static CqInferField *child_of(CqInferField *root, CqInferField *parent, const CqJsonItem *item);
 static bool same_key(const CqInferField *field, const CqJsonItem *item);
 static CqInferField *add_child(CqInferField *parent, const CqJsonItem *item);
 
@@ -45,7 +46,7 @@ cq_fields_add(CqInferField *root, const CqJsonItem *items, size_t count, int rec
 		if (item->depth > 0)
 		{
 			parent = path[item->depth - 1];
-			field = parent && nameable(item) ? child_of(parent, item) : NULL;
+			field = parent && nameable(item) ? child_of(root, parent, item) : NULL;
 		}
 		path[item->depth] = field;
 		if (parent && item->key == NULL)
@@ -76,10 +77,12 @@ nameable(const CqJsonItem *item)
 
 /* Documents have their keys in much the same order, so the next child is tried first. */
 static CqInferField *
-child_of(CqInferField *parent, const CqJsonItem *item)
+child_of(CqInferField *root, CqInferField *parent, const CqJsonItem *item)
 {
 	int i;
 
+	if (parent->overflow)
+		return NULL;
 	for (i = 0; i < parent->nchildren; i++)
 	{
 		int index = (parent->hint + i) % parent->nchildren;
@@ -90,11 +93,12 @@ child_of(CqInferField *parent, const CqJsonItem *item)
 			return parent->children[index];
 		}
 	}
-	if (parent->nchildren == MAX_CHILDREN)
+	if (parent->nchildren == MAX_CHILDREN || root->nfields == MAX_FIELDS)
 	{
 		parent->overflow = true;
 		return NULL;
 	}
+	root->nfields++;
 	return add_child(parent, item);
 }
 

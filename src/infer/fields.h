@@ -20,7 +20,8 @@ typedef struct CqInferField
 	int capacity;
 	struct CqInferField **children; /* in the order in which they came up */
 	int hint;						/* child behind the one found last */
-	bool overflow;					/* has had more children than are kept */
+	bool overflow;					/* has had more children than are kept; no record then */
+	int nfields;					/* of a document: in all */
 	int last_record;
 	CqValues values;
 } CqInferField;

@@ -21,6 +21,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 #include "infer/import.h"
 #include "infer/proposal.h"
@@ -266,23 +267,28 @@ unique_name(Import *import, const char *table)
 	return name;
 }
 
-/* The statement for one topic; NULL if it is left out. */
+/*
+ * The statement for one topic; NULL if it is left out.  Samples may be large,
+ * so nothing else is kept.
+ */
 static char *
 import_topic(Import *import, CqKafkaSampler *sampler, const CqKafkaTopic *topic, const char *table)
 {
-	CqProposalRequest *request = palloc(sizeof(CqProposalRequest));
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "pipeline import of a topic",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	CqProposalRequest request = import->request;
+	CqSample unknown = {0};
 	const char *problem = NULL;
 	CqSample *sample = cq_kafka_sampler_read(sampler, topic, import->sample_size, &problem);
-	CqSample unknown = {0};
 	CqProposal *proposal;
+	char *statement = NULL;
 
-	*request = import->request;
-	request->topic = topic->name;
-	request->table = table;
-	proposal = cq_proposal_make(request, sample ? sample : &unknown);
-	if (proposal->nothing && !import->import_empty)
-		return NULL;
-	if (proposal->nothing)
+	request.topic = topic->name;
+	request.table = table;
+	proposal = cq_proposal_make(&request, sample ? sample : &unknown);
+	if (proposal->nothing && import->import_empty)
 		ereport(WARNING,
 				errcode(ERRCODE_WARNING),
 				errmsg("nothing can be inferred about topic \"%s\"", topic->name),
@@ -290,5 +296,9 @@ import_topic(Import *import, CqKafkaSampler *sampler, const CqKafkaTopic *topic,
 				errhint("Foreign table \"%s\" has one column for all of the payload; when there "
 						"are records, define it again with pipeline.infer_columns().",
 						table));
-	return cq_proposal_statement(proposal);
+	if (proposal->nothing == NULL || import->import_empty)
+		statement = MemoryContextStrdup(old, cq_proposal_statement(proposal));
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return statement;
 }

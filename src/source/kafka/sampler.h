@@ -12,7 +12,7 @@
 
 #include "infer/sample.h"
 
-#define CQ_SAMPLE_MAX_RECORDS 100000
+#define CQ_SAMPLE_MAX_RECORDS 10000
 
 typedef struct CqKafkaSampler CqKafkaSampler;
 

@@ -43,6 +43,8 @@
 #include "decode/json.h"
 
 #define NO_NODE		   UINT32_MAX
+#define NO_INDEX	   UINT32_MAX
+#define INDEX_DIGITS   9 /* of the largest index of an array that a path may name */
 #define SMALL_CAPACITY (16u * 1024)
 #define LARGE_CAPACITY (1024u * 1024) /* more than this is not kept for small documents */
 
@@ -63,6 +65,7 @@ struct Frame
 {
 	uint32_t node;	/* NO_NODE if nothing in it is wanted */
 	uint32_t start; /* its opening bracket */
+	uint32_t index; /* of an array's next element; counted only if elements are wanted */
 	bool object;
 };
 
@@ -76,12 +79,14 @@ struct CqJson
 	char *keys;	 /* of the nodes, one after the other */
 	Node *nodes; /* nodes[0] is the root */
 	uint32_t nnodes;
+	uint32_t *indexes; /* the nodes' keys as indexes of arrays, NO_INDEX if they are none */
 	CqField *fields;
 	int nfields;
 	uint32_t len; /* of the document that was read */
 	bool escapes; /* is there a backslash anywhere in it? */
 	CqJsonItem *items;
 	size_t items_capacity;
+	bool arrays;						 /* may a document be one? */
 	Frame frames[CQ_JSON_MAX_DEPTH + 1]; /* frames[0] is outside of the document */
 };
 
@@ -103,6 +108,7 @@ static bool reserve(CqJson *json, size_t len);
 static CqJsonStatus explain_stage1(simdjson::error_code code, CqJsonError *error);
 static bool walk_document(Walk *walk);
 static bool walk_key(Walk *walk, uint32_t parent, uint32_t *node);
+static uint32_t next_element(CqJson *json, Frame *frame) __attribute__((noinline, cold));
 static bool walk_scalar(Walk *walk, uint32_t at, uint32_t node);
 static bool walk_string(Walk *walk, uint32_t at, uint32_t *end, bool *escaped);
 static bool walk_word(Walk *walk, uint32_t at, const char *word, uint32_t len);
@@ -157,13 +163,31 @@ static bool __attribute__((noinline, cold)) walk_fail(Walk *walk, const char *re
 	return false;
 }
 
+static uint32_t
+index_of_key(const char *key)
+{
+	size_t digits = strspn(key, "0123456789");
+
+	if (digits == 0 || digits > INDEX_DIGITS || key[digits] != '\0' ||
+		(key[0] == '0' && digits > 1))
+		return NO_INDEX;
+	return (uint32_t) strtoul(key, NULL, 10);
+}
+
+extern "C" bool
+cq_json_key_is_index(const char *key)
+{
+	return index_of_key(key) != NO_INDEX;
+}
+
 extern "C" CqJson *
-cq_json_create(const CqJsonPath *paths, int npaths, int *slots)
+cq_json_create(const CqJsonPath *paths, int npaths, bool arrays, int *slots)
 {
 	CqJson *json = new (std::nothrow) CqJson();
 
 	if (json == NULL)
 		return NULL;
+	json->arrays = arrays;
 	if (!build_nodes(json, paths, npaths, slots) || !reserve(json, 1))
 	{
 		cq_json_free(json);
@@ -181,6 +205,7 @@ cq_json_free(CqJson *json)
 	free(json->strings);
 	free(json->keys);
 	free(json->nodes);
+	free(json->indexes);
 	free(json->fields);
 	free(json->items);
 	delete json;
@@ -270,9 +295,10 @@ build_nodes(CqJson *json, const CqJsonPath *paths, int npaths, int *slots)
 			key_bytes += strlen(paths[i].keys[k]) + 1;
 	}
 	json->nodes = (Node *) calloc(nkeys + 1, sizeof(Node));
+	json->indexes = (uint32_t *) calloc(nkeys + 1, sizeof(uint32_t));
 	json->keys = key_space = (char *) calloc(1, key_bytes + sizeof(uint64_t));
 	json->fields = (CqField *) calloc((size_t) npaths + 1, sizeof(CqField));
-	if (json->nodes == NULL || json->keys == NULL || json->fields == NULL)
+	if (json->nodes == NULL || json->indexes == NULL || json->keys == NULL || json->fields == NULL)
 		return false;
 
 	json->nodes[0].first_child = json->nodes[0].next_sibling = NO_NODE;
@@ -323,6 +349,7 @@ node_child(CqJson *json, uint32_t parent, const char *key, char **key_space)
 	memcpy(&node->prefix, key, len < 8 ? len : 8);
 	node->first_child = node->next_sibling = NO_NODE;
 	node->slot = -1;
+	json->indexes[*link] = index_of_key(key);
 	json->nodes[parent].lengths |= length_bit(len);
 	return *link;
 }
@@ -430,14 +457,19 @@ walk_document(Walk *walk)
 	frame->node = NO_NODE;
 	if (memcmp(document, "\xEF\xBB\xBF", 3) == 0)
 		return walk_fail(walk, "it begins with a byte order mark", 0);
-	if (document[at] != '{')
+	if (document[at] != '{' && (document[at] != '[' || !json->arrays))
 		return walk_fail(walk, "it is not an object", at);
 	for (;;)
 	{
 		char c;
 
-		if (frame->object && !walk_key(walk, frame->node, &node))
-			return false;
+		if (frame->object)
+		{
+			if (!walk_key(walk, frame->node, &node))
+				return false;
+		}
+		else if (frame->node != NO_NODE)
+			node = next_element(json, frame);
 		at = *walk->next++;
 		c = document[at];
 		if (c == '{' || c == '[')
@@ -447,6 +479,7 @@ walk_document(Walk *walk)
 			frame++;
 			frame->node = node;
 			frame->start = at;
+			frame->index = 0;
 			frame->object = c == '{';
 			node = NO_NODE;
 			if (document[*walk->next] != c + 2) /* its closing bracket, in ASCII */
@@ -537,6 +570,22 @@ walk_key(Walk *walk, uint32_t parent, uint32_t *node)
 		}
 	}
 	return true;
+}
+
+/* What the next element of an array leads to; NO_NODE if nothing wants it. */
+static uint32_t
+next_element(CqJson *json, Frame *frame)
+{
+	uint32_t index = frame->index++;
+	uint32_t child;
+
+	for (child = json->nodes[frame->node].first_child; child != NO_NODE;
+		 child = json->nodes[child].next_sibling)
+	{
+		if (json->indexes[child] == index)
+			return child;
+	}
+	return NO_NODE;
 }
 
 /* Check a string, number or word that begins at at, and keep it if wanted. */

@@ -21,7 +21,10 @@ extern "C"
 
 	typedef struct CqJson CqJson;
 
-	/* The keys that lead from a document's root to a value, in UTF-8. */
+	/*
+ * The keys that lead from a document's root to a value, in UTF-8.  In an array
+ * a key that is a number leads to that element, counted from 0.
+ */
 	typedef struct CqJsonPath
 	{
 		int nkeys;
@@ -31,7 +34,7 @@ extern "C"
 	typedef enum CqJsonStatus
 	{
 		CQ_JSON_OK,
-		CQ_JSON_INVALID,	  /* not one JSON object */
+		CQ_JSON_INVALID,	  /* not one JSON object, or array where that may be */
 		CQ_JSON_BAD_ENCODING, /* not UTF-8 */
 		CQ_JSON_NO_MEMORY
 	} CqJsonStatus;
@@ -42,19 +45,22 @@ extern "C"
 		long long at;		/* byte of the document, -1 if not known */
 	} CqJsonError;
 
+	/* Does a key lead to an element of an array, too? */
+	extern bool cq_json_key_is_index(const char *key);
+
 	/*
  * A reader of documents that looks for these paths.  slots[i] becomes the
- * index of path i in cq_json_fields(); equal paths share one.  NULL if out of
- * memory.
+ * index of path i in cq_json_fields(); equal paths share one.  arrays: a
+ * document may be an array as well as an object.  NULL if out of memory.
  */
-	extern CqJson *cq_json_create(const CqJsonPath *paths, int npaths, int *slots);
+	extern CqJson *cq_json_create(const CqJsonPath *paths, int npaths, bool arrays, int *slots);
 
 	/* Give it up; NULL is fine. */
 	extern void cq_json_free(CqJson *json);
 
 	/*
  * Read one document of at most CQ_JSON_MAX_BYTES.  Succeeds only if all of it
- * is valid: exactly one object, in UTF-8.  The fields point into json and stay
+ * is valid: exactly one object or array, in UTF-8.  The fields point into json and stay
  * valid until the next document.
  */
 	extern CqJsonStatus cq_json_read(CqJson *json, const char *document, size_t len,

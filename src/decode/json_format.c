@@ -1,6 +1,7 @@
 /*
  * json_format.c
- *	  Streams whose payload is one JSON object.
+ *	  Streams whose payload is one JSON object, or an array if a column's path
+ *	  begins with an index.
  *
  * A payload that is not there at all, which deletes a key in a compacted topic,
  * has no values: its columns are NULL.  An empty one is not valid JSON.
@@ -26,6 +27,8 @@ struct CqJsonFormat
 	CqJson *json; /* malloc'ed, given up with the memory context */
 };
 
+static bool decode_nothing(const CqJsonFormat *format, Datum *values, bool *nulls,
+						   CqDecodeError *error);
 static CqJsonPath path_of_column(const CqStreamColumn *column);
 static void free_json(void *json);
 static bool refuse_document(CqJsonStatus status, const CqJsonError *reason, CqDecodeError *error);
@@ -37,6 +40,7 @@ cq_json_format_create(const CqStream *stream, const Bitmapset *columns, StringIn
 	MemoryContextCallback *callback = palloc(sizeof(MemoryContextCallback));
 	CqJsonPath *paths = palloc(sizeof(CqJsonPath) * stream->ncolumns);
 	int *slots = palloc(sizeof(int) * stream->ncolumns);
+	bool arrays = false;
 	int i;
 
 	format->columns = palloc(sizeof(JsonColumn) * stream->ncolumns);
@@ -44,14 +48,17 @@ cq_json_format_create(const CqStream *stream, const Bitmapset *columns, StringIn
 	{
 		const CqStreamColumn *column = &stream->columns[i];
 
-		if (!cq_column_in_payload(column) || !bms_is_member(column->attnum, columns))
+		if (!cq_column_in_payload(column))
+			continue;
+		arrays |= cq_json_key_is_index(linitial(column->path));
+		if (!bms_is_member(column->attnum, columns))
 			continue;
 		paths[format->ncolumns] = path_of_column(column);
 		format->columns[format->ncolumns].index = i;
 		format->columns[format->ncolumns].converter = cq_converter_create(column, scratch, false);
 		format->ncolumns++;
 	}
-	format->json = cq_json_create(paths, format->ncolumns, slots);
+	format->json = cq_json_create(paths, format->ncolumns, arrays, slots);
 	if (format->json == NULL)
 		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
 	callback->func = free_json;
@@ -72,7 +79,7 @@ cq_json_format_decode(CqJsonFormat *format, const CqRecord *record, Datum *value
 	int i;
 
 	if (record->payload == NULL)
-		return true;
+		return decode_nothing(format, values, nulls, error);
 	status = cq_json_read(format->json, record->payload, record->payload_len, &reason);
 	if (status != CQ_JSON_OK)
 		return refuse_document(status, &reason, error);
@@ -83,6 +90,27 @@ cq_json_format_decode(CqJsonFormat *format, const CqRecord *record, Datum *value
 
 		if (!cq_convert(column->converter,
 						&fields[column->slot],
+						&values[column->index],
+						&nulls[column->index],
+						error))
+			return false;
+	}
+	return true;
+}
+
+/* A domain may refuse NULL. */
+static bool
+decode_nothing(const CqJsonFormat *format, Datum *values, bool *nulls, CqDecodeError *error)
+{
+	const CqField missing = {0};
+	int i;
+
+	for (i = 0; i < format->ncolumns; i++)
+	{
+		const JsonColumn *column = &format->columns[i];
+
+		if (!cq_convert(column->converter,
+						&missing,
 						&values[column->index],
 						&nulls[column->index],
 						error))

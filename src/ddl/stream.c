@@ -176,7 +176,16 @@ refuse_own_options(Oid stream, List *options)
 static void
 check_table_options(Oid stream, List *options)
 {
-	static const char *const fixed[] = {"topic", "event_time", "format", "partitions"};
+	static const char *const fixed[] = {"topic",
+										"event_time",
+										"format",
+										"partitions",
+										"delimiter",
+										"quote",
+										"escape",
+										"null",
+										"header",
+										"encoding"};
 	ListCell *lc;
 	int i;
 
@@ -268,14 +277,13 @@ carry_name(const CqStream *before, AttrNumber attnum, const char *old_name, cons
 	CommandCounterIncrement();
 }
 
-/* Is the column's value the one that stands under the column's name in a document? */
+/* Is the column's value the one that stands under the column's name in a record? */
 static bool
 read_by_name(const CqStream *stream, AttrNumber attnum)
 {
 	ListCell *lc;
 
-	if (stream->kind != CQ_STREAM_KAFKA || stream->format != CQ_FORMAT_JSON ||
-		!cq_column_in_payload(&stream->columns[attnum - 1]))
+	if (!cq_stream_has_fields(stream) || !cq_column_in_payload(&stream->columns[attnum - 1]))
 		return false;
 	foreach (lc, GetForeignColumnOptions(stream->relid, attnum))
 		if (strcmp(lfirst_node(DefElem, lc)->defname, "field") == 0)

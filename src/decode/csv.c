@@ -1,57 +1,94 @@
 /*
  * csv.c
- *	  Streams whose payload is one line of comma-separated values (RFC 4180).
+ *	  Streams whose payload is one row of comma-separated values (RFC 4180).
+ *
+ * A payload means what COPY with the same options would read from a file of
+ * these bytes, if it reads one row.  So quotes may begin and end anywhere in a
+ * field; what is between them may hold delimiters, line ends, and quotes with
+ * an escape in front.  What equals the option "null" is NULL unless quoted.
+ * The row may end with a line end; nothing may follow.  With a header, another
+ * line comes before it, which ends in the same way.
  *
  * The fields are the stream's columns in their order, those left out that do
- * not come from the payload.  A field may be quoted, and then hold commas,
- * line ends, and quotes written twice.  An empty field is NULL unless quoted.
- * The line may end with a line end; nothing may follow.  A payload that is not
- * there at all has NULL in every column.
+ * not come from the payload.  A row is taken apart as a whole before any value
+ * is converted: too many or too few fields is what is said of it first.
+ *
+ * A payload that is not there at all has NULL in every column.
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
+
 #include "decode/format.h"
+
+typedef struct CsvColumn
+{
+	int index;				/* in values and nulls */
+	CqConverter *converter; /* NULL if not wanted */
+	const char *name;		/* in a header, in UTF-8 */
+	bool force_null;
+	bool force_not_null;
+} CsvColumn;
 
 struct CqCsvFormat
 {
-	int nfields;
-	int *indexes;			  /* of each field in values and nulls */
-	CqConverter **converters; /* of each field; NULL if not wanted */
-	StringInfo unquoted;	  /* a field whose quotes were written twice */
+	const CqStream *stream;
+	CqCsvOptions options; /* null_text in UTF-8 */
+	Size null_len;
+	bool special[256]; /* bytes that end a run of ordinary ones */
+	int ncolumns;
+	CsvColumn *columns;
+	CqField *fields;	 /* of a row, as many as columns */
+	StringInfo unquoted; /* the fields of a payload that have quotes */
 };
 
-/* The rest of a line. */
+/* The rest of a payload. */
 typedef struct Cursor
 {
 	const char *p;
 	const char *end;
-	bool more; /* is there another field? */
+	bool more;		   /* does the row have another field? */
+	Size line_end_len; /* of the line end behind the first line; 0 before that */
+	char line_end;	   /* its first byte */
 } Cursor;
 
-static bool take_field(CqCsvFormat *format, Cursor *cursor, int number, CqField *field,
+static void add_column(CqCsvFormat *format, const CqStreamColumn *column, bool wanted,
+					   StringInfo scratch);
+static const char *name_in_header(const CqStreamColumn *column);
+static bool read_header(CqCsvFormat *format, Cursor *cursor, CqDecodeError *error);
+static bool read_row(CqCsvFormat *format, Cursor *cursor, int *nfields, CqDecodeError *error);
+static bool read_field(CqCsvFormat *format, Cursor *cursor, int number, CqField *field,
 					   CqDecodeError *error);
-static bool take_quoted(CqCsvFormat *format, Cursor *cursor, int number, CqField *field,
-						CqDecodeError *error);
+static bool read_quoted(CqCsvFormat *format, Cursor *cursor, const char *start, int number,
+						CqField *field, CqDecodeError *error);
+static bool append_quoted(CqCsvFormat *format, Cursor *cursor);
+static bool leave_field(const CqCsvFormat *format, Cursor *cursor, CqDecodeError *error);
+static bool is_null_text(const CqCsvFormat *format, const char *text, Size len);
+static bool convert_row(CqCsvFormat *format, Datum *values, bool *nulls, CqDecodeError *error);
 
 CqCsvFormat *
 cq_csv_format_create(const CqStream *stream, const Bitmapset *columns, StringInfo scratch)
 {
 	CqCsvFormat *format = palloc0(sizeof(CqCsvFormat));
+	const char *null_text = stream->csv.null_text;
 	int i;
 
-	format->indexes = palloc(sizeof(int) * stream->ncolumns);
-	format->converters = palloc0(sizeof(CqConverter *) * stream->ncolumns);
+	format->stream = stream;
+	format->options = stream->csv;
+	format->options.null_text = pg_server_to_any(null_text, (int) strlen(null_text), PG_UTF8);
+	format->null_len = strlen(format->options.null_text);
+	format->special[(unsigned char) stream->csv.delimiter] = true;
+	format->special[(unsigned char) stream->csv.quote] = true;
+	format->special['\n'] = format->special['\r'] = true;
+	format->columns = palloc0(sizeof(CsvColumn) * stream->ncolumns);
+	format->fields = palloc0(sizeof(CqField) * stream->ncolumns);
 	format->unquoted = makeStringInfo();
 	for (i = 0; i < stream->ncolumns; i++)
 	{
 		const CqStreamColumn *column = &stream->columns[i];
 
-		if (!cq_column_in_payload(column))
-			continue;
-		format->indexes[format->nfields] = i;
-		if (bms_is_member(column->attnum, columns))
-			format->converters[format->nfields] = cq_converter_create(column, scratch, false);
-		format->nfields++;
+		if (cq_column_in_payload(column))
+			add_column(format, column, bms_is_member(column->attnum, columns), scratch);
 	}
 	return format;
 }
@@ -61,111 +98,255 @@ cq_csv_format_decode(CqCsvFormat *format, const CqRecord *record, Datum *values,
 					 CqDecodeError *error)
 {
 	Cursor cursor;
-	int number;
+	Size len;
+	int nfields;
+	int i;
 
 	if (record->payload == NULL)
-		return true;
-	if (!cq_check_text("the payload", record->payload, record->payload_len, error))
-		return false;
-	cursor.p = record->payload;
-	cursor.end = record->payload + record->payload_len;
-	cursor.more = true;
-	if (cursor.end > cursor.p && cursor.end[-1] == '\n')
-		cursor.end--;
-	if (cursor.end > cursor.p && cursor.end[-1] == '\r')
-		cursor.end--;
-	for (number = 0; cursor.more; number++)
 	{
-		CqField field;
-
-		if (!take_field(format, &cursor, number, &field, error))
-			return false;
-		if (number >= format->nfields || format->converters[number] == NULL)
-			continue;
-		if (!cq_convert(format->converters[number],
-						&field,
-						&values[format->indexes[number]],
-						&nulls[format->indexes[number]],
-						error))
-			return false;
+		for (i = 0; i < format->ncolumns; i++)
+			format->fields[i].kind = CQ_FIELD_MISSING;
+		return convert_row(format, values, nulls, error);
 	}
-	if (number == format->nfields)
-		return true;
-	return cq_decode_fail(error,
-						  ERRCODE_BAD_COPY_FILE_FORMAT,
-						  "the payload has %d CSV fields, but the stream has %d columns for them",
-						  number,
-						  format->nfields);
+	if (!cq_payload_text(format->stream, record, &cursor.p, &len, error))
+		return false;
+	cursor.end = cursor.p + len;
+	cursor.line_end_len = 0;
+	cq_buffer_begin(format->unquoted);
+	enlargeStringInfo(format->unquoted, (int) len); /* fields point into it: it must not move */
+	if (format->options.header != CQ_CSV_HEADER_NONE && !read_header(format, &cursor, error))
+		return false;
+	if (!read_row(format, &cursor, &nfields, error))
+		return false;
+	if (cursor.p < cursor.end)
+		return cq_decode_fail(error,
+							  ERRCODE_BAD_COPY_FILE_FORMAT,
+							  "the payload has more than one row of CSV");
+	if (nfields != format->ncolumns)
+		return cq_decode_fail(error,
+							  ERRCODE_BAD_COPY_FILE_FORMAT,
+							  "the payload has %d CSV fields, but the stream has %d columns for "
+							  "them",
+							  nfields,
+							  format->ncolumns);
+	return convert_row(format, values, nulls, error);
 }
 
-/* Take the next field and the comma behind it. */
-static bool
-take_field(CqCsvFormat *format, Cursor *cursor, int number, CqField *field, CqDecodeError *error)
+static void
+add_column(CqCsvFormat *format, const CqStreamColumn *column, bool wanted, StringInfo scratch)
 {
-	const char *start = cursor->p;
+	CsvColumn *added = &format->columns[format->ncolumns++];
 
-	if (start < cursor->end && *start == '"')
-		return take_quoted(format, cursor, number, field, error);
-	while (cursor->p < cursor->end && *cursor->p != ',')
+	added->index = column->attnum - 1;
+	if (wanted)
+		added->converter = cq_converter_create(column, scratch, false);
+	added->name = name_in_header(column);
+	added->force_null = column->force_null;
+	added->force_not_null = column->force_not_null;
+}
+
+/* The name of the column, or what its option "field" says. */
+static const char *
+name_in_header(const CqStreamColumn *column)
+{
+	StringInfoData name;
+	ListCell *lc;
+
+	initStringInfo(&name);
+	foreach (lc, column->path)
+		appendStringInfo(&name, "%s%s", name.len > 0 ? "." : "", (char *) lfirst(lc));
+	return pg_server_to_any(name.data, name.len, PG_UTF8);
+}
+
+static bool
+read_header(CqCsvFormat *format, Cursor *cursor, CqDecodeError *error)
+{
+	int nfields;
+	int i;
+
+	if (!read_row(format, cursor, &nfields, error))
+		return false;
+	if (cursor->p == cursor->end)
+		return cq_decode_fail(error,
+							  ERRCODE_BAD_COPY_FILE_FORMAT,
+							  "the payload has no row of CSV behind its header");
+	if (format->options.header != CQ_CSV_HEADER_MATCH)
+		return true;
+	if (nfields != format->ncolumns)
+		return cq_decode_fail(error,
+							  ERRCODE_BAD_COPY_FILE_FORMAT,
+							  "the header of the payload has %d fields, but the stream has %d "
+							  "columns for them",
+							  nfields,
+							  format->ncolumns);
+	for (i = 0; i < nfields; i++)
 	{
-		if (*cursor->p == '"' || *cursor->p == '\n' || *cursor->p == '\r')
+		const CqField *field = &format->fields[i];
+		const char *name = format->columns[i].name;
+
+		if (field->len != strlen(name) || memcmp(field->text, name, field->len) != 0)
 			return cq_decode_fail(error,
 								  ERRCODE_BAD_COPY_FILE_FORMAT,
-								  "the payload is not one line of CSV: field %d has a quote or "
-								  "line end in it and is not quoted",
-								  number + 1);
-		cursor->p++;
+								  "field %d in the header of the payload is not \"%s\"",
+								  i + 1,
+								  pg_any_to_server(pstrdup(name), (int) strlen(name), PG_UTF8));
 	}
-	cq_field_set_text(field,
-					  cursor->p > start ? CQ_FIELD_STRING : CQ_FIELD_NULL,
-					  start,
-					  (Size) (cursor->p - start));
-	cursor->more = cursor->p < cursor->end;
-	cursor->p += cursor->more;
+	return true;
+}
+
+/* Take a row and the line end behind it. */
+static bool
+read_row(CqCsvFormat *format, Cursor *cursor, int *nfields, CqDecodeError *error)
+{
+	CqField surplus;
+	int number;
+
+	cursor->more = true;
+	for (number = 0; cursor->more; number++)
+	{
+		CqField *field = number < format->ncolumns ? &format->fields[number] : &surplus;
+
+		if (!read_field(format, cursor, number, field, error))
+			return false;
+	}
+	*nfields = number;
 	return true;
 }
 
 static bool
-take_quoted(CqCsvFormat *format, Cursor *cursor, int number, CqField *field, CqDecodeError *error)
+read_field(CqCsvFormat *format, Cursor *cursor, int number, CqField *field, CqDecodeError *error)
 {
-	const char *start = cursor->p + 1;
-	const char *quote;
-	bool doubled = false;
+	const char *start = cursor->p;
+	const char *p = start;
+	Size len;
 
-	/* all before start is in unquoted, if doubled */
-	resetStringInfo(format->unquoted);
-	for (;;)
+	while (p < cursor->end && !format->special[(unsigned char) *p])
+		p++;
+	cursor->p = p;
+	if (p < cursor->end && *p == format->options.quote)
+		return read_quoted(format, cursor, start, number, field, error);
+	len = (Size) (p - start);
+	cq_field_set_text(field,
+					  is_null_text(format, start, len) ? CQ_FIELD_NULL : CQ_FIELD_STRING,
+					  start,
+					  len);
+	return leave_field(format, cursor, error);
+}
+
+/* A field that begins at start and has its first quote where the cursor is. */
+static bool
+read_quoted(CqCsvFormat *format, Cursor *cursor, const char *start, int number, CqField *field,
+			CqDecodeError *error)
+{
+	StringInfo unquoted = format->unquoted;
+	int begin = unquoted->len;
+
+	appendBinaryStringInfo(unquoted, start, (int) (cursor->p - start));
+	do
 	{
-		quote = memchr(start, '"', (Size) (cursor->end - start));
-		if (quote == NULL)
+		if (!append_quoted(format, cursor))
 			return cq_decode_fail(error,
 								  ERRCODE_BAD_COPY_FILE_FORMAT,
-								  "the payload is not one line of CSV: field %d has no closing "
-								  "quote",
+								  "the payload is not a row of CSV: field %d has no closing quote",
 								  number + 1);
-		if (quote + 1 == cursor->end || quote[1] != '"')
-			break;
-		appendBinaryStringInfo(format->unquoted, start, (int) (quote + 1 - start));
-		doubled = true;
-		start = quote + 2;
-	}
-	cursor->p = quote + 1;
-	cursor->more = cursor->p < cursor->end;
-	if (cursor->more && *cursor->p++ != ',')
-		return cq_decode_fail(error,
-							  ERRCODE_BAD_COPY_FILE_FORMAT,
-							  "the payload is not one line of CSV: field %d goes on behind its "
-							  "closing quote",
-							  number + 1);
-	if (doubled)
+		start = cursor->p;
+		while (cursor->p < cursor->end && !format->special[(unsigned char) *cursor->p])
+			cursor->p++;
+		appendBinaryStringInfo(unquoted, start, (int) (cursor->p - start));
+	} while (cursor->p < cursor->end && *cursor->p == format->options.quote);
+	cq_field_set_text(field,
+					  CQ_FIELD_STRING,
+					  unquoted->data + begin,
+					  (Size) (unquoted->len - begin));
+	return leave_field(format, cursor, error);
+}
+
+/* What is between the quote at the cursor and its partner; false if that is missing. */
+static bool
+append_quoted(CqCsvFormat *format, Cursor *cursor)
+{
+	const char quote = format->options.quote;
+	const char escape = format->options.escape;
+	const char *p = cursor->p + 1;
+
+	for (;;)
 	{
-		appendBinaryStringInfo(format->unquoted, start, (int) (quote - start));
-		cq_field_set_text(field,
-						  CQ_FIELD_STRING,
-						  format->unquoted->data,
-						  (Size) format->unquoted->len);
+		const char *start = p;
+
+		while (p < cursor->end && *p != quote && *p != escape)
+			p++;
+		appendBinaryStringInfo(format->unquoted, start, (int) (p - start));
+		if (p == cursor->end)
+			return false;
+		if (*p == escape && p + 1 < cursor->end && (p[1] == escape || p[1] == quote))
+			p++;
+		else if (*p == quote)
+			break;
+		appendStringInfoChar(format->unquoted, *p++);
 	}
-	else
-		cq_field_set_text(field, CQ_FIELD_STRING, start, (Size) (quote - start));
+	cursor->p = p + 1;
+	return true;
+}
+
+/* Step over what ends a field: a delimiter, a line end, or the end of all. */
+static bool
+leave_field(const CqCsvFormat *format, Cursor *cursor, CqDecodeError *error)
+{
+	Size len = 1;
+	char c;
+
+	cursor->more = false;
+	if (cursor->p == cursor->end)
+		return true;
+	c = *cursor->p;
+	cursor->more = c == format->options.delimiter;
+	if (!cursor->more)
+	{
+		if (c == '\r' && cursor->end - cursor->p >= 2 && cursor->p[1] == '\n')
+			len = 2;
+		if (cursor->line_end_len == 0)
+		{
+			cursor->line_end_len = len;
+			cursor->line_end = c;
+		}
+		if (cursor->line_end_len != len || cursor->line_end != c)
+			return cq_decode_fail(error,
+								  ERRCODE_BAD_COPY_FILE_FORMAT,
+								  "the payload has different line ends");
+	}
+	cursor->p += len;
+	return true;
+}
+
+static inline bool
+is_null_text(const CqCsvFormat *format, const char *text, Size len)
+{
+	return len == format->null_len && memcmp(text, format->options.null_text, len) == 0;
+}
+
+static bool
+convert_row(CqCsvFormat *format, Datum *values, bool *nulls, CqDecodeError *error)
+{
+	int i;
+
+	for (i = 0; i < format->ncolumns; i++)
+	{
+		const CsvColumn *column = &format->columns[i];
+		CqField *field = &format->fields[i];
+
+		if (column->converter == NULL)
+			continue;
+		if (column->force_not_null && field->kind == CQ_FIELD_NULL)
+			cq_field_set_text(field, CQ_FIELD_STRING, format->options.null_text, format->null_len);
+		else if (column->force_null && field->kind == CQ_FIELD_STRING &&
+				 is_null_text(format, field->text, field->len))
+			field->kind = CQ_FIELD_NULL;
+		if (!cq_convert(column->converter,
+						field,
+						&values[column->index],
+						&nulls[column->index],
+						error))
+			return false;
+	}
 	return true;
 }

@@ -14,12 +14,14 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "decode/format.h"
 
-#define SCRATCH_KEPT_BYTES (1024 * 1024)
+#define BUFFER_KEPT_BYTES (1024 * 1024)
 
 typedef struct RowFormat
 {
@@ -79,14 +81,8 @@ cq_decoder_decode(CqDecoder *decoder, const CqRecord *record, Datum *values, boo
 {
 	memset(values, 0, sizeof(Datum) * decoder->stream->ncolumns);
 	memset(nulls, true, sizeof(bool) * decoder->stream->ncolumns);
-	if (decoder->scratch->maxlen > SCRATCH_KEPT_BYTES)
-	{
-		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(decoder->scratch));
-
-		pfree(decoder->scratch->data);
-		initStringInfo(decoder->scratch);
-		MemoryContextSwitchTo(old);
-	}
+	cq_buffer_begin(decoder->scratch);
+	cq_column_at_fault = NULL;
 	if (!decode_payload(decoder, record, values, nulls, error))
 		return false;
 	if (decoder->metadata != NULL &&
@@ -95,6 +91,14 @@ cq_decoder_decode(CqDecoder *decoder, const CqRecord *record, Datum *values, boo
 	if (decoder->generated != NULL)
 		cq_generated_compute(decoder->generated, values, nulls);
 	return true;
+}
+
+const char *
+cq_decode_thrown(const ErrorData *error)
+{
+	if (cq_column_at_fault == NULL)
+		return error->message;
+	return psprintf("column \"%s\": %s", cq_column_at_fault, error->message);
 }
 
 bool
@@ -106,6 +110,68 @@ cq_check_text(const char *what, const char *text, Size len, CqDecodeError *error
 						  ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
 						  "%s is not valid UTF-8, or has a zero byte in it",
 						  what);
+}
+
+bool
+cq_payload_text(const CqStream *stream, const CqRecord *record, const char **text, Size *len,
+				CqDecodeError *error)
+{
+	const char *payload = record->payload;
+
+	*text = payload;
+	*len = record->payload_len;
+	if (stream->encoding == PG_UTF8)
+		return cq_check_text("the payload", payload, *len, error);
+	if (memchr(payload, '\0', *len) != NULL)
+		return cq_decode_fail(error,
+							  ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+							  "the payload has a zero byte in it");
+	if (*len == 0)
+		return true;
+	*text = (char *) pg_do_encoding_conversion((unsigned char *) unconstify(char *, payload),
+											   (int) *len,
+											   stream->encoding,
+											   PG_UTF8);
+	*len = strlen(*text);
+	return true;
+}
+
+bool
+cq_payload_field(const CqStream *stream, const CqRecord *record, bool as_bytes, CqField *field,
+				 CqDecodeError *error)
+{
+	const char *bytes = record->payload;
+	Size len = record->payload_len;
+
+	if (bytes == NULL)
+		return true;
+	if (!AllocSizeIsValid(len + VARHDRSZ))
+		return cq_decode_fail(error, ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the payload is too long");
+	if (!as_bytes && !cq_payload_text(stream, record, &bytes, &len, error))
+		return false;
+	cq_field_set_text(field, CQ_FIELD_STRING, bytes, len);
+	return true;
+}
+
+bool
+cq_column_takes_bytes(const CqStreamColumn *column)
+{
+	return column->bytes_format == CQ_BYTES_BINARY ||
+		   (column->bytes_format == CQ_BYTES_TEXT && getBaseType(column->type) == BYTEAOID);
+}
+
+void
+cq_buffer_begin(StringInfo buffer)
+{
+	MemoryContext old;
+
+	resetStringInfo(buffer);
+	if (buffer->maxlen <= BUFFER_KEPT_BYTES)
+		return;
+	old = MemoryContextSwitchTo(GetMemoryChunkContext(buffer));
+	pfree(buffer->data);
+	initStringInfo(buffer);
+	MemoryContextSwitchTo(old);
 }
 
 static bool

@@ -38,3 +38,6 @@ extern CqDecoder *cq_decoder_create(const CqStream *stream, const Bitmapset *col
  */
 extern bool cq_decoder_decode(CqDecoder *decoder, const CqRecord *record, Datum *values,
 							  bool *nulls, CqDecodeError *error);
+
+/* What to say of a record for which it threw: the message, with the column that it is about. */
+extern const char *cq_decode_thrown(const ErrorData *error);

@@ -24,6 +24,26 @@ cq_column_in_payload(const CqStreamColumn *column)
  */
 extern bool cq_check_text(const char *what, const char *text, Size len, CqDecodeError *error);
 
+/*
+ * A payload, which must be there, as text in UTF-8, converted from the stream's
+ * encoding.  Throws if it cannot be converted.
+ */
+extern bool cq_payload_text(const CqStream *stream, const CqRecord *record, const char **text,
+							Size *len, CqDecodeError *error);
+
+/*
+ * A whole payload as one field, which stays as it is if there is no payload.
+ * as_bytes: it need not be text.
+ */
+extern bool cq_payload_field(const CqStream *stream, const CqRecord *record, bool as_bytes,
+							 CqField *field, CqDecodeError *error);
+
+/* Is the column's value made of bytes that need not be text? */
+extern bool cq_column_takes_bytes(const CqStreamColumn *column);
+
+/* Empty a buffer, and give back what an exceptionally large record made of it. */
+extern void cq_buffer_begin(StringInfo buffer);
+
 /* json_format.c: columns by their paths */
 typedef struct CqJsonFormat CqJsonFormat;
 

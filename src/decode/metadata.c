@@ -23,7 +23,7 @@ typedef struct MetadataColumn
 {
 	int index; /* in values and nulls */
 	CqMetadata metadata;
-	bool binary; /* a key for bytea: it need not be text */
+	bool takes_bytes; /* a key or payload: it need not be text */
 	Oid type;
 	CqConverter *converter;
 } MetadataColumn;
@@ -63,7 +63,7 @@ cq_metadata_create(const CqStream *stream, const Bitmapset *columns, StringInfo 
 		added->index = i;
 		added->metadata = column->metadata;
 		added->type = getBaseType(column->type);
-		added->binary = added->type == BYTEAOID;
+		added->takes_bytes = cq_column_takes_bytes(column);
 		added->converter = cq_converter_create(column, scratch, true);
 		result->ncolumns++;
 	}
@@ -148,7 +148,8 @@ decode_column(const CqStream *stream, const MetadataColumn *column, const CqReco
 				break;
 			if (!AllocSizeIsValid(record->key_len + VARHDRSZ))
 				return cq_decode_fail(error, ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the key is too long");
-			if (!column->binary && !cq_check_text("the key", record->key, record->key_len, error))
+			if (!column->takes_bytes &&
+				!cq_check_text("the key", record->key, record->key_len, error))
 				return false;
 			cq_field_set_text(&field, CQ_FIELD_STRING, record->key, record->key_len);
 			break;
@@ -159,6 +160,10 @@ decode_column(const CqStream *stream, const MetadataColumn *column, const CqReco
 		case CQ_METADATA_HEADERS:
 			if (kafka)
 				headers_field(record, &field);
+			break;
+		case CQ_METADATA_PAYLOAD:
+			if (!cq_payload_field(stream, record, column->takes_bytes, &field, error))
+				return false;
 			break;
 		case CQ_METADATA_NONE:
 			break;

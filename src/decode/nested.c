@@ -6,7 +6,9 @@
  * same rules as a column of the element's type.  An array of arrays is an array
  * of more dimensions, which must be rectangular; for json[] and jsonb[], whose
  * elements may be arrays, there is one dimension.  Objects for composite types
- * are given to json_populate_record, which matches keys with attributes.
+ * are given to json_populate_record, which matches keys with attributes.  It
+ * keeps what it has learnt about the types as long as its FmgrInfo lives, so it
+ * gets a new one when one of them was altered.
  *
  * The text comes from a document that was read, so it is known to be valid and
  * scanning it checks nothing.
@@ -20,6 +22,8 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/typcache.h"
 
 #include "decode/json.h"
 #include "decode/value.h"
@@ -36,6 +40,18 @@ typedef struct Elements
 	bool *nulls;
 } Elements;
 
+/* json_populate_record for a type */
+struct CqComposite
+{
+	MemoryContext context; /* holds this and what the function remembers */
+	FmgrInfo populate;
+	List *types;		 /* of Oid: all composite types in a value */
+	uint64 *identifiers; /* of their definitions that the function has seen */
+};
+
+static List *composite_types(Oid type, List *found);
+static void populate_prepare(Oid type, FmgrInfo *populate);
+static bool composite_changed(const CqComposite *composite);
 static int count_dimensions(const CqConverter *converter, const char *text);
 static bool read_level(Elements *elements, const char **text, int level, CqDecodeError *error);
 static bool read_element(Elements *elements, const CqField *field, CqDecodeError *error);
@@ -55,8 +71,10 @@ cq_convert_array(CqConverter *converter, const CqField *field, Datum *value, CqD
 	bool typbyval;
 	char typalign;
 
-	if (field->kind != CQ_FIELD_ARRAY)
+	if (field->kind == CQ_FIELD_STRING)
 		return cq_convert_by_input(converter, field, value, error);
+	if (field->kind != CQ_FIELD_ARRAY)
+		return cq_refuse_field(converter, field, ERRCODE_INVALID_TEXT_REPRESENTATION, error);
 	elements.converter = converter;
 	elements.ndims = count_dimensions(converter, text);
 	if (elements.ndims > MAXDIM)
@@ -90,28 +108,86 @@ cq_convert_array(CqConverter *converter, const CqField *field, Datum *value, CqD
 	return true;
 }
 
-/*
- * Make json_populate_record callable for the converter's type: it learns the
- * type from the expression that it believes to be called in.
- */
 void
 cq_composite_prepare(CqConverter *converter)
 {
-	FuncExpr *call;
-	CqConverter *populate = palloc0(sizeof(CqConverter));
+	MemoryContext context =
+		AllocSetContextCreate(converter->context, "pipeline composite type", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	CqComposite *composite = palloc0(sizeof(CqComposite));
+	ListCell *lc;
 
-	*populate = *converter;
-	call = makeFuncExpr(F_JSON_POPULATE_RECORD,
-						converter->type,
-						list_make3(makeNullConst(converter->type, -1, InvalidOid),
-								   makeNullConst(JSONOID, -1, InvalidOid),
-								   makeNullConst(BOOLOID, -1, InvalidOid)),
-						InvalidOid,
-						InvalidOid,
-						COERCE_EXPLICIT_CALL);
-	fmgr_info_cxt(F_JSON_POPULATE_RECORD, &populate->input, converter->context);
-	fmgr_info_set_expr((Node *) call, &populate->input);
-	converter->inner = populate;
+	composite->context = context;
+	composite->types = composite_types(converter->type, NIL);
+	composite->identifiers = palloc(sizeof(uint64) * list_length(composite->types));
+	foreach (lc, composite->types)
+		composite->identifiers[foreach_current_index(lc)] =
+			assign_record_type_identifier(lfirst_oid(lc), -1);
+	populate_prepare(converter->type, &composite->populate);
+	MemoryContextSwitchTo(old);
+	if (converter->composite != NULL)
+		MemoryContextDelete(converter->composite->context);
+	converter->composite = composite;
+}
+
+/* Add the composite types that values of a type are made of to those found. */
+static List *
+composite_types(Oid type, List *found)
+{
+	TupleDesc tupdesc;
+	Oid element;
+	int i;
+
+	type = getBaseType(type);
+	element = get_element_type(type);
+	if (OidIsValid(element))
+		type = getBaseType(element);
+	if (get_typtype(type) != TYPTYPE_COMPOSITE || list_member_oid(found, type))
+		return found;
+	found = lappend_oid(found, type);
+	tupdesc = lookup_rowtype_tupdesc(type, -1);
+	for (i = 0; i < tupdesc->natts; i++)
+	{
+		if (!TupleDescAttr(tupdesc, i)->attisdropped)
+			found = composite_types(TupleDescAttr(tupdesc, i)->atttypid, found);
+	}
+	ReleaseTupleDesc(tupdesc);
+	return found;
+}
+
+/*
+ * Make json_populate_record callable for a type: it learns the type from the
+ * expression that it believes to be called in.
+ */
+static void
+populate_prepare(Oid type, FmgrInfo *populate)
+{
+	FuncExpr *call = makeFuncExpr(F_JSON_POPULATE_RECORD,
+								  type,
+								  list_make3(makeNullConst(type, -1, InvalidOid),
+											 makeNullConst(JSONOID, -1, InvalidOid),
+											 makeNullConst(BOOLOID, -1, InvalidOid)),
+								  InvalidOid,
+								  InvalidOid,
+								  COERCE_EXPLICIT_CALL);
+
+	fmgr_info_cxt(F_JSON_POPULATE_RECORD, populate, CurrentMemoryContext);
+	fmgr_info_set_expr((Node *) call, populate);
+}
+
+/* Did somebody add, drop or rename an attribute? */
+static bool
+composite_changed(const CqComposite *composite)
+{
+	ListCell *lc;
+
+	foreach (lc, composite->types)
+	{
+		if (composite->identifiers[foreach_current_index(lc)] !=
+			assign_record_type_identifier(lfirst_oid(lc), -1))
+			return true;
+	}
+	return false;
 }
 
 bool
@@ -122,17 +198,21 @@ cq_convert_composite(CqConverter *converter, const CqField *field, Datum *value,
 	const char *json;
 	ErrorContextCallback context;
 
-	if (field->kind != CQ_FIELD_OBJECT)
+	if (field->kind == CQ_FIELD_STRING)
 		return cq_convert_by_input(converter, field, value, error);
+	if (field->kind != CQ_FIELD_OBJECT)
+		return cq_refuse_field(converter, field, ERRCODE_INVALID_TEXT_REPRESENTATION, error);
+	if (composite_changed(converter->composite))
+		cq_composite_prepare(converter);
 	json = pg_any_to_server(pnstrdup(field->text, field->len), (int) field->len, PG_UTF8);
-	InitFunctionCallInfoData(*fcinfo, &converter->inner->input, 3, InvalidOid, NULL, NULL);
+	InitFunctionCallInfoData(*fcinfo, &converter->composite->populate, 3, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = (Datum) 0;
 	fcinfo->args[0].isnull = true;
 	fcinfo->args[1].value = CStringGetTextDatum(json);
 	fcinfo->args[1].isnull = false;
 	fcinfo->args[2].value = BoolGetDatum(false);
 	fcinfo->args[2].isnull = false;
-	cq_column_context_push(&context, converter->column);
+	cq_input_context_push(&context, converter->column);
 	*value = FunctionCallInvoke(fcinfo);
 	cq_column_context_pop(&context);
 	if (!fcinfo->isnull)

@@ -12,8 +12,9 @@
 
 struct CqRawFormat
 {
+	const CqStream *stream;
 	int index;				/* in values and nulls */
-	bool binary;			/* bytea: the bytes are not text */
+	bool takes_bytes;		/* the payload is not text */
 	CqConverter *converter; /* NULL if the column is not wanted */
 };
 
@@ -25,8 +26,9 @@ cq_raw_format_create(const CqStream *stream, const Bitmapset *columns, StringInf
 	CqRawFormat *format = palloc0(sizeof(CqRawFormat));
 	const CqStreamColumn *column = payload_column(stream);
 
+	format->stream = stream;
 	format->index = column->attnum - 1;
-	format->binary = getBaseType(column->type) == BYTEAOID;
+	format->takes_bytes = cq_column_takes_bytes(column);
 	if (bms_is_member(column->attnum, columns))
 		format->converter = cq_converter_create(column, scratch, true);
 	return format;
@@ -36,16 +38,12 @@ bool
 cq_raw_format_decode(CqRawFormat *format, const CqRecord *record, Datum *values, bool *nulls,
 					 CqDecodeError *error)
 {
-	CqField field;
+	CqField field = {0};
 
-	if (format->converter == NULL || record->payload == NULL)
+	if (format->converter == NULL)
 		return true;
-	if (!AllocSizeIsValid(record->payload_len + VARHDRSZ))
-		return cq_decode_fail(error, ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the payload is too long");
-	if (!format->binary &&
-		!cq_check_text("the payload", record->payload, record->payload_len, error))
+	if (!cq_payload_field(format->stream, record, format->takes_bytes, &field, error))
 		return false;
-	cq_field_set_text(&field, CQ_FIELD_STRING, record->payload, record->payload_len);
 	return cq_convert(format->converter,
 					  &field,
 					  &values[format->index],
@@ -69,14 +67,17 @@ payload_column(const CqStream *stream)
 		found = &stream->columns[i];
 		count++;
 	}
+	if (count == 1 && found->bytes_format == CQ_BYTES_BINARY)
+		return found;
 	if (count == 1)
 		type = getBaseType(found->type);
-	if (type != TEXTOID && type != BYTEAOID && type != JSONOID && type != JSONBOID)
+	if (type != TEXTOID && type != VARCHAROID && type != BPCHAROID && type != BYTEAOID &&
+		type != JSONOID && type != JSONBOID)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				errmsg("stream \"%s\" cannot have the format raw with these columns", stream->name),
 				errdetail("The format needs exactly one column for the payload, of type text, "
-						  "bytea, json or jsonb."),
+						  "bytea, json or jsonb, or with the option \"format\" 'binary'."),
 				errhint("Give the option \"metadata\" to columns that hold the key, topic, "
 						"partition, offset, timestamp or headers."));
 	return found;

@@ -39,6 +39,10 @@ static bool convert_text(CqConverter *converter, const CqField *field, Datum *va
 						 CqDecodeError *error);
 static bool convert_bytes(CqConverter *converter, const CqField *field, Datum *value,
 						  CqDecodeError *error);
+static bool convert_base64(CqConverter *converter, const CqField *field, Datum *value,
+						   CqDecodeError *error);
+static bool convert_binary(CqConverter *converter, const CqField *field, Datum *value,
+						   CqDecodeError *error);
 static bool convert_bool(CqConverter *converter, const CqField *field, Datum *value,
 						 CqDecodeError *error);
 static bool convert_uuid(CqConverter *converter, const CqField *field, Datum *value,
@@ -51,6 +55,9 @@ static bool refuse_nul(CqConverter *converter, CqDecodeError *error);
 static char *terminated(CqConverter *converter, const char *text, Size len);
 static const char *field_kind_name(const CqField *field);
 static void report_column(void *column);
+static void report_input(void *column);
+
+const char *cq_column_at_fault = NULL;
 
 CqConverter *
 cq_converter_create(const CqStreamColumn *column, StringInfo scratch, bool payload)
@@ -59,6 +66,7 @@ cq_converter_create(const CqStreamColumn *column, StringInfo scratch, bool paylo
 
 	model.column = pstrdup(column->name);
 	model.time_format = column->time_format;
+	model.bytes_format = column->bytes_format;
 	model.recode = GetDatabaseEncoding() != PG_UTF8;
 	model.context = CurrentMemoryContext;
 	model.scratch = scratch;
@@ -143,6 +151,13 @@ cq_column_context_push(ErrorContextCallback *context, const char *column)
 }
 
 void
+cq_input_context_push(ErrorContextCallback *context, const char *column)
+{
+	cq_column_context_push(context, column);
+	context->callback = report_input;
+}
+
+void
 cq_column_context_pop(ErrorContextCallback *context)
 {
 	error_context_stack = context->previous;
@@ -167,9 +182,10 @@ cq_convert_by_input(CqConverter *converter, const CqField *field, Datum *value,
 
 	if (field->has_nul)
 		return refuse_nul(converter, error);
-	if (converter->is_short && field->len > SHORT_TEXT_BYTES)
+	/* no reason to quote a long text in an error */
+	if (converter->typlen > 0 && field->len > SHORT_TEXT_BYTES)
 		return cq_refuse_field(converter, field, ERRCODE_INVALID_TEXT_REPRESENTATION, error);
-	cq_column_context_push(&context, converter->column);
+	cq_input_context_push(&context, converter->column);
 	*value = InputFunctionCall(&converter->input,
 							   terminated(converter, field->text, field->len),
 							   converter->ioparam,
@@ -200,10 +216,16 @@ converter_for_type(const CqConverter *model, Oid type, int32 typmod, bool payloa
 		converter->inner = converter_for_type(model, base, typmod, payload);
 		return converter;
 	}
-	getTypeInputInfo(type, &input, &converter->ioparam);
+	converter->typlen = get_typlen(type);
+	if (converter->bytes_format == CQ_BYTES_BINARY)
+		getTypeBinaryInputInfo(type, &input, &converter->ioparam);
+	else
+		getTypeInputInfo(type, &input, &converter->ioparam);
 	fmgr_info_cxt(input, &converter->input, converter->context);
-	converter->is_short = get_typlen(type) > 0;
-	converter_choose(converter, payload);
+	if (converter->bytes_format == CQ_BYTES_BINARY)
+		converter->convert = convert_binary;
+	else
+		converter_choose(converter, payload);
 	return converter;
 }
 
@@ -235,7 +257,9 @@ converter_choose(CqConverter *converter, bool payload)
 			converter->convert = convert_text;
 			return;
 		case BYTEAOID:
-			converter->convert = payload ? convert_bytes : cq_convert_by_input;
+			converter->convert = converter->bytes_format == CQ_BYTES_BASE64 ? convert_base64
+								 : payload									? convert_bytes
+																			: cq_convert_by_input;
 			return;
 		case UUIDOID:
 			converter->convert = convert_uuid;
@@ -320,6 +344,44 @@ static bool
 convert_bytes(CqConverter *converter, const CqField *field, Datum *value, CqDecodeError *error)
 {
 	*value = PointerGetDatum(cstring_to_text_with_len(field->text, (int) field->len));
+	return true;
+}
+
+static bool
+convert_base64(CqConverter *converter, const CqField *field, Datum *value, CqDecodeError *error)
+{
+	ErrorContextCallback context;
+
+	if (field->kind != CQ_FIELD_STRING || field->has_nul)
+		return cq_refuse_field(converter, field, ERRCODE_INVALID_TEXT_REPRESENTATION, error);
+	cq_column_context_push(&context, converter->column);
+	*value = DirectFunctionCall2(binary_decode,
+								 PointerGetDatum(
+									 cstring_to_text_with_len(field->text, (int) field->len)),
+								 CStringGetTextDatum("base64"));
+	cq_column_context_pop(&context);
+	return true;
+}
+
+/* Bytes as COPY BINARY has them, of a type whose values are all of one length. */
+static bool
+convert_binary(CqConverter *converter, const CqField *field, Datum *value, CqDecodeError *error)
+{
+	ErrorContextCallback context;
+	StringInfoData bytes = {0};
+
+	if (field->len != converter->typlen)
+		return cq_decode_fail(error,
+							  ERRCODE_INVALID_BINARY_REPRESENTATION,
+							  "column \"%s\": %u bytes are not a binary value of type %s",
+							  converter->column,
+							  field->len,
+							  format_type_be(converter->type));
+	bytes.data = unconstify(char *, field->text);
+	bytes.len = bytes.maxlen = (int) field->len;
+	cq_input_context_push(&context, converter->column);
+	*value = ReceiveFunctionCall(&converter->input, &bytes, converter->ioparam, converter->typmod);
+	cq_column_context_pop(&context);
 	return true;
 }
 
@@ -442,5 +504,20 @@ field_kind_name(const CqField *field)
 static void
 report_column(void *column)
 {
+	cq_column_at_fault = column;
 	errcontext("decoding column \"%s\"", (const char *) column);
+}
+
+/* Neither of these says anything about the server when an input function says it. */
+static void
+report_input(void *column)
+{
+	int sqlstate = geterrcode();
+
+	if (sqlstate == ERRCODE_INTERNAL_ERROR || sqlstate == ERRCODE_PROTOCOL_VIOLATION ||
+		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_FEATURE_NOT_SUPPORTED ||
+		(ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
+		 sqlstate != ERRCODE_INSUFFICIENT_PRIVILEGE))
+		errcode(ERRCODE_INVALID_TEXT_REPRESENTATION);
+	report_column(column);
 }

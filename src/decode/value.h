@@ -15,6 +15,7 @@
 #include "source/stream.h"
 
 typedef struct CqConverter CqConverter;
+typedef struct CqComposite CqComposite; /* nested.c */
 
 /* Convert a field that is not null; false and *error if it cannot be. */
 typedef bool (*CqConvertFunction)(CqConverter *converter, const CqField *field, Datum *value,
@@ -27,8 +28,9 @@ struct CqConverter
 	Oid type;			/* never a domain, unless convert is the domain's */
 	int32 typmod;
 	CqTimeFormat time_format;
-	bool recode;	  /* the database's encoding is not UTF-8 */
-	bool is_short;	  /* of fixed length: no reason to quote a long text in an error */
+	CqBytesFormat bytes_format;
+	bool recode; /* the database's encoding is not UTF-8 */
+	int16 typlen;
 	bool checks_null; /* a domain, which may refuse NULL */
 	FmgrInfo input;	  /* the type's input function */
 	Oid ioparam;
@@ -37,6 +39,7 @@ struct CqConverter
 	CqConverter *inner; /* of an array's elements, of a domain's base type */
 	bool elements_nest; /* an array's elements may themselves be JSON arrays */
 	void *cache;		/* of the domain's constraints */
+	CqComposite *composite;
 };
 
 /*
@@ -59,10 +62,18 @@ extern bool cq_refuse_field(CqConverter *converter, const CqField *field, int sq
 							CqDecodeError *error);
 
 /*
- * Around calls that may throw: errors say which column they are about.  The
- * context is not popped when an error passes.
+ * Around calls that may throw: errors say which column they are about, in their
+ * context and in cq_column_at_fault.  The context is not popped when an error
+ * passes.
  */
+extern const char *cq_column_at_fault;
 extern void cq_column_context_push(ErrorContextCallback *context, const char *column);
+
+/*
+ * The same around input functions.  Some of them report a bad value as an error
+ * of syntax, or as one that cannot happen; it becomes one of the value.
+ */
+extern void cq_input_context_push(ErrorContextCallback *context, const char *column);
 extern void cq_column_context_pop(ErrorContextCallback *context);
 
 /* A field of text that did not come from JSON. */

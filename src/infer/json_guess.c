@@ -97,7 +97,7 @@ static CqJson *
 open_json(void)
 {
 	MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
-	CqJson *json = cq_json_create(NULL, 0, NULL);
+	CqJson *json = cq_json_create(NULL, 0, false, NULL);
 
 	if (json == NULL)
 		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));

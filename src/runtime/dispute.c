@@ -78,7 +78,7 @@ view_decodes(CqRun *run, CqViewRun *view, const CqRecord *record, CqDecodeError 
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		error->sqlstate = thrown->sqlerrcode;
-		error->message = thrown->message;
+		error->message = cq_decode_thrown(thrown);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old_context);

@@ -149,7 +149,10 @@ decode_until_error(CqRun *run, int from, int to, TimestampTz now)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old_context);
 		CurrentResourceOwner = old_owner;
-		record_undecodable(run, &run->source->records[at], error->sqlerrcode, error->message);
+		record_undecodable(run,
+						   &run->source->records[at],
+						   error->sqlerrcode,
+						   cq_decode_thrown(error));
 		at++;
 	}
 	PG_END_TRY();

@@ -12,9 +12,11 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "commands/defrem.h"
 #include "common/int.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -54,6 +56,12 @@ static void parse_primary_key(const char *name, char *value, void *options);
 static void parse_partition_key(const char *name, char *value, void *options);
 static void parse_topic(const char *name, char *value, void *options);
 static void parse_format(const char *name, char *value, void *options);
+static void parse_delimiter(const char *name, char *value, void *options);
+static void parse_quote(const char *name, char *value, void *options);
+static void parse_escape(const char *name, char *value, void *options);
+static void parse_null(const char *name, char *value, void *options);
+static void parse_header(const char *name, char *value, void *options);
+static void parse_encoding(const char *name, char *value, void *options);
 static void parse_start(const char *name, char *value, void *options);
 static void parse_partitions(const char *name, char *value, void *options);
 static void parse_retention(const char *name, char *value, void *options);
@@ -61,7 +69,15 @@ static void parse_backing(const char *name, char *value, void *options);
 static void parse_era(const char *name, char *value, void *options);
 static void parse_field(const char *name, char *value, void *options);
 static void parse_metadata(const char *name, char *value, void *options);
-static void parse_time_format(const char *name, char *value, void *options);
+static void parse_column_format(const char *name, char *value, void *options);
+static void parse_force_null(const char *name, char *value, void *options);
+static void parse_force_not_null(const char *name, char *value, void *options);
+static void check_format_options(List *defs, CqFormat format);
+static void check_csv(const CqCsvOptions *csv);
+static void check_column_options(const CqColumnOptions *options);
+static bool may_be_separator(char c);
+static char parse_character(const char *name, const char *value);
+static bool parse_boolean(const char *name, const char *value);
 static void apply(const OptionRule *rules, List *defs, CqStreamKind kind, void *options);
 static void unknown_option(const OptionRule *rules, const char *name, CqStreamKind kind);
 static const char *nearest_name(const OptionRule *rules, const char *name, int where);
@@ -85,6 +101,12 @@ static const OptionRule stream_rules[] = {
 	{"partition_key", ON_BOTH, parse_partition_key},
 	{"topic", ON_KAFKA, parse_topic},
 	{"format", ON_KAFKA, parse_format},
+	{"delimiter", ON_KAFKA, parse_delimiter},
+	{"quote", ON_KAFKA, parse_quote},
+	{"escape", ON_KAFKA, parse_escape},
+	{"null", ON_KAFKA, parse_null},
+	{"header", ON_KAFKA, parse_header},
+	{"encoding", ON_KAFKA, parse_encoding},
 	{"start", ON_KAFKA, parse_start},
 	{"partitions", ON_KAFKA, parse_partitions},
 	{"retention", ON_LOCAL, parse_retention},
@@ -96,7 +118,9 @@ static const OptionRule stream_rules[] = {
 static const OptionRule column_rules[] = {
 	{"field", ON_KAFKA, parse_field},
 	{"metadata", ON_BOTH, parse_metadata},
-	{"format", ON_KAFKA, parse_time_format},
+	{"format", ON_KAFKA, parse_column_format},
+	{"force_null", ON_KAFKA, parse_force_null},
+	{"force_not_null", ON_KAFKA, parse_force_not_null},
 	{NULL, 0, NULL},
 };
 
@@ -109,10 +133,19 @@ cq_stream_options_parse(List *defs, CqStreamKind kind, CqStreamOptions *options)
 	options->max_skew_us = USECS_PER_MINUTE;
 	options->on_error = CQ_ON_ERROR_DEAD_LETTER;
 	options->format = kind == CQ_STREAM_KAFKA ? CQ_FORMAT_JSON : CQ_FORMAT_ROW;
+	options->csv.delimiter = ',';
+	options->csv.quote = '"';
+	options->csv.null_text = "";
+	options->encoding = PG_UTF8;
 	options->start = CQ_START_EARLIEST;
 	options->retention_us = -1;
 	options->era = 1;
 	apply(stream_rules, defs, kind, options);
+	if (options->csv.escape == '\0')
+		options->csv.escape = options->csv.quote;
+	check_format_options(defs, options->format);
+	if (options->format == CQ_FORMAT_CSV)
+		check_csv(&options->csv);
 
 	if (kind == CQ_STREAM_KAFKA && options->topic == NULL)
 		ereport(ERROR,
@@ -132,18 +165,85 @@ cq_column_options_parse(List *defs, CqStreamKind kind, CqColumnOptions *options)
 {
 	MemSet(options, 0, sizeof(*options));
 	apply(column_rules, defs, kind, options);
-
-	if (options->metadata != CQ_METADATA_NONE &&
-		(options->path != NIL || options->time_format != CQ_TIME_FORMAT_TEXT))
-		ereport(ERROR,
-				errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-				errmsg("option \"metadata\" of a column excludes \"field\" and \"format\""),
-				errdetail("A metadata column is not filled from the record's value."));
-	if (kind == CQ_STREAM_LOCAL &&
-		(options->metadata == CQ_METADATA_KEY || options->metadata == CQ_METADATA_TOPIC ||
-		 options->metadata == CQ_METADATA_HEADERS))
+	check_column_options(options);
+	if (kind == CQ_STREAM_LOCAL && options->metadata != CQ_METADATA_NONE &&
+		options->metadata != CQ_METADATA_OFFSET && options->metadata != CQ_METADATA_TIMESTAMP &&
+		options->metadata != CQ_METADATA_PARTITION)
 		bad_value("metadata",
 				  "A local stream has the metadata \"offset\", \"timestamp\" and \"partition\".");
+}
+
+static void
+check_column_options(const CqColumnOptions *options)
+{
+	bool formatted =
+		options->time_format != CQ_TIME_FORMAT_TEXT || options->bytes_format != CQ_BYTES_TEXT;
+
+	if (options->metadata == CQ_METADATA_NONE)
+		return;
+	if (options->path != NIL || options->force_null || options->force_not_null)
+		ereport(ERROR,
+				errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				errmsg("option \"metadata\" of a column excludes \"field\", \"force_null\" and "
+					   "\"force_not_null\""),
+				errdetail("A metadata column is not filled from a field of the record."));
+	if (formatted && !cq_metadata_is_bytes(options->metadata))
+		ereport(ERROR,
+				errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				errmsg("option \"format\" of a metadata column needs the metadata \"key\" or "
+					   "\"payload\""),
+				errdetail("Of other metadata the form is known."));
+}
+
+/* Options that say how a payload is written, where the format says so already. */
+static void
+check_format_options(List *defs, CqFormat format)
+{
+	static const char *const csv_only[] = {"delimiter", "quote", "escape", "null", "header"};
+	ListCell *lc;
+	int i;
+
+	foreach (lc, defs)
+	{
+		const char *name = lfirst_node(DefElem, lc)->defname;
+
+		for (i = 0; i < lengthof(csv_only); i++)
+			if (format != CQ_FORMAT_CSV && strcmp(name, csv_only[i]) == 0)
+				ereport(ERROR,
+						errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+						errmsg("option \"%s\" of a Kafka stream needs the format csv", name));
+		if (format == CQ_FORMAT_JSON && strcmp(name, "encoding") == 0)
+			ereport(ERROR,
+					errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					errmsg("option \"encoding\" of a Kafka stream needs the format csv or raw"),
+					errdetail("JSON is sent in UTF-8."));
+	}
+}
+
+/* The rules of COPY. */
+static void
+check_csv(const CqCsvOptions *csv)
+{
+	if (!may_be_separator(csv->delimiter) || !may_be_separator(csv->quote) ||
+		strpbrk(csv->null_text, "\r\n") != NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				errmsg("options \"delimiter\", \"quote\" and \"null\" cannot have line ends"));
+	if (csv->delimiter == csv->quote)
+		ereport(ERROR,
+				errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				errmsg("options \"delimiter\" and \"quote\" must be different"));
+	if (strchr(csv->null_text, csv->delimiter) != NULL ||
+		strchr(csv->null_text, csv->quote) != NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				errmsg("option \"null\" cannot have the delimiter or the quote in it"));
+}
+
+static bool
+may_be_separator(char c)
+{
+	return c != '\n' && c != '\r';
 }
 
 static void
@@ -326,6 +426,64 @@ parse_format(const char *name, char *value, void *options)
 }
 
 static void
+parse_delimiter(const char *name, char *value, void *options)
+{
+	((CqStreamOptions *) options)->csv.delimiter = parse_character(name, value);
+}
+
+static void
+parse_quote(const char *name, char *value, void *options)
+{
+	((CqStreamOptions *) options)->csv.quote = parse_character(name, value);
+}
+
+static void
+parse_escape(const char *name, char *value, void *options)
+{
+	((CqStreamOptions *) options)->csv.escape = parse_character(name, value);
+}
+
+/* Payloads are read as UTF-8, where a byte of ASCII is never part of another character. */
+static char
+parse_character(const char *name, const char *value)
+{
+	if (strlen(value) != 1 || IS_HIGHBIT_SET(*value))
+		bad_value(name, "It must be a single one-byte character.");
+	return *value;
+}
+
+static void
+parse_null(const char *name, char *value, void *options)
+{
+	((CqStreamOptions *) options)->csv.null_text = value;
+}
+
+static void
+parse_header(const char *name, char *value, void *options)
+{
+	CqCsvOptions *csv = &((CqStreamOptions *) options)->csv;
+	bool skip;
+
+	if (pg_strcasecmp(value, "match") == 0)
+		csv->header = CQ_CSV_HEADER_MATCH;
+	else if (parse_bool(value, &skip))
+		csv->header = skip ? CQ_CSV_HEADER_SKIP : CQ_CSV_HEADER_NONE;
+	else
+		bad_value(name, "Valid values are: true, false, match.");
+}
+
+static void
+parse_encoding(const char *name, char *value, void *options)
+{
+	int encoding = pg_char_to_encoding(value);
+
+	if (encoding < 0 ||
+		(encoding != PG_UTF8 && !OidIsValid(FindDefaultConversionProc(encoding, PG_UTF8))))
+		bad_value(name, "It is an encoding that can be converted to UTF8, like 'LATIN1'.");
+	((CqStreamOptions *) options)->encoding = encoding;
+}
+
+static void
 parse_start(const char *name, char *value, void *options)
 {
 	CqStreamOptions *stream = options;
@@ -446,26 +604,56 @@ static void
 parse_metadata(const char *name, char *value, void *options)
 {
 	static const char *const words[] =
-		{"key", "topic", "partition", "offset", "timestamp", "headers", NULL};
+		{"key", "topic", "partition", "offset", "timestamp", "headers", "payload", NULL};
 	static const CqMetadata meaning[] = {CQ_METADATA_KEY,
 										 CQ_METADATA_TOPIC,
 										 CQ_METADATA_PARTITION,
 										 CQ_METADATA_OFFSET,
 										 CQ_METADATA_TIMESTAMP,
-										 CQ_METADATA_HEADERS};
+										 CQ_METADATA_HEADERS,
+										 CQ_METADATA_PAYLOAD};
 
 	((CqColumnOptions *) options)->metadata = meaning[parse_word(name, value, words)];
 }
 
 static void
-parse_time_format(const char *name, char *value, void *options)
+parse_column_format(const char *name, char *value, void *options)
 {
-	static const char *const words[] = {"epoch_s", "epoch_ms", "epoch_us", NULL};
-	static const CqTimeFormat meaning[] = {CQ_TIME_FORMAT_EPOCH_S,
-										   CQ_TIME_FORMAT_EPOCH_MS,
-										   CQ_TIME_FORMAT_EPOCH_US};
+	static const char *const words[] =
+		{"epoch_s", "epoch_ms", "epoch_us", "base64", "binary", NULL};
+	static const CqTimeFormat times[] = {CQ_TIME_FORMAT_EPOCH_S,
+										 CQ_TIME_FORMAT_EPOCH_MS,
+										 CQ_TIME_FORMAT_EPOCH_US};
+	static const CqBytesFormat bytes[] = {CQ_BYTES_BASE64, CQ_BYTES_BINARY};
+	CqColumnOptions *column = options;
+	int word = parse_word(name, value, words);
 
-	((CqColumnOptions *) options)->time_format = meaning[parse_word(name, value, words)];
+	if (word < lengthof(times))
+		column->time_format = times[word];
+	else
+		column->bytes_format = bytes[word - lengthof(times)];
+}
+
+static void
+parse_force_null(const char *name, char *value, void *options)
+{
+	((CqColumnOptions *) options)->force_null = parse_boolean(name, value);
+}
+
+static void
+parse_force_not_null(const char *name, char *value, void *options)
+{
+	((CqColumnOptions *) options)->force_not_null = parse_boolean(name, value);
+}
+
+static bool
+parse_boolean(const char *name, const char *value)
+{
+	bool result;
+
+	if (!parse_bool(value, &result))
+		bad_value(name, "Valid values are: true, false.");
+	return result;
 }
 
 /* Index of the word; error naming all of them if it is none. */

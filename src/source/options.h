@@ -25,6 +25,8 @@ typedef struct CqStreamOptions
 	/* Kafka */
 	char *topic;
 	CqFormat format;
+	CqCsvOptions csv;
+	int encoding;
 	CqStart start;
 	TimestampTz start_time;
 	List *partition_ids;
@@ -40,6 +42,9 @@ typedef struct CqColumnOptions
 	List *path; /* NIL = the column's name */
 	CqMetadata metadata;
 	CqTimeFormat time_format;
+	CqBytesFormat bytes_format;
+	bool force_null;
+	bool force_not_null;
 } CqColumnOptions;
 
 /* Parse lists of DefElem; error with a hint on what is unknown, malformed or out of bounds. */

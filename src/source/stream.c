@@ -30,6 +30,7 @@
 #include "utils/rel.h"
 
 #include "catalog/feeds.h"
+#include "compat.h"
 #include "errors.h"
 #include "source/local/layout.h"
 #include "source/options.h"
@@ -40,6 +41,11 @@ static void load_feed(CqStream *stream);
 static void load_options(CqStream *stream, const CqStreamOptions *options);
 static void load_columns(CqStream *stream, Relation rel);
 static void load_column(CqStream *stream, CqStreamColumn *column, Form_pg_attribute attr);
+static void check_column_of_format(const CqStream *stream, const CqStreamColumn *column,
+								   const CqColumnOptions *options);
+static void check_column_format(const CqStream *stream, const CqStreamColumn *column);
+static void refuse_column_format(const CqStream *stream, const CqStreamColumn *column,
+								 const char *what, const char *hint) CQ_NORETURN;
 static Node *generation_expression(Relation rel, AttrNumber attnum);
 static void check_metadata(const CqStream *stream, const CqStreamColumn *column);
 static void check_generated(const CqStream *stream, const CqStreamColumn *column,
@@ -180,6 +186,8 @@ load_options(CqStream *stream, const CqStreamOptions *options)
 	stream->max_skew_us = options->max_skew_us;
 	stream->on_error = options->on_error;
 	stream->topic = options->topic;
+	stream->csv = options->csv;
+	stream->encoding = options->encoding;
 	stream->partition_ids = options->partition_ids;
 	stream->start = options->start;
 	stream->start_time = options->start_time;
@@ -228,20 +236,87 @@ load_column(CqStream *stream, CqStreamColumn *column, Form_pg_attribute attr)
 	column->path = options.path ? options.path : list_make1(column->name);
 	column->metadata = options.metadata;
 	column->time_format = options.time_format;
+	column->bytes_format = options.bytes_format;
+	column->force_null = options.force_null;
+	column->force_not_null = options.force_not_null;
 
 	if (column->generation)
 		check_generated(stream, column, &options, attr->attgenerated);
 	if (column->metadata != CQ_METADATA_NONE)
 		check_metadata(stream, column);
-	if (column->time_format != CQ_TIME_FORMAT_TEXT && column->type != TIMESTAMPTZOID &&
-		column->type != TIMESTAMPOID)
+	check_column_of_format(stream, column, &options);
+	check_column_format(stream, column);
+}
+
+/* Options of columns that mean something in one format only. */
+static void
+check_column_of_format(const CqStream *stream, const CqStreamColumn *column,
+					   const CqColumnOptions *options)
+{
+	const char *option = NULL;
+	const char *format = "csv";
+
+	if (options->path != NIL && !cq_stream_has_fields(stream))
+	{
+		option = "field";
+		format = "json, or csv with the option header 'match'";
+	}
+	else if (options->force_null && stream->format != CQ_FORMAT_CSV)
+		option = "force_null";
+	else if (options->force_not_null && stream->format != CQ_FORMAT_CSV)
+		option = "force_not_null";
+	if (option != NULL)
 		ereport(ERROR,
-				errcode(ERRCODE_DATATYPE_MISMATCH),
-				errmsg("column \"%s\" of stream \"%s\" cannot have a time format",
+				errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				errmsg("column \"%s\" of stream \"%s\" cannot have the option \"%s\"",
 					   column->name,
-					   stream->name),
-				errdetail("It is of type %s.", format_type_be(column->type)),
-				errhint("Give it the type timestamptz, or leave the option \"format\" out."));
+					   stream->name,
+					   option),
+				errdetail("It needs a stream of the format %s.", format));
+}
+
+/* Elements of arrays, too, may be sent in the form that the option tells. */
+static void
+check_column_format(const CqStream *stream, const CqStreamColumn *column)
+{
+	Oid type = getBaseType(column->type);
+	Oid element = get_element_type(type);
+	bool alone = cq_metadata_is_bytes(column->metadata) || stream->format == CQ_FORMAT_RAW;
+
+	if (OidIsValid(element) && column->bytes_format != CQ_BYTES_BINARY)
+		type = getBaseType(element);
+	if (column->time_format != CQ_TIME_FORMAT_TEXT && type != TIMESTAMPTZOID &&
+		type != TIMESTAMPOID && type != DATEOID)
+		refuse_column_format(stream,
+							 column,
+							 "a time format",
+							 "Give it the type timestamptz, or leave the option \"format\" out.");
+	if (column->bytes_format == CQ_BYTES_BASE64 && type != BYTEAOID)
+		refuse_column_format(stream,
+							 column,
+							 "the format base64",
+							 "Give it the type bytea, or leave the option \"format\" out.");
+	if (column->bytes_format == CQ_BYTES_BINARY &&
+		(!alone || get_typlen(type) <= 0 || get_typtype(type) != TYPTYPE_BASE))
+		refuse_column_format(stream,
+							 column,
+							 "the format binary",
+							 "The format is for the key, and for the payload of a stream of the "
+							 "format raw, in a type of fixed length like bigint.");
+}
+
+static void
+refuse_column_format(const CqStream *stream, const CqStreamColumn *column, const char *what,
+					 const char *hint)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_DATATYPE_MISMATCH),
+			errmsg("column \"%s\" of stream \"%s\" cannot have %s",
+				   column->name,
+				   stream->name,
+				   what),
+			errdetail("It is of type %s.", format_type_be(column->type)),
+			errhint("%s", hint));
 }
 
 static Node *
@@ -288,6 +363,7 @@ check_metadata(const CqStream *stream, const CqStreamColumn *column)
 				expected = "jsonb, json or text";
 			break;
 		case CQ_METADATA_KEY: /* decoded like any other value */
+		case CQ_METADATA_PAYLOAD:
 		case CQ_METADATA_NONE:
 			break;
 	}
@@ -311,7 +387,8 @@ check_generated(const CqStream *stream, const CqStreamColumn *column,
 					   column->name,
 					   stream->name),
 				errhint("Write GENERATED ALWAYS AS (...) STORED."));
-	if (options->path || options->metadata || options->time_format)
+	if (options->path || options->metadata || options->time_format || options->bytes_format ||
+		options->force_null || options->force_not_null)
 		ereport(ERROR,
 				errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 				errmsg("generated column \"%s\" of stream \"%s\" cannot have options",

@@ -45,8 +45,15 @@ typedef enum CqMetadata
 	CQ_METADATA_PARTITION,
 	CQ_METADATA_OFFSET,
 	CQ_METADATA_TIMESTAMP,
-	CQ_METADATA_HEADERS
+	CQ_METADATA_HEADERS,
+	CQ_METADATA_PAYLOAD /* all of it, whatever the stream's format takes out of it */
 } CqMetadata;
+
+static inline bool
+cq_metadata_is_bytes(CqMetadata metadata)
+{
+	return metadata == CQ_METADATA_KEY || metadata == CQ_METADATA_PAYLOAD;
+}
 
 /* How a time is sent when not in PostgreSQL's own or ISO form. */
 typedef enum CqTimeFormat
@@ -56,6 +63,31 @@ typedef enum CqTimeFormat
 	CQ_TIME_FORMAT_EPOCH_MS,
 	CQ_TIME_FORMAT_EPOCH_US
 } CqTimeFormat;
+
+/* How a value is sent when not in the text form of its type. */
+typedef enum CqBytesFormat
+{
+	CQ_BYTES_TEXT,
+	CQ_BYTES_BASE64, /* bytea */
+	CQ_BYTES_BINARY	 /* numbers and the like as PostgreSQL sends them: in network byte order */
+} CqBytesFormat;
+
+typedef enum CqCsvHeader
+{
+	CQ_CSV_HEADER_NONE,
+	CQ_CSV_HEADER_SKIP, /* each record begins with a line that is no row ... */
+	CQ_CSV_HEADER_MATCH /* ... and has the names of the columns */
+} CqCsvHeader;
+
+/* What the options of COPY say. */
+typedef struct CqCsvOptions
+{
+	char delimiter;
+	char quote;
+	char escape;
+	const char *null_text;
+	CqCsvHeader header;
+} CqCsvOptions;
 
 typedef enum CqStart
 {
@@ -75,7 +107,10 @@ typedef struct CqStreamColumn
 	List *path; /* of char *: keys from the document's root to the value */
 	CqMetadata metadata;
 	CqTimeFormat time_format;
-	Node *generation; /* expression of a generated column (Vars of varno 1), else NULL */
+	CqBytesFormat bytes_format;
+	bool force_null;	 /* CSV, as in COPY */
+	bool force_not_null; /* likewise */
+	Node *generation;	 /* expression of a generated column (Vars of varno 1), else NULL */
 } CqStreamColumn;
 
 typedef struct CqStream
@@ -101,6 +136,8 @@ typedef struct CqStream
 
 	/* Kafka */
 	char *topic;
+	CqCsvOptions csv;
+	int encoding;		 /* of text in the payload; UTF-8 in JSON */
 	List *partition_ids; /* integer list; NIL = all */
 	int shard;			 /* of a view with several workers: partitions with id % shards = shard */
 	int shards;			 /* 0 = all */
@@ -139,6 +176,14 @@ cq_stream_shown(const CqStream *stream)
 
 /* Is this a server for streams of ours, and for which? */
 extern bool cq_server_kind(Oid server_id, CqStreamKind *kind);
+
+/* Do its records have names for values: keys of JSON, a header that must match? */
+static inline bool
+cq_stream_has_fields(const CqStream *stream)
+{
+	return stream->format == CQ_FORMAT_JSON ||
+		   (stream->format == CQ_FORMAT_CSV && stream->csv.header == CQ_CSV_HEADER_MATCH);
+}
 
 /* Is this relation a stream of ours? */
 extern bool cq_is_stream(Oid relid);

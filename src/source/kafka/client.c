@@ -34,6 +34,7 @@
 #include "storage/pmsignal.h"
 #include "utils/pg_locale.h"
 
+#include "compat.h"
 #include "errors.h"
 #include "source/kafka/client.h"
 
@@ -42,6 +43,7 @@
 #define LOG_KINDS		32
 #define LOG_INTERVAL_US (10 * INT64CONST(1000000))
 #define LOG_TEXT		400
+#define ERROR_TEXT		512
 #define EXIT_WAIT_MS	300
 #define EXIT_SLICE_MS	20
 #define MAX_RELEASES	4 /* and a NULL behind them */
@@ -75,10 +77,16 @@ static int reapers = 0;
 static pid_t exit_registered_pid = 0;
 static void (*exit_releases[MAX_RELEASES])(void);
 
-static bool client_start(CqKafkaClient *client, rd_kafka_conf_t *conf, const char *topic,
-						 int refresh_ms, char *error, size_t error_size);
+static void prepare_process(void);
+static CqKafkaClient *client_create(const CqKafkaSettings *settings, rd_kafka_conf_t *conf,
+									int wake_fd);
+static void client_fail(CqKafkaClient *client, const char *error) CQ_NORETURN;
+static bool client_start(CqKafkaClient *client, rd_kafka_type_t type, rd_kafka_conf_t *conf,
+						 char *error);
+static bool control_start(CqKafkaClient *client, const char *topic, int refresh_ms, char *error);
 static void register_exit(void);
 static void acquire_fds(CqKafkaClient *client);
+static rd_kafka_event_t *next_delivery(CqKafkaClient *client, const char *name);
 static void take_error(CqKafkaClient *client, rd_kafka_event_t *event);
 static void take_log(CqKafkaClient *client, rd_kafka_event_t *event, const char *stream);
 static bool log_due(CqKafkaClient *client, const char *facility, int level, int64 *suppressed);
@@ -93,17 +101,49 @@ CqKafkaClient *
 cq_kafka_client_open(const CqKafkaSettings *settings, const CqKafkaFetching *fetching,
 					 const char *topic, int refresh_ms, int wake_fd)
 {
-	const char *allowed = cq_kafka_settings_allowed(settings);
-	const char *purpose = topic ? psprintf(" for topic \"%s\"", topic) : "";
 	rd_kafka_conf_t *conf;
 	CqKafkaClient *client;
-	char error[512];
+	char error[ERROR_TEXT];
 
+	prepare_process();
+	conf = cq_kafka_settings_consumer(settings, fetching);
+	client = client_create(settings, conf, wake_fd);
+	if (!client_start(client, RD_KAFKA_CONSUMER, conf, error) ||
+		!control_start(client, topic, refresh_ms, error))
+		client_fail(client, error);
+	return client;
+}
+
+CqKafkaClient *
+cq_kafka_client_open_producer(const CqKafkaSettings *settings, int wake_fd)
+{
+	rd_kafka_conf_t *conf;
+	CqKafkaClient *client;
+	char error[ERROR_TEXT];
+
+	prepare_process();
+	conf = cq_kafka_settings_producer(settings);
+	client = client_create(settings, conf, wake_fd);
+	if (!client_start(client, RD_KAFKA_PRODUCER, conf, error))
+		client_fail(client, error);
+	return client;
+}
+
+static void
+prepare_process(void)
+{
 	register_exit();
 	/* fill the cache now: it switches the process's locale for a moment, which threads would see */
 	(void) PGLC_localeconv();
-	conf = cq_kafka_settings_consumer(settings, fetching);
-	client = calloc(1, sizeof(CqKafkaClient));
+}
+
+/* Without a handle so far.  An error destroys conf. */
+static CqKafkaClient *
+client_create(const CqKafkaSettings *settings, rd_kafka_conf_t *conf, int wake_fd)
+{
+	const char *allowed = cq_kafka_settings_allowed(settings);
+	CqKafkaClient *client = calloc(1, sizeof(CqKafkaClient));
+
 	if (client)
 	{
 		client->pid = getpid();
@@ -120,24 +160,25 @@ cq_kafka_client_open(const CqKafkaSettings *settings, const CqKafkaFetching *fet
 		errno = saved_errno;
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				errmsg("could not start a Kafka client%s: %m", purpose));
+				errmsg("could not start a Kafka client: %m"));
 	}
 	acquire_fds(client);
-	if (!client_start(client, conf, topic, refresh_ms, error, sizeof(error)))
-	{
-		cq_kafka_client_close(client);
-		ereport(ERROR,
-				errcode(CQ_ERRCODE_SOURCE_UNAVAILABLE),
-				errmsg("could not start a Kafka client%s", purpose),
-				errdetail("%s", error));
-	}
 	return client;
+}
+
+static void
+client_fail(CqKafkaClient *client, const char *error)
+{
+	cq_kafka_client_close(client);
+	ereport(ERROR,
+			errcode(CQ_ERRCODE_SOURCE_UNAVAILABLE),
+			errmsg("could not start a Kafka client"),
+			errdetail("%s", error));
 }
 
 /* Everything that makes threads.  Takes over conf in any case. */
 static bool
-client_start(CqKafkaClient *client, rd_kafka_conf_t *conf, const char *topic, int refresh_ms,
-			 char *error, size_t error_size)
+client_start(CqKafkaClient *client, rd_kafka_type_t type, rd_kafka_conf_t *conf, char *error)
 {
 	sigset_t all;
 	sigset_t saved;
@@ -147,24 +188,40 @@ client_start(CqKafkaClient *client, rd_kafka_conf_t *conf, const char *topic, in
 		rd_kafka_conf_set_opaque(conf, client->allowed);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	client->handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, error, error_size);
+	client->handle = rd_kafka_new(type, conf, error, ERROR_TEXT);
 	if (client->handle == NULL)
 		rd_kafka_conf_destroy(conf);
-	else if (rd_kafka_poll_set_consumer(client->handle) != RD_KAFKA_RESP_ERR_NO_ERROR ||
-			 rd_kafka_set_log_queue(client->handle, NULL) != RD_KAFKA_RESP_ERR_NO_ERROR ||
-			 (client->events = rd_kafka_queue_get_consumer(client->handle)) == NULL)
-		strlcpy(error, "The client's event queue is not available.", error_size);
-	else if ((client->control =
-				  cq_kafka_control_start(client->handle, topic, refresh_ms, client->wake_fd)) ==
-			 NULL)
-		strlcpy(error, "A thread could not be created.", error_size);
+	else if ((type == RD_KAFKA_CONSUMER &&
+			  rd_kafka_poll_set_consumer(client->handle) != RD_KAFKA_RESP_ERR_NO_ERROR) ||
+			 rd_kafka_set_log_queue(client->handle, NULL) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		strlcpy(error, "The client's queues are not available.", ERROR_TEXT);
 	else
 	{
-		rd_kafka_queue_io_event_enable(client->events, client->wake_fd, "", 1);
-		ok = true;
+		client->events = type == RD_KAFKA_CONSUMER ? rd_kafka_queue_get_consumer(client->handle)
+												   : rd_kafka_queue_get_main(client->handle);
+		ok = client->events != NULL;
+		if (ok)
+			rd_kafka_queue_io_event_enable(client->events, client->wake_fd, "", 1);
+		else
+			strlcpy(error, "The client's event queue is not available.", ERROR_TEXT);
 	}
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return ok;
+}
+
+static bool
+control_start(CqKafkaClient *client, const char *topic, int refresh_ms, char *error)
+{
+	sigset_t all;
+	sigset_t saved;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	client->control = cq_kafka_control_start(client->handle, topic, refresh_ms, client->wake_fd);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	if (client->control == NULL)
+		strlcpy(error, "A thread could not be created.", ERROR_TEXT);
+	return client->control != NULL;
 }
 
 static void
@@ -249,16 +306,35 @@ cq_kafka_client_wake_fd(CqKafkaClient *client)
 const CqKafkaHealth *
 cq_kafka_client_events(CqKafkaClient *client, const char *stream)
 {
+	rd_kafka_event_t *event = next_delivery(client, stream);
+
+	/* a consumer delivers nothing */
+	Assert(event == NULL);
+	if (event)
+		rd_kafka_event_destroy(event);
+	return &client->health;
+}
+
+rd_kafka_event_t *
+cq_kafka_client_delivery(CqKafkaClient *client, const char *server)
+{
+	return next_delivery(client, server);
+}
+
+/* Take in a bounded number of events, up to one that tells of records sent. */
+static rd_kafka_event_t *
+next_delivery(CqKafkaClient *client, const char *name)
+{
 	int i;
 
 	for (i = 0; i < MAX_EVENTS; i++)
 	{
 		rd_kafka_event_t *event = rd_kafka_queue_poll(client->events, 0);
 
-		if (event == NULL)
-			break;
+		if (event == NULL || rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
+			return event;
 		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_LOG)
-			take_log(client, event, stream);
+			take_log(client, event, name);
 		else
 		{
 			if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
@@ -266,7 +342,7 @@ cq_kafka_client_events(CqKafkaClient *client, const char *stream)
 			rd_kafka_event_destroy(event);
 		}
 	}
-	return &client->health;
+	return NULL;
 }
 
 static void

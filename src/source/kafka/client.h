@@ -34,6 +34,9 @@ extern CqKafkaClient *cq_kafka_client_open(const CqKafkaSettings *settings,
 										   const CqKafkaFetching *fetching, const char *topic,
 										   int refresh_ms, int wake_fd);
 
+/* Likewise a producer's handle, without a control thread. */
+extern CqKafkaClient *cq_kafka_client_open_producer(const CqKafkaSettings *settings, int wake_fd);
+
 extern rd_kafka_t *cq_kafka_client_handle(CqKafkaClient *client);
 extern CqKafkaControl *cq_kafka_client_control(CqKafkaClient *client);
 
@@ -42,6 +45,12 @@ extern int cq_kafka_client_wake_fd(CqKafkaClient *client);
 
 /* Take in the client's events: log what it logs, note errors. */
 extern const CqKafkaHealth *cq_kafka_client_events(CqKafkaClient *client, const char *stream);
+
+/*
+ * A producer's next event that tells of records sent, to be given to
+ * rd_kafka_event_destroy(); NULL if there is none now.  Others are taken in.
+ */
+extern rd_kafka_event_t *cq_kafka_client_delivery(CqKafkaClient *client, const char *server);
 
 /*
  * Give up the handle: a thread destroys it, which can take as long as a name

@@ -1,6 +1,6 @@
 /*
  * conf.c
- *	  The configuration of a consumer.
+ *	  The configuration of consumers and producers.
  *
  * Options were checked when they were set, but roles lose rights and servers
  * change owners; so they are checked again here, with the rights of the
@@ -60,40 +60,57 @@ struct CqKafkaSettings
 	Setting *settings;
 };
 
+typedef enum Role
+{
+	CONSUMER = 1,
+	PRODUCER = 2,
+	BOTH = 3
+} Role;
+
 /* What we would rather have than librdkafka's own defaults; applied first. */
 static const struct
 {
+	Role role;
 	const char *name;
 	const char *value;
 } preferred[] = {
-	{"client.id", "pipeline_ext"},
-	{"reconnect.backoff.max.ms", "2000"},
-	{"socket.keepalive.enable", "true"},
-	{"socket.timeout.ms", "30000"},
-	{"fetch.queue.backoff.ms", "10"}, /* not known before 2.2 */
+	{BOTH, "client.id", "pipeline_ext"},
+	{BOTH, "reconnect.backoff.max.ms", "2000"},
+	{BOTH, "socket.keepalive.enable", "true"},
+	{BOTH, "socket.timeout.ms", "30000"},
+	{CONSUMER, "fetch.queue.backoff.ms", "10"},	 /* not known before 2.2 */
+	{PRODUCER, "message.timeout.ms", "30000"},	 /* a COMMIT waits so long */
+	{PRODUCER, "linger.ms", "1"},				 /* likewise */
+	{PRODUCER, "partitioner", "murmur2_random"}, /* as clients in Java do */
+	{PRODUCER,
+	 "topic.metadata.propagation.max.ms",
+	 "2000"}, /* a topic that is not there will not come */
 };
 
 /* Settings that correctness rests on; applied last. */
 static const struct
 {
+	Role role;
 	const char *name;
 	const char *value;
 	bool optional; /* not known to every version or build */
 } fixed[] = {
-	{"group.id", GROUP_ID, false},
-	{"auto.offset.reset", "error", false},
-	{"enable.auto.commit", "false", false},
-	{"enable.auto.offset.store", "false", false},
-	{"isolation.level", "read_committed", false},
-	{"enable.partition.eof", "true", false},
-	{"check.crcs", "true", false},
-	{"allow.auto.create.topics", "false", false},
-	{"log.queue", "true", false},
-	{"log.thread.name", "false", false},
-	{"enable.random.seed", "false", false},
-	{"statistics.interval.ms", "0", false},
-	{"enable.metrics.push", "false", true},
-	{"sasl.kerberos.min.time.before.relogin", "0", true}, /* never run kinit */
+	{CONSUMER, "group.id", GROUP_ID, false},
+	{CONSUMER, "auto.offset.reset", "error", false},
+	{CONSUMER, "enable.auto.commit", "false", false},
+	{CONSUMER, "enable.auto.offset.store", "false", false},
+	{CONSUMER, "isolation.level", "read_committed", false},
+	{CONSUMER, "enable.partition.eof", "true", false},
+	{CONSUMER, "check.crcs", "true", false},
+	{CONSUMER, "allow.auto.create.topics", "false", false},
+	{PRODUCER, "enable.idempotence", "true", false},
+	{PRODUCER, "acks", "all", false},
+	{BOTH, "log.queue", "true", false},
+	{BOTH, "log.thread.name", "false", false},
+	{BOTH, "enable.random.seed", "false", false},
+	{BOTH, "statistics.interval.ms", "0", false},
+	{BOTH, "enable.metrics.push", "false", true},
+	{BOTH, "sasl.kerberos.min.time.before.relogin", "0", true}, /* never run kinit */
 };
 
 static void add_options(CqKafkaSettings *settings, List *options, Oid catalog, Oid role);
@@ -102,11 +119,17 @@ static void credentials_check(const CqKafkaSettings *settings);
 static const char *setting_value(const CqKafkaSettings *settings, const char *name);
 static int64 setting_number(const CqKafkaSettings *settings, const char *name, int64 otherwise);
 static bool sized_by_us(const char *name);
-static const char *apply_preferred(const CqKafkaSettings *settings, rd_kafka_conf_t *conf);
-static const char *apply_settings(const CqKafkaSettings *settings, rd_kafka_conf_t *conf);
+static rd_kafka_conf_t *conf_create(const CqKafkaSettings *settings, Role role,
+									const CqKafkaFetching *fetching);
+static const char *apply_preferred(const CqKafkaSettings *settings, Role role,
+								   rd_kafka_conf_t *conf);
+static const char *apply_settings(const CqKafkaSettings *settings, Role role,
+								  rd_kafka_conf_t *conf);
+static bool consumer_only(const char *name);
+static const char *apply_buffer(const CqKafkaSettings *settings, rd_kafka_conf_t *conf);
 static const char *apply_sizes(const CqKafkaSettings *settings, rd_kafka_conf_t *conf,
 							   const CqKafkaFetching *fetching);
-static const char *apply_fixed(rd_kafka_conf_t *conf);
+static const char *apply_fixed(Role role, rd_kafka_conf_t *conf);
 static bool set_number(rd_kafka_conf_t *conf, const char *name, int64 value);
 static rd_kafka_conf_res_t set(rd_kafka_conf_t *conf, const char *name, const char *value);
 
@@ -268,30 +291,60 @@ cq_kafka_settings_wipe(CqKafkaSettings *settings)
 			explicit_bzero(settings->settings[i].value, strlen(settings->settings[i].value));
 }
 
+bool
+cq_kafka_settings_equal(const CqKafkaSettings *a, const CqKafkaSettings *b)
+{
+	int i;
+
+	if (strcmp(a->brokers, b->brokers) != 0 || a->unrestricted != b->unrestricted ||
+		a->count != b->count || (a->allowed && strcmp(a->allowed, b->allowed) != 0))
+		return false;
+	for (i = 0; i < a->count; i++)
+		if (strcmp(a->settings[i].name, b->settings[i].name) != 0 ||
+			strcmp(a->settings[i].value, b->settings[i].value) != 0)
+			return false;
+	return true;
+}
+
+rd_kafka_conf_t *
+cq_kafka_settings_consumer(const CqKafkaSettings *settings, const CqKafkaFetching *fetching)
+{
+	return conf_create(settings, CONSUMER, fetching);
+}
+
+rd_kafka_conf_t *
+cq_kafka_settings_producer(const CqKafkaSettings *settings)
+{
+	return conf_create(settings, PRODUCER, NULL);
+}
+
 /*
  * librdkafka's own message may quote the value, so only the property's name is
  * passed on.
  */
-rd_kafka_conf_t *
-cq_kafka_settings_consumer(const CqKafkaSettings *settings, const CqKafkaFetching *fetching)
+static rd_kafka_conf_t *
+conf_create(const CqKafkaSettings *settings, Role role, const CqKafkaFetching *fetching)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	const char *bad;
 
-	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
+	rd_kafka_conf_set_events(conf,
+							 RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG |
+								 (role == PRODUCER ? RD_KAFKA_EVENT_DR : 0));
 	if (settings->allowed)
 		rd_kafka_conf_set_connect_cb(conf, cq_kafka_broker_connect);
 	bad = set(conf, "bootstrap.servers", settings->brokers) == RD_KAFKA_CONF_OK
 			  ? NULL
 			  : "bootstrap.servers";
 	if (bad == NULL)
-		bad = apply_preferred(settings, conf);
+		bad = apply_preferred(settings, role, conf);
 	if (bad == NULL)
-		bad = apply_settings(settings, conf);
+		bad = apply_settings(settings, role, conf);
 	if (bad == NULL)
-		bad = apply_sizes(settings, conf, fetching);
+		bad =
+			role == CONSUMER ? apply_sizes(settings, conf, fetching) : apply_buffer(settings, conf);
 	if (bad == NULL)
-		bad = apply_fixed(conf);
+		bad = apply_fixed(role, conf);
 	if (bad == NULL)
 		return conf;
 	rd_kafka_conf_destroy(conf);
@@ -305,12 +358,14 @@ cq_kafka_settings_consumer(const CqKafkaSettings *settings, const CqKafkaFetchin
 
 /* These return the name of a property that could not be set, or NULL. */
 static const char *
-apply_preferred(const CqKafkaSettings *settings, rd_kafka_conf_t *conf)
+apply_preferred(const CqKafkaSettings *settings, Role role, rd_kafka_conf_t *conf)
 {
 	int i;
 
 	for (i = 0; i < lengthof(preferred); i++)
 	{
+		if ((preferred[i].role & role) == 0)
+			continue;
 		/* a longer first pause than the longest one is refused */
 		if (strcmp(preferred[i].name, "reconnect.backoff.max.ms") == 0 &&
 			setting_value(settings, "reconnect.backoff.ms"))
@@ -322,7 +377,7 @@ apply_preferred(const CqKafkaSettings *settings, rd_kafka_conf_t *conf)
 }
 
 static const char *
-apply_settings(const CqKafkaSettings *settings, rd_kafka_conf_t *conf)
+apply_settings(const CqKafkaSettings *settings, Role role, rd_kafka_conf_t *conf)
 {
 	int i;
 
@@ -330,12 +385,29 @@ apply_settings(const CqKafkaSettings *settings, rd_kafka_conf_t *conf)
 	{
 		const Setting *setting = &settings->settings[i];
 
-		if (sized_by_us(setting->name) || cq_kafka_property_find(setting->name)->producer)
+		if (role == CONSUMER &&
+			(sized_by_us(setting->name) || cq_kafka_property_find(setting->name)->producer))
+			continue;
+		if (role == PRODUCER && consumer_only(setting->name))
 			continue;
 		if (set(conf, setting->name, setting->value) != RD_KAFKA_CONF_OK)
 			return setting->name;
 	}
 	return NULL;
+}
+
+/* The client would log a warning about each. */
+static bool
+consumer_only(const char *name)
+{
+	static const char *const prefixes[] =
+		{"fetch.", "queued.", "max.partition.fetch.", "max.poll.", "session.", "heartbeat."};
+	int i;
+
+	for (i = 0; i < lengthof(prefixes); i++)
+		if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
+			return true;
+	return false;
 }
 
 static bool
@@ -375,15 +447,29 @@ apply_sizes(const CqKafkaSettings *settings, rd_kafka_conf_t *conf, const CqKafk
 	return NULL;
 }
 
+/* What waits to be sent is bounded like what was fetched. */
 static const char *
-apply_fixed(rd_kafka_conf_t *conf)
+apply_buffer(const CqKafkaSettings *settings, rd_kafka_conf_t *conf)
+{
+	int64 kb = setting_number(settings, "queue.buffering.max.kbytes", cq_kafka_memory_kb);
+
+	return set_number(conf, "queue.buffering.max.kbytes", Min(kb, cq_kafka_memory_kb))
+			   ? NULL
+			   : "queue.buffering.max.kbytes";
+}
+
+static const char *
+apply_fixed(Role role, rd_kafka_conf_t *conf)
 {
 	int i;
 
 	for (i = 0; i < lengthof(fixed); i++)
 	{
-		rd_kafka_conf_res_t result = set(conf, fixed[i].name, fixed[i].value);
+		rd_kafka_conf_res_t result;
 
+		if ((fixed[i].role & role) == 0)
+			continue;
+		result = set(conf, fixed[i].name, fixed[i].value);
 		if (result != RD_KAFKA_CONF_OK && !fixed[i].optional)
 			return fixed[i].name;
 	}

@@ -28,6 +28,12 @@ typedef struct CqKafkaFetching
 extern rd_kafka_conf_t *cq_kafka_settings_consumer(const CqKafkaSettings *settings,
 												   const CqKafkaFetching *fetching);
 
+/* Likewise for a producer: every record is acknowledged by all replicas, and none written twice. */
+extern rd_kafka_conf_t *cq_kafka_settings_producer(const CqKafkaSettings *settings);
+
+/* Do both lead to the same connections? */
+extern bool cq_kafka_settings_equal(const CqKafkaSettings *a, const CqKafkaSettings *b);
+
 /* How often to ask for the topic's partitions; 0 = not said. */
 extern int cq_kafka_settings_refresh_ms(const CqKafkaSettings *settings);
 

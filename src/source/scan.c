@@ -9,8 +9,8 @@
  * gives the rows that it still keeps, a Kafka stream what its topic holds
  * (direct/).
  *
- * Events never change, so there is INSERT into local streams and no other way
- * to write.
+ * Events never change, so there is INSERT and no other way to write: into a local
+ * stream's tables, or to a topic when the transaction commits.
  */
 #include "postgres.h"
 
@@ -33,6 +33,7 @@
 #include "compat.h"
 #include "infer/import.h"
 #include "source/direct/direct.h"
+#include "source/direct/insert.h"
 #include "source/local/fdw.h"
 #include "source/options.h"
 #include "source/scan.h"
@@ -72,17 +73,21 @@ static int is_updatable_kafka(Relation rel);
 static void refuse_change(PlannerInfo *root, Index rti, RangeTblEntry *rte, Relation rel);
 static void refuse_truncate(List *rels, DropBehavior behavior, bool restart_seqs);
 static List *refuse_import(ImportForeignSchemaStmt *stmt, Oid server);
-static List *plan_modify(PlannerInfo *root, ModifyTable *plan, Index rti, int subplan);
-static void begin_modify(ModifyTableState *mtstate, ResultRelInfo *rri, List *fdw_private,
-						 int subplan, int eflags);
-static void begin_insert(ModifyTableState *mtstate, ResultRelInfo *rri);
-static void check_insert(Oid relid);
+static void begin_modify_local(ModifyTableState *mtstate, ResultRelInfo *rri, List *fdw_private,
+							   int subplan, int eflags);
+static void begin_insert_local(ModifyTableState *mtstate, ResultRelInfo *rri);
+static void begin_modify_kafka(ModifyTableState *mtstate, ResultRelInfo *rri, List *fdw_private,
+							   int subplan, int eflags);
+static void begin_insert_kafka(ModifyTableState *mtstate, ResultRelInfo *rri);
 static int batch_size(ResultRelInfo *rri);
-static TupleTableSlot *insert_row(EState *estate, ResultRelInfo *rri, TupleTableSlot *slot,
-								  TupleTableSlot *plan_slot);
+static TupleTableSlot *insert_row_local(EState *estate, ResultRelInfo *rri, TupleTableSlot *slot,
+										TupleTableSlot *plan_slot);
 static TupleTableSlot **insert_batch(EState *estate, ResultRelInfo *rri, TupleTableSlot **slots,
 									 TupleTableSlot **plan_slots, int *nslots);
-static void end_modify(EState *estate, ResultRelInfo *rri);
+static void end_modify_local(EState *estate, ResultRelInfo *rri);
+static TupleTableSlot *insert_row_kafka(EState *estate, ResultRelInfo *rri, TupleTableSlot *slot,
+										TupleTableSlot *plan_slot);
+static void end_modify_kafka(EState *estate, ResultRelInfo *rri);
 
 PG_FUNCTION_INFO_V1(cq_kafka_handler);
 PG_FUNCTION_INFO_V1(cq_local_handler);
@@ -108,6 +113,11 @@ cq_kafka_handler(PG_FUNCTION_ARGS)
 
 	routine->IsForeignRelUpdatable = is_updatable_kafka;
 	routine->ImportForeignSchema = cq_import_topics;
+	routine->BeginForeignModify = begin_modify_kafka;
+	routine->BeginForeignInsert = begin_insert_kafka;
+	routine->ExecForeignInsert = insert_row_kafka;
+	routine->EndForeignModify = end_modify_kafka;
+	routine->EndForeignInsert = end_modify_kafka;
 	PG_RETURN_POINTER(routine);
 }
 
@@ -118,6 +128,11 @@ cq_local_handler(PG_FUNCTION_ARGS)
 
 	routine->IsForeignRelUpdatable = is_updatable_local;
 	routine->ImportForeignSchema = refuse_import;
+	routine->BeginForeignModify = begin_modify_local;
+	routine->BeginForeignInsert = begin_insert_local;
+	routine->ExecForeignInsert = insert_row_local;
+	routine->EndForeignModify = end_modify_local;
+	routine->EndForeignInsert = end_modify_local;
 	routine->ExecForeignBatchInsert = insert_batch;
 	routine->GetForeignModifyBatchSize = batch_size;
 	PG_RETURN_POINTER(routine);
@@ -139,12 +154,6 @@ make_routine(void)
 
 	routine->AddForeignUpdateTargets = refuse_change;
 	routine->ExecForeignTruncate = refuse_truncate;
-	routine->PlanForeignModify = plan_modify;
-	routine->BeginForeignModify = begin_modify;
-	routine->ExecForeignInsert = insert_row;
-	routine->EndForeignModify = end_modify;
-	routine->BeginForeignInsert = begin_insert;
-	routine->EndForeignInsert = end_modify;
 	return routine;
 }
 
@@ -343,7 +352,7 @@ is_updatable_local(Relation rel)
 static int
 is_updatable_kafka(Relation rel)
 {
-	return 0;
+	return 1 << CMD_INSERT;
 }
 
 /* Called while UPDATE or DELETE is planned. */
@@ -386,16 +395,9 @@ refuse_import(ImportForeignSchemaStmt *stmt, Oid server)
 	return NIL;
 }
 
-static List *
-plan_modify(PlannerInfo *root, ModifyTable *plan, Index rti, int subplan)
-{
-	check_insert(planner_rt_fetch(rti, root)->relid);
-	return NIL;
-}
-
 static void
-begin_modify(ModifyTableState *mtstate, ResultRelInfo *rri, List *fdw_private, int subplan,
-			 int eflags)
+begin_modify_local(ModifyTableState *mtstate, ResultRelInfo *rri, List *fdw_private, int subplan,
+				   int eflags)
 {
 	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		cq_local_insert_begin(mtstate->ps.state, rri);
@@ -403,21 +405,25 @@ begin_modify(ModifyTableState *mtstate, ResultRelInfo *rri, List *fdw_private, i
 
 /* COPY, and rows routed to a partition. */
 static void
-begin_insert(ModifyTableState *mtstate, ResultRelInfo *rri)
+begin_insert_local(ModifyTableState *mtstate, ResultRelInfo *rri)
 {
-	check_insert(RelationGetRelid(rri->ri_RelationDesc));
 	if (rri->ri_FdwState == NULL)
 		cq_local_insert_begin(mtstate->ps.state, rri);
 }
 
 static void
-check_insert(Oid relid)
+begin_modify_kafka(ModifyTableState *mtstate, ResultRelInfo *rri, List *fdw_private, int subplan,
+				   int eflags)
 {
-	if (stream_kind(relid) == CQ_STREAM_KAFKA)
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("cannot insert into Kafka stream \"%s\"", get_rel_name(relid)),
-				errhint("Produce to its topic with a Kafka client, or use a local stream."));
+	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		cq_direct_insert_begin(mtstate->ps.state, rri);
+}
+
+static void
+begin_insert_kafka(ModifyTableState *mtstate, ResultRelInfo *rri)
+{
+	if (rri->ri_FdwState == NULL)
+		cq_direct_insert_begin(mtstate->ps.state, rri);
 }
 
 /* One by one where each row must have its number and be checked before the next is computed. */
@@ -433,7 +439,8 @@ batch_size(ResultRelInfo *rri)
 }
 
 static TupleTableSlot *
-insert_row(EState *estate, ResultRelInfo *rri, TupleTableSlot *slot, TupleTableSlot *plan_slot)
+insert_row_local(EState *estate, ResultRelInfo *rri, TupleTableSlot *slot,
+				 TupleTableSlot *plan_slot)
 {
 	cq_local_insert_rows(estate, rri, &slot, 1);
 	return slot;
@@ -448,7 +455,21 @@ insert_batch(EState *estate, ResultRelInfo *rri, TupleTableSlot **slots,
 }
 
 static void
-end_modify(EState *estate, ResultRelInfo *rri)
+end_modify_local(EState *estate, ResultRelInfo *rri)
 {
 	cq_local_insert_end(rri);
+}
+
+static TupleTableSlot *
+insert_row_kafka(EState *estate, ResultRelInfo *rri, TupleTableSlot *slot,
+				 TupleTableSlot *plan_slot)
+{
+	cq_direct_insert_row(estate, rri, slot);
+	return slot;
+}
+
+static void
+end_modify_kafka(EState *estate, ResultRelInfo *rri)
+{
+	cq_direct_insert_end(rri);
 }

@@ -275,6 +275,12 @@ cq_kafka_settings_timeout_ms(const CqKafkaSettings *settings)
 	return (int) setting_number(settings, "socket.timeout.ms", TIMEOUT_MS);
 }
 
+int64
+cq_kafka_settings_message_bytes(const CqKafkaSettings *settings)
+{
+	return setting_number(settings, "message.max.bytes", MIN_FETCH_BYTES);
+}
+
 const char *
 cq_kafka_settings_allowed(const CqKafkaSettings *settings)
 {
@@ -425,7 +431,7 @@ apply_sizes(const CqKafkaSettings *settings, rd_kafka_conf_t *conf, const CqKafk
 	int64 queue_kb = Max(cq_kafka_memory_kb / 2 / Max(fetching->npartitions, 1), MIN_QUEUE_KB);
 	int64 partition_bytes = Min(queue_kb * 1024 / COMPRESSION, MAX_PARTITION_FETCH);
 	int64 fetch_bytes = Min((int64) cq_kafka_memory_kb * 1024 / 2, MAX_FETCH_BYTES);
-	int64 message_bytes = setting_number(settings, "message.max.bytes", MIN_FETCH_BYTES);
+	int64 message_bytes = cq_kafka_settings_message_bytes(settings);
 
 	queue_kb = Min(queue_kb, setting_number(settings, "queued.max.messages.kbytes", queue_kb));
 	partition_bytes =

@@ -37,6 +37,9 @@ extern bool cq_kafka_settings_equal(const CqKafkaSettings *a, const CqKafkaSetti
 /* How often to ask for the topic's partitions; 0 = not said. */
 extern int cq_kafka_settings_refresh_ms(const CqKafkaSettings *settings);
 
+/* The longest record, in bytes. */
+extern int64 cq_kafka_settings_message_bytes(const CqKafkaSettings *settings);
+
 /* How long a broker may take for an answer. */
 extern int cq_kafka_settings_timeout_ms(const CqKafkaSettings *settings);
 

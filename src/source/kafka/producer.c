@@ -65,7 +65,8 @@ static void note_failure(CqKafkaProducer *producer, const rd_kafka_message_t *me
 static void check_failure(CqKafkaProducer *producer);
 static void refuse(const char *topic, int32 partition, rd_kafka_resp_err_t error) CQ_NORETURN;
 static void wait_for_reports(CqKafkaProducer *producer);
-static void abandon_all(void);
+static void give_up(CqKafkaProducer *producer);
+static void give_up_all(void);
 
 CqKafkaProducer *
 cq_kafka_producer_get(Oid server_id, Oid user)
@@ -79,7 +80,7 @@ cq_kafka_producer_get(Oid server_id, Oid user)
 	if (producer && producer->under_way == 0 &&
 		!cq_kafka_settings_equal(producer->settings, settings))
 	{
-		cq_kafka_producer_abandon(producer);
+		give_up(producer);
 		producer = NULL;
 	}
 	if (producer == NULL)
@@ -116,7 +117,7 @@ open_producer(Oid server_id, Oid user, CqKafkaSettings *settings, MemoryContext 
 	producer->user = user;
 	producer->settings = settings;
 	producer->server = MemoryContextStrdup(context, GetForeignServer(server_id)->servername);
-	cq_kafka_client_at_exit(abandon_all);
+	cq_kafka_client_at_exit(give_up_all);
 	cq_kafka_wake_pipe(ends, producer->server);
 	PG_TRY();
 	{
@@ -134,6 +135,12 @@ open_producer(Oid server_id, Oid user, CqKafkaSettings *settings, MemoryContext 
 	MemoryContextSetParent(context, TopMemoryContext);
 	dlist_push_head(&producers, &producer->node);
 	return producer;
+}
+
+int64
+cq_kafka_producer_max_bytes(const CqKafkaProducer *producer)
+{
+	return cq_kafka_settings_message_bytes(producer->settings);
 }
 
 void
@@ -334,8 +341,18 @@ wait_for_reports(CqKafkaProducer *producer)
 	cq_kafka_wake_drain(producer->wake_read);
 }
 
+/* The process's exit may have been faster. */
 void
-cq_kafka_producer_abandon(CqKafkaProducer *producer)
+cq_kafka_producer_abandon(Oid server_id, Oid user)
+{
+	CqKafkaProducer *producer = find_producer(server_id, user);
+
+	if (producer)
+		give_up(producer);
+}
+
+static void
+give_up(CqKafkaProducer *producer)
 {
 	dlist_delete(&producer->node);
 	if (producer->under_way > 0)
@@ -351,8 +368,8 @@ cq_kafka_producer_abandon(CqKafkaProducer *producer)
 }
 
 static void
-abandon_all(void)
+give_up_all(void)
 {
 	while (!dlist_is_empty(&producers))
-		cq_kafka_producer_abandon(dlist_head_element(CqKafkaProducer, node, &producers));
+		give_up(dlist_head_element(CqKafkaProducer, node, &producers));
 }

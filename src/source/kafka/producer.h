@@ -6,30 +6,9 @@
 
 #include "postgres.h"
 
+#include "source/message.h"
+
 typedef struct CqKafkaProducer CqKafkaProducer;
-
-#define CQ_ANY_PARTITION (-1)
-#define CQ_NO_TIMESTAMP	 (-1)
-
-typedef struct CqHeader
-{
-	const char *name;
-	const char *value; /* NULL = none */
-	Size value_len;
-} CqHeader;
-
-/* A record to be written. */
-typedef struct CqMessage
-{
-	int32 partition;	 /* or CQ_ANY_PARTITION: by the key, if there is one */
-	int64 timestamp_ms;	 /* since 1970; or CQ_NO_TIMESTAMP: when it is sent */
-	const char *payload; /* NULL = no value */
-	Size payload_len;
-	const char *key; /* NULL = no key */
-	Size key_len;
-	int nheaders;
-	const CqHeader *headers;
-} CqMessage;
 
 /*
  * A producer for the brokers of a server with a user's mapping.  It connects in
@@ -37,6 +16,9 @@ typedef struct CqMessage
  * transaction.
  */
 extern CqKafkaProducer *cq_kafka_producer_get(Oid server_id, Oid user);
+
+/* The longest record that it sends. */
+extern int64 cq_kafka_producer_max_bytes(const CqKafkaProducer *producer);
 
 /* Waits, for interrupts too, while more is under way than memory allows. */
 extern void cq_kafka_producer_send(CqKafkaProducer *producer, const char *topic,
@@ -50,6 +32,7 @@ extern void cq_kafka_producer_flush(CqKafkaProducer *producer);
 
 /*
  * Have nothing more to do with what was sent and not acknowledged: it may be written
- * or not.  The producer is not used again.  Neither throws nor waits.
+ * or not.  The producer, if there still is one, is not used again.  Neither throws
+ * nor waits.
  */
-extern void cq_kafka_producer_abandon(CqKafkaProducer *producer);
+extern void cq_kafka_producer_abandon(Oid server_id, Oid user);

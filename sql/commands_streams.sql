@@ -43,6 +43,7 @@ SELECT pipeline.wait_for('cmd_totals');
 SELECT * FROM cmd_totals ORDER BY k;
 
 --# INSERT into a Kafka stream
+ALTER SERVER cmd_kafka OPTIONS (ADD "message.timeout.ms" '1000');
 INSERT INTO cmd_topic (k) VALUES (1);
 
 --# COPY with a stream

@@ -28,7 +28,9 @@ CREATE TABLE pipeline_data.views (
   chunks regclass,                        -- operator state; null where there is none
   late regclass,                          -- late rows; null where there can be none
   options text[] NOT NULL,                -- name=value, as given
-  settings text[] NOT NULL                -- name=value, result-affecting settings at creation
+  settings text[] NOT NULL,               -- name=value, result-affecting settings at creation
+  late_places int[]                       -- where the columns that late rows have of the streams stand in
+                                          -- their table, from 0; null = first, in order
 );
 
 -- What each view is supposed to do.  Which views are run together is known to shared memory only.  state: running, paused, stopped (cannot go on; reason says why).

@@ -46,7 +46,8 @@ typedef struct CqView
 	Oid chunks; /* InvalidOid if none */
 	Oid late;	/* InvalidOid if none */
 	CqViewOptions options;
-	List *settings; /* of char *: "name=value" */
+	List *settings;	   /* of char *: "name=value" */
+	List *late_places; /* of int: see sink/late_table.h; NIL = in order */
 } CqView;
 
 typedef enum CqTaskState
@@ -126,6 +127,7 @@ extern List *cq_view_more_chunks(int64 view);
 
 extern void cq_view_delete(int64 id); /* with task, checkpoint and dead letters */
 extern void cq_view_set_options(int64 id, List *given);
+extern void cq_view_set_late_places(int64 id, List *places);
 
 /*
  * Parse "name=value" options; error with a hint on unknown names or bad

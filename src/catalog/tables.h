@@ -31,3 +31,6 @@ extern int cq_table_delete(Relation rel, AttrNumber column, Datum key);
 
 /* Replace one column of a row. */
 extern void cq_table_set(Relation rel, HeapTuple row, AttrNumber column, Datum value, bool isnull);
+
+/* Number of a relation's columns. */
+extern int cq_relation_natts(Oid relid);

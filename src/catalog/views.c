@@ -32,7 +32,8 @@ enum
 	COL_LATE,
 	COL_OPTIONS,
 	COL_SETTINGS,
-	COL_COUNT = COL_SETTINGS
+	COL_LATE_PLACES,
+	COL_COUNT = COL_LATE_PLACES
 };
 
 static void view_from_row(Relation rel, HeapTuple row, CqView *view);
@@ -40,8 +41,11 @@ static List *views_list(Oid stream);
 static Datum oids_to_array(List *oids);
 static List *array_to_oids(Datum array);
 static Datum strings_to_array(List *strings);
+static void set_column(int64 id, AttrNumber column, Datum value);
 static int compare_ids(const ListCell *a, const ListCell *b);
 static List *array_to_strings(Datum array);
+static Datum ints_to_array(List *ints);
+static List *array_to_ints(Datum array);
 static Oid oid_or_invalid(Datum value, bool isnull);
 
 bool
@@ -70,6 +74,9 @@ cq_view_insert(const CqView *view)
 	nulls[COL_LATE - 1] = !OidIsValid(view->late);
 	values[COL_OPTIONS - 1] = strings_to_array(view->options.given);
 	values[COL_SETTINGS - 1] = strings_to_array(view->settings);
+	nulls[COL_LATE_PLACES - 1] = view->late_places == NIL;
+	if (view->late_places != NIL)
+		values[COL_LATE_PLACES - 1] = ints_to_array(view->late_places);
 	row = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, row);
 	table_close(rel, NoLock);
@@ -93,6 +100,8 @@ view_from_row(Relation rel, HeapTuple row, CqView *view)
 	view->chunks = oid_or_invalid(values[COL_CHUNKS - 1], nulls[COL_CHUNKS - 1]);
 	view->late = oid_or_invalid(values[COL_LATE - 1], nulls[COL_LATE - 1]);
 	view->settings = array_to_strings(values[COL_SETTINGS - 1]);
+	view->late_places =
+		nulls[COL_LATE_PLACES - 1] ? NIL : array_to_ints(values[COL_LATE_PLACES - 1]);
 	name = get_rel_name(view->view);
 	cq_view_options_parse(array_to_strings(values[COL_OPTIONS - 1]),
 						  name ? name : "?",
@@ -207,6 +216,18 @@ cq_view_delete(int64 id)
 void
 cq_view_set_options(int64 id, List *given)
 {
+	set_column(id, COL_OPTIONS, strings_to_array(given));
+}
+
+void
+cq_view_set_late_places(int64 id, List *places)
+{
+	set_column(id, COL_LATE_PLACES, ints_to_array(places));
+}
+
+static void
+set_column(int64 id, AttrNumber column, Datum value)
+{
 	Relation rel = cq_table_open("views", RowExclusiveLock);
 	HeapTuple row = cq_table_find(rel, COL_ID, Int64GetDatum(id));
 
@@ -216,7 +237,7 @@ cq_view_set_options(int64 id, List *given)
 				errmsg("continuous view number %lld does not exist", (long long) id),
 				errhint(
 					"It was dropped meanwhile, or somebody changed the tables of pipeline_data."));
-	cq_table_set(rel, row, COL_OPTIONS, strings_to_array(given), false);
+	cq_table_set(rel, row, column, value, false);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }
@@ -286,6 +307,40 @@ array_to_strings(Datum array)
 	for (i = 0; i < n; i++)
 		strings = lappend(strings, TextDatumGetCString(elements[i]));
 	return strings;
+}
+
+static Datum
+ints_to_array(List *ints)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(list_length(ints), 1));
+	ListCell *lc;
+	int n = 0;
+
+	foreach (lc, ints)
+		elements[n++] = Int32GetDatum(lfirst_int(lc));
+	return PointerGetDatum(
+		construct_array(elements, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+}
+
+static List *
+array_to_ints(Datum array)
+{
+	Datum *elements;
+	List *ints = NIL;
+	int n;
+	int i;
+
+	deconstruct_array(DatumGetArrayTypeP(array),
+					  INT4OID,
+					  sizeof(int32),
+					  true,
+					  TYPALIGN_INT,
+					  &elements,
+					  NULL,
+					  &n);
+	for (i = 0; i < n; i++)
+		ints = lappend_int(ints, DatumGetInt32(elements[i]));
+	return ints;
 }
 
 void

@@ -45,6 +45,7 @@
 #include "plan/refuse.h"
 #include "plan/stage.h"
 #include "sink/feed_log.h"
+#include "sink/output.h"
 
 /* A feed that gets the rows that there are. */
 typedef struct Filling
@@ -53,7 +54,10 @@ typedef struct Filling
 	CqFeedLog *log;
 	TimestampTz final_to; /* rows of windows that end by then never change */
 	Tuplestorestate *groups;
-	TupleDesc desc; /* of groups */
+	TupleDesc desc;		/* of groups */
+	AttrNumber *places; /* of their columns in the result table, see sink/output.h */
+	Datum *values;
+	bool *nulls;
 } Filling;
 
 static CqFeed *create_feed(Oid source_view, int64 id, int number, const char *view_name);
@@ -67,6 +71,7 @@ static DefElem *option(const char *name, const char *value);
 static void fill(const CqFeed *feed, bool history);
 static void read_rows(Oid result, CqResultConsumer take, void *arg);
 static void copy_groups(const CqView *source, CqPlan *plan, Filling *filling);
+static void groups_find(const CqView *source, Filling *filling);
 static void group_take(void *arg, TupleTableSlot *row);
 static void row_copy(void *arg, TupleTableSlot *row);
 
@@ -327,6 +332,7 @@ copy_groups(const CqView *source, CqPlan *plan, Filling *filling)
 	cq_identity_owner(cq_parts_owner(source->view), source->settings, &saved);
 	plan->close = cq_changing_rows_query(plan);
 	prepared = cq_close_prepare(plan, CurrentMemoryContext);
+	groups_find(source, filling);
 	read_rows(source->result, group_take, filling);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	cq_close_run(prepared, &filling->groups, row_copy, filling);
@@ -336,13 +342,33 @@ copy_groups(const CqView *source, CqPlan *plan, Filling *filling)
 	tuplestore_end(filling->groups);
 }
 
+/* Where the groups' columns are. */
+static void
+groups_find(const CqView *source, Filling *filling)
+{
+	Relation table = table_open(source->result, NoLock);
+
+	filling->places = cq_result_places(RelationGetDescr(table));
+	filling->values = palloc(sizeof(Datum) * filling->desc->natts);
+	filling->nulls = palloc(sizeof(bool) * filling->desc->natts);
+	table_close(table, NoLock);
+}
+
 static void
 group_take(void *arg, TupleTableSlot *row)
 {
 	Filling *filling = arg;
+	int i;
 
 	slot_getallattrs(row);
-	tuplestore_putvalues(filling->groups, filling->desc, row->tts_values, row->tts_isnull);
+	for (i = 0; i < filling->desc->natts; i++)
+	{
+		int place = filling->places ? filling->places[i] : i;
+
+		filling->values[i] = row->tts_values[place];
+		filling->nulls[i] = row->tts_isnull[place];
+	}
+	tuplestore_putvalues(filling->groups, filling->desc, filling->values, filling->nulls);
 }
 
 /* Rows that are not final yet will come when they are. */

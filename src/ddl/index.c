@@ -207,7 +207,7 @@ stored_name(Renaming *renaming, const char *name)
 				"Create the index on columns that the view shows as they are grouped or aggregated."));
 	appendStringInfo(&renaming->name, "%s%s", renaming->name.len > 0 ? "_" : "", name);
 	renaming->last_column = Max(renaming->last_column, stored);
-	return psprintf("c%d", stored);
+	return get_attname(view->result, stored, false);
 }
 
 /* DefineIndex() is told not to check rights, since nobody has any on the hidden schema. */

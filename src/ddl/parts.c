@@ -90,7 +90,6 @@ static void define_user_view(const CqView *view, const CqPlan *plan);
 static Query *select_from_result(const CqView *view, TupleDesc desc);
 static void refuse_dml(Oid view);
 static void revoke_writing(Oid table, Oid owner);
-static void record_columns(Oid table, const ObjectAddress *whole);
 static void record_trigger(const ObjectAddress *whole);
 static List *parts_of(const CqView *view);
 static List *streams_of(const CqView *view);
@@ -319,7 +318,7 @@ create_late_table(const CqView *view, const CqPlan *plan, const char *name, Oid 
 {
 	char *schema = get_namespace_name(get_rel_namespace(view->view));
 	Oid range = plan->window.time_type == TIMESTAMPOID ? TSRANGEOID : TSTZRANGEOID;
-	const CqLateLayout *layout = cq_late_layout(plan);
+	const CqLateLayout *layout = cq_late_layout(plan, NIL);
 	List *columns = NIL;
 	int i;
 	struct
@@ -433,12 +432,16 @@ create_table(RangeVar *name, List *columns, List *options, Oid owner)
 static void
 define_user_view(const CqView *view, const CqPlan *plan)
 {
-	Query *definition = plan->emit == CQ_EMIT_CHANGES && !plan->replaced
-							? cq_plan_upper_query(plan, view->result)
-							: select_from_result(view, plan->result_desc);
-
-	StoreViewQuery(view->view, definition, true);
+	StoreViewQuery(view->view, cq_parts_definition(view, plan), true);
 	CommandCounterIncrement();
+}
+
+Query *
+cq_parts_definition(const CqView *view, const CqPlan *plan)
+{
+	return plan->emit == CQ_EMIT_CHANGES && !plan->replaced
+			   ? cq_plan_upper_query(plan, view->result)
+			   : select_from_result(view, plan->result_desc);
 }
 
 static Query *
@@ -534,7 +537,7 @@ cq_parts_record(const CqView *view)
 		ObjectAddressSet(part, RelationRelationId, lfirst_oid(lc));
 		recordDependencyOn(&part, &whole, DEPENDENCY_INTERNAL);
 		if (lfirst_oid(lc) == view->result)
-			record_columns(lfirst_oid(lc), &whole);
+			cq_parts_record_columns(view->result, view->view, 1);
 	}
 	record_trigger(&whole);
 }
@@ -582,22 +585,24 @@ streams_of(const CqView *view)
  * whole of t_N, which would then be dropped before its column.  A column that
  * is a part of v itself turns into dropping v at once.
  */
-static void
-record_columns(Oid table, const ObjectAddress *whole)
+void
+cq_parts_record_columns(Oid table, Oid view, AttrNumber first)
 {
 	Relation rel = relation_open(table, AccessShareLock);
 	TupleDesc desc = RelationGetDescr(rel);
+	ObjectAddress whole;
 	ObjectAddress part;
 	int i;
 
-	for (i = 0; i < desc->natts; i++)
+	ObjectAddressSet(whole, RelationRelationId, view);
+	for (i = first - 1; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
 		if (att->atttypid < FirstUnpinnedObjectId && att->attcollation < FirstUnpinnedObjectId)
 			continue;
 		ObjectAddressSubSet(part, RelationRelationId, table, att->attnum);
-		recordDependencyOn(&part, whole, DEPENDENCY_INTERNAL);
+		recordDependencyOn(&part, &whole, DEPENDENCY_INTERNAL);
 	}
 	relation_close(rel, NoLock);
 }

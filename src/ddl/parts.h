@@ -23,6 +23,12 @@
 extern void cq_parts_create(CqView *view, const Query *query, const CqPlan *plan,
 							const char *late_name);
 
+/* What the user's view is a query over: its result table. */
+extern Query *cq_parts_definition(const CqView *view, const CqPlan *plan);
+
+/* Columns of the result table, from the first given one on, live and die with the view, too. */
+extern void cq_parts_record_columns(Oid table, Oid view, AttrNumber first);
+
 /* Make one more table for operator state; id: what it is called by. */
 extern Oid cq_parts_create_chunks(const CqView *view, int64 id);
 

@@ -51,6 +51,7 @@
 #include "ddl/replay.h"
 #include "ddl/shards.h"
 #include "plan/plan.h"
+#include "sink/late_table.h"
 #include "sink/output.h"
 #include "source/local/distance.h"
 #include "source/local/storage.h"
@@ -78,10 +79,12 @@ static int64 rows_read(const CqPartition *had, const CqPartition *has, const CqV
 static void beginning_replace(const CqView *view, const CqView *fresh, bool keep_history);
 static void late_replace(const CqView *view, const CqView *fresh, const CqPlan *plan,
 						 TimestampTz since);
-static AttrNumber late_windows_column(Oid table, Oid type);
-static void rows_replace(const CqView *view, Oid table, Oid source, const Choice *choice);
+static int *result_columns(const CqView *view, const CqView *fresh);
+static int *late_columns(const CqLateLayout *to, const CqLateLayout *from);
+static void rows_replace(const CqView *view, Oid table, Oid source, const int *columns,
+						 const Choice *choice);
 static void rows_delete(Oid table, const Choice *choice);
-static void rows_copy(Oid table, Oid source, const Choice *choice);
+static void rows_copy(Oid table, Oid source, const int *columns, const Choice *choice);
 static bool chosen(const Choice *choice, TupleTableSlot *row);
 static bool any_range_chosen(const Choice *choice, ArrayType *ranges);
 static TimestampTz window_start(const Choice *choice, Datum value);
@@ -272,7 +275,7 @@ cq_replay_swap(const CqView *view, const CqView *fresh, TimestampTz replace_from
 
 	if (choice.time.role == CQ_TIME_RANGE)
 		choice.range_type = TupleDescAttr(plan->result_desc, choice.time.column - 1)->atttypid;
-	rows_replace(view, view->result, fresh->result, &choice);
+	rows_replace(view, view->result, fresh->result, result_columns(view, fresh), &choice);
 	if (OidIsValid(view->late) && OidIsValid(fresh->late))
 		late_replace(view, fresh, plan, replace_from);
 	chunks_replace(view, fresh);
@@ -342,37 +345,61 @@ rows_read(const CqPartition *had, const CqPartition *has, const CqView *fresh)
 static void
 late_replace(const CqView *view, const CqView *fresh, const CqPlan *plan, TimestampTz since)
 {
+	const CqLateLayout *to = cq_late_layout(plan, view->late_places);
+	const CqLateLayout *from = cq_late_layout(plan, fresh->late_places);
 	Choice choice = {.since = since, .is_array = true};
 
 	choice.time.role = CQ_TIME_RANGE;
 	choice.range_type = plan->window.time_type == TIMESTAMPOID ? TSRANGEOID : TSTZRANGEOID;
-	choice.time.column = late_windows_column(view->late, get_array_type(choice.range_type));
-	rows_replace(view, view->late, fresh->late, &choice);
+	choice.time.column = to->ours[CQ_LATE_WINDOWS] + 1;
+	rows_replace(view, view->late, fresh->late, late_columns(to, from), &choice);
 }
 
-/* Columns of the stream stand before it, and may be of the same type. */
-static AttrNumber
-late_windows_column(Oid table, Oid type)
+/*
+ * From which column of the new view's table each one of the old view's comes: that
+ * may have columns behind the others since the view was altered.
+ */
+static int *
+result_columns(const CqView *view, const CqView *fresh)
 {
-	Relation rel = table_open(table, NoLock);
-	AttrNumber attnum = RelationGetNumberOfAttributes(rel);
+	Relation to = table_open(view->result, NoLock);
+	Relation from = table_open(fresh->result, NoLock);
+	AttrNumber *to_places = cq_result_places(RelationGetDescr(to));
+	AttrNumber *from_places = cq_result_places(RelationGetDescr(from));
+	int natts = RelationGetNumberOfAttributes(to);
+	int *columns = palloc(sizeof(int) * natts);
+	int i;
 
-	while (attnum > 1 && TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid != type)
-		attnum--;
-	table_close(rel, NoLock);
-	return attnum;
+	for (i = 0; i < natts; i++)
+		columns[to_places ? to_places[i] : i] = from_places ? from_places[i] : i;
+	table_close(from, NoLock);
+	table_close(to, NoLock);
+	return columns;
+}
+
+static int *
+late_columns(const CqLateLayout *to, const CqLateLayout *from)
+{
+	int *columns = palloc(sizeof(int) * (to->ncolumns + CQ_LATE_COLUMNS));
+	int i;
+
+	for (i = 0; i < to->ncolumns; i++)
+		columns[to->column_places[i]] = from->column_places[i];
+	for (i = 0; i < CQ_LATE_COLUMNS; i++)
+		columns[to->ours[i]] = from->ours[i];
+	return columns;
 }
 
 /* Indexes of the user's may call functions of the user's: rows are inserted as the owner. */
 static void
-rows_replace(const CqView *view, Oid table, Oid source, const Choice *choice)
+rows_replace(const CqView *view, Oid table, Oid source, const int *columns, const Choice *choice)
 {
 	CqIdentity saved;
 
 	rows_delete(table, choice);
 	CommandCounterIncrement();
 	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
-	rows_copy(table, source, choice);
+	rows_copy(table, source, columns, choice);
 	cq_identity_restore(&saved);
 	CommandCounterIncrement();
 }
@@ -398,14 +425,16 @@ rows_delete(Oid table, const Choice *choice)
 }
 
 static void
-rows_copy(Oid table, Oid source, const Choice *choice)
+rows_copy(Oid table, Oid source, const int *columns, const Choice *choice)
 {
 	Relation rel = table_open(table, NoLock);
 	Relation from = table_open(source, NoLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(from, snapshot, 0, NULL);
 	TupleTableSlot *row = table_slot_create(from, NULL);
+	TupleTableSlot *copy = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	CqOutput *output;
+	int i;
 
 	PushActiveSnapshot(snapshot);
 	output = cq_output_begin(rel);
@@ -413,11 +442,19 @@ rows_copy(Oid table, Oid source, const Choice *choice)
 	{
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(row);
-		if (chosen(choice, row))
-			cq_output_insert(output, row->tts_values, row->tts_isnull);
+		ExecClearTuple(copy);
+		for (i = 0; i < RelationGetNumberOfAttributes(rel); i++)
+		{
+			copy->tts_values[i] = row->tts_values[columns[i]];
+			copy->tts_isnull[i] = row->tts_isnull[columns[i]];
+		}
+		ExecStoreVirtualTuple(copy);
+		if (chosen(choice, copy))
+			cq_output_insert(output, copy->tts_values, copy->tts_isnull);
 	}
 	(void) cq_output_end(output);
 	PopActiveSnapshot();
+	ExecDropSingleTupleTableSlot(copy);
 	ExecDropSingleTupleTableSlot(row);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);

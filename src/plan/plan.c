@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/attmap.h"
 #include "access/relation.h"
 #include "access/sysattr.h"
 #include "catalog/pg_class.h"
@@ -19,8 +20,11 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/planmain.h"
+#include "parser/parsetree.h"
 #include "rewrite/rewriteDefine.h"
+#include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "compat.h"
 #include "plan/changing.h"
@@ -39,6 +43,7 @@
 #include "plan/surgery.h"
 #include "plan/unions.h"
 #include "plan/window_key.h"
+#include "sink/output.h"
 
 static void check_whole(Query *tree, const char *view_name, List *views, CqPlan *plan);
 static void plan_one(Query *tree, int emit, const char *corrected_by, const char *view_name,
@@ -63,6 +68,7 @@ static void stage_check_views(Query *stage, List *views);
 static void notices_build(const CqPath *path, CqPlan *plan, bool sort_dropped);
 static void notice_sort(const char *view_name, CqPlan *plan, bool sort_dropped);
 static bool placeholder_walker(Node *node, Oid *result_table);
+static void placeholder_arrange(Query *level, int rtindex);
 
 CqPlan *
 cq_plan_query(const Query *query, int emit, const char *corrected_by, bool divided,
@@ -565,6 +571,35 @@ placeholder_walker(Node *node, Oid *result_table)
 		rte->relid = *result_table;
 		rte->eref->aliasname = get_rel_name(*result_table);
 		cq_compat_rte_set_relid(castNode(Query, node), rte);
+		placeholder_arrange(castNode(Query, node), foreach_current_index(lc) + 1);
 	}
 	return query_tree_walker((Query *) node, placeholder_walker, result_table, 0);
+}
+
+/* The table's columns stand in another order if some were added later. */
+static void
+placeholder_arrange(Query *level, int rtindex)
+{
+	Relation table = relation_open(rt_fetch(rtindex, level->rtable)->relid, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(table);
+	AttrNumber *places = cq_result_places(desc);
+	List *names = NIL;
+	bool whole_row;
+	AttrMap *map;
+	Node *mapped;
+	int i;
+
+	relation_close(table, NoLock);
+	if (places == NULL)
+		return;
+	map = make_attrmap(desc->natts);
+	for (i = 0; i < desc->natts; i++)
+	{
+		map->attnums[i] = places[i] + 1;
+		names = lappend(names, makeString(pstrdup(NameStr(TupleDescAttr(desc, i)->attname))));
+	}
+	mapped = map_variable_attnos((Node *) level, rtindex, 0, map, InvalidOid, &whole_row);
+	*level = *castNode(Query, mapped);
+	rt_fetch(rtindex, level->rtable)->eref->colnames = names;
+	free_attrmap(map);
 }

@@ -247,7 +247,7 @@ is_large(const LateBatch *batch)
 static void
 row_take(CqRun *run, CqViewRun *view, LateBatch *batch, TupleTableSlot *slot)
 {
-	int windows = slot->tts_tupleDescriptor->natts - CQ_LATE_COLUMNS;
+	int windows = view->late_layout->ours[CQ_LATE_WINDOWS];
 	MemoryContext old = MemoryContextSwitchTo(batch->context);
 	TimestampTz upto;
 	Datum rest;
@@ -278,11 +278,13 @@ row_take(CqRun *run, CqViewRun *view, LateBatch *batch, TupleTableSlot *slot)
 static int
 stream_of_row(const CqViewRun *view, TupleTableSlot *slot)
 {
-	int column = view->late_layout->ncolumns - 1;
+	const CqLateLayout *layout = view->late_layout;
+	int column;
 	ListCell *lc;
 
 	if (view->nstreams == 1)
 		return 0;
+	column = layout->column_places[layout->whose];
 	foreach (lc, view->view.streams)
 		if (!slot->tts_isnull[column] &&
 			DatumGetObjectId(slot->tts_values[column]) == lfirst_oid(lc))
@@ -392,7 +394,6 @@ event_add(const CqRun *run, LateEvents *events, const Datum *values, const bool 
 		  TimestampTz upto)
 {
 	const CqViewRun *view = events->view;
-	const int *places = view->late_layout->places[events->batch.stream];
 	TupleDesc desc = RelationGetDescr(view->late_rel);
 	CqBatch *batch = &events->batch;
 	CqEvent *event = &batch->events[batch->nevents];
@@ -404,7 +405,7 @@ event_add(const CqRun *run, LateEvents *events, const Datum *values, const bool 
 	memset(row_nulls, true, sizeof(bool) * batch->natts);
 	for (i = 0; i < batch->natts; i++)
 	{
-		int place = places[i];
+		int place = cq_late_place(view->late_layout, events->batch.stream, i);
 
 		if (place < 0)
 			continue;

@@ -42,8 +42,8 @@
 static const char *keep_bytes(const char *bytes, Size *len);
 static void keep_row(const CqRecord *record, CqDeadLetter *letter);
 static Datum bytes_datum(const char *bytes, Size len);
-static int late_columns(const CqRun *run, const CqLateLayout *layout, int ordinal, Datum *values,
-						bool *nulls);
+static void late_columns(const CqRun *run, const CqLateLayout *layout, int ordinal, Datum *values,
+						 bool *nulls);
 static Datum window_array(Oid time_type, const CqMissed *missed);
 
 void
@@ -211,7 +211,7 @@ cq_late_check(CqViewRun *view)
 	view->late_layout = NULL;
 	if (!OidIsValid(view->view.late))
 		return;
-	view->late_layout = cq_late_layout(view->plan);
+	view->late_layout = cq_late_layout(view->plan, view->view.late_places);
 	if (!view->view.options.store_late)
 		return;
 	rel = table_open(view->view.late, AccessShareLock);
@@ -247,58 +247,62 @@ cq_late_event(CqRun *run, CqViewRun *view, int ordinal, const CqMissed *missed)
 	const CqEvent *event = &run->batch.events[ordinal];
 	MemoryContext context;
 	MemoryContext old;
+	const int *ours;
 	Datum *values;
 	bool *nulls;
 	int n;
+	int i;
 
 	if (!cq_event_is_new(run, &view->late_events, ordinal))
 		return;
 	view->checkpoint.counters.late += missed->n;
 	if (view->late == NULL)
 		return;
+	ours = view->late_layout->ours;
 	/* an event may be late for thousands of windows, and there may be many such events */
 	context =
 		AllocSetContextCreate(run->batch.context, "pipeline late event", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(context);
 	n = RelationGetNumberOfAttributes(view->late_rel);
 	values = palloc0(sizeof(Datum) * n);
-	nulls = palloc0(sizeof(bool) * n);
-	n = late_columns(run, view->late_layout, ordinal, values, nulls);
-	values[n++] = window_array(view->plan->window.time_type, missed);
-	values[n++] = TimestampTzGetDatum(event->arrival);
-	values[n++] = TimestampTzGetDatum(event->watermark);
-	values[n++] = Int32GetDatum(run->source->partitions[event->partition].id);
-	values[n++] = Int64GetDatum(event->offset);
-	Assert(n == RelationGetNumberOfAttributes(view->late_rel));
+	nulls = palloc(sizeof(bool) * n);
+	memset(nulls, true, sizeof(bool) * n);
+	late_columns(run, view->late_layout, ordinal, values, nulls);
+	for (i = 0; i < CQ_LATE_COLUMNS; i++)
+		nulls[ours[i]] = false;
+	values[ours[CQ_LATE_WINDOWS]] = window_array(view->plan->window.time_type, missed);
+	values[ours[CQ_LATE_ARRIVED_AT]] = TimestampTzGetDatum(event->arrival);
+	values[ours[CQ_LATE_WATERMARK]] = TimestampTzGetDatum(event->watermark);
+	values[ours[CQ_LATE_PARTITION]] = Int32GetDatum(run->source->partitions[event->partition].id);
+	values[ours[CQ_LATE_OFFSET]] = Int64GetDatum(event->offset);
 	cq_output_insert(view->late, values, nulls);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }
 
-/* Those that tell the event; returns how many there are. */
-static int
+/* Those that tell the event; all are null so far. */
+static void
 late_columns(const CqRun *run, const CqLateLayout *layout, int ordinal, Datum *values, bool *nulls)
 {
 	const CqBatch *batch = &run->batch;
 	Size row = (Size) ordinal * batch->natts;
-	const int *places = layout->places[batch->stream];
+	int place;
 	int i;
 
-	memset(nulls, true, sizeof(bool) * layout->ncolumns);
 	for (i = 0; i < batch->natts; i++)
 	{
-		if (places[i] < 0)
+		place = cq_late_place(layout, batch->stream, i);
+		if (place < 0)
 			continue;
-		values[places[i]] = batch->values[row + i];
-		nulls[places[i]] = batch->nulls[row + i];
+		values[place] = batch->values[row + i];
+		nulls[place] = batch->nulls[row + i];
 	}
 	if (layout->nstreams > 1)
 	{
-		values[layout->ncolumns - 1] =
-			ObjectIdGetDatum(run->source->parts[batch->stream]->stream->relid);
-		nulls[layout->ncolumns - 1] = false;
+		place = layout->column_places[layout->whose];
+		values[place] = ObjectIdGetDatum(run->source->parts[batch->stream]->stream->relid);
+		nulls[place] = false;
 	}
-	return layout->ncolumns;
 }
 
 /* An array of ranges. */

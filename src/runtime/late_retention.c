@@ -34,8 +34,9 @@
 #define PAUSES_PER_AGE 10
 
 static int64 late_retention_us(const CqViewOptions *options);
-static bool sweep(CqLateSweep *sweep, Relation rel, TimestampTz before);
-static void row_look(CqLateSweep *sweep, Relation rel, TupleTableSlot *slot, TimestampTz before);
+static bool sweep(CqLateSweep *sweep, Relation rel, int column, TimestampTz before);
+static void row_look(CqLateSweep *sweep, Relation rel, TupleTableSlot *slot, int column,
+					 TimestampTz before);
 
 void
 cq_late_retention_step(CqViewRun *view)
@@ -58,7 +59,7 @@ cq_late_retention_step(CqViewRun *view)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		if (state->next == 0)
 			state->oldest = now;
-		done = sweep(state, rel, now - retention_us);
+		done = sweep(state, rel, view->late_layout->ours[CQ_LATE_ARRIVED_AT], now - retention_us);
 		PopActiveSnapshot();
 		table_close(rel, NoLock);
 	}
@@ -81,9 +82,9 @@ late_retention_us(const CqViewOptions *options)
 	return Min(options->late_retention_us, options->retention_us);
 }
 
-/* The next pages; were they the last? */
+/* The next pages; were they the last?  column: when a row has arrived, from 0. */
 static bool
-sweep(CqLateSweep *sweep, Relation rel, TimestampTz before)
+sweep(CqLateSweep *sweep, Relation rel, int column, TimestampTz before)
 {
 	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
 	TupleTableSlot *slot;
@@ -101,7 +102,7 @@ sweep(CqLateSweep *sweep, Relation rel, TimestampTz before)
 	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
-		row_look(sweep, rel, slot, before);
+		row_look(sweep, rel, slot, column, before);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -110,9 +111,8 @@ sweep(CqLateSweep *sweep, Relation rel, TimestampTz before)
 
 /* A row that somebody else is changing is looked at again next time. */
 static void
-row_look(CqLateSweep *sweep, Relation rel, TupleTableSlot *slot, TimestampTz before)
+row_look(CqLateSweep *sweep, Relation rel, TupleTableSlot *slot, int column, TimestampTz before)
 {
-	int column = slot->tts_tupleDescriptor->natts - CQ_LATE_COLUMNS + CQ_LATE_ARRIVED_AT;
 	TM_FailureData failure;
 	TimestampTz arrived_at;
 	bool isnull;

@@ -38,8 +38,8 @@ typedef struct Giving
 } Giving;
 
 static bool has_reader(const CqViewRun *view, CqFeedMode mode);
-static bool same_values(TupleDesc desc, const TupleTableSlot *row, const Datum *values,
-						const bool *nulls);
+static bool same_values(TupleDesc desc, const Datum *before, const bool *before_nulls,
+						const Datum *values, const bool *nulls);
 static void give(CqViewRun *view, Tuplestorestate *groups, CqFeedMode mode, bool retracts);
 static void row_give(void *arg, TupleTableSlot *row);
 
@@ -88,11 +88,13 @@ cq_row_changes_note(CqViewRun *view, int64 gid, bool is_new, ItemPointer tid, Da
 		return;
 	if (!is_new)
 	{
-		TupleTableSlot *row = cq_output_row(view->output, gid, tid);
+		Datum *before;
+		bool *before_nulls;
 
-		if (values && same_values(desc, row, values, nulls))
+		cq_output_row(view->output, gid, tid, &before, &before_nulls);
+		if (values && same_values(desc, before, before_nulls, values, nulls))
 			return;
-		tuplestore_putvalues(changes->before, desc, row->tts_values, row->tts_isnull);
+		tuplestore_putvalues(changes->before, desc, before, before_nulls);
 	}
 	if (values)
 		tuplestore_putvalues(changes->after, desc, values, nulls);
@@ -100,7 +102,8 @@ cq_row_changes_note(CqViewRun *view, int64 gid, bool is_new, ItemPointer tid, Da
 }
 
 static bool
-same_values(TupleDesc desc, const TupleTableSlot *row, const Datum *values, const bool *nulls)
+same_values(TupleDesc desc, const Datum *before, const bool *before_nulls, const Datum *values,
+			const bool *nulls)
 {
 	int i;
 
@@ -108,9 +111,8 @@ same_values(TupleDesc desc, const TupleTableSlot *row, const Datum *values, cons
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		if (row->tts_isnull[i] != nulls[i] ||
-			(!nulls[i] &&
-			 !datum_image_eq(row->tts_values[i], values[i], att->attbyval, att->attlen)))
+		if (before_nulls[i] != nulls[i] ||
+			(!nulls[i] && !datum_image_eq(before[i], values[i], att->attbyval, att->attlen)))
 			return false;
 	}
 	return true;

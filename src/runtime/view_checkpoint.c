@@ -16,6 +16,7 @@
 #include "utils/tuplestore.h"
 
 #include "clock.h"
+#include "errors.h"
 #include "runtime/history.h"
 #include "runtime/retention.h"
 #include "runtime/run.h"
@@ -28,6 +29,7 @@ static bool relation_lock(Oid relid, LOCKMODE mode, Relation *rel);
 static bool feeds_lock(CqViewRun *view);
 static void feeds_mark(CqRun *run, CqViewRun *view);
 static Tuplestorestate *closed_rows(CqRun *run, CqInput *input);
+static void check_result(const CqViewRun *view);
 static void close_receive(void *arg, TupleTableSlot *row);
 static void stages_end(CqInput *input);
 static void show_changes(CqRun *run, CqViewRun *view);
@@ -100,8 +102,9 @@ cq_view_run_open(CqRun *run, CqViewRun *view)
 	int i;
 	int j;
 
+	check_result(view);
 	view->dead_letters = NIL;
-	view->output = cq_output_begin(view->result_rel);
+	view->output = cq_output_begin_result(view->result_rel);
 	view->late = view->late_rel ? cq_output_begin(view->late_rel) : NULL;
 	foreach (lc, view->feed_logs)
 		cq_feed_log_begin(lfirst(lc));
@@ -116,6 +119,21 @@ cq_view_run_open(CqRun *run, CqViewRun *view)
 			cq_operator_begin(input->op, input->chunks_rel);
 	}
 	cq_run_as_system(saved);
+}
+
+/* The view may have got columns, and this is the plan from before. */
+static void
+check_result(const CqViewRun *view)
+{
+	const CqPlan *plan = view->plan;
+	int natts = plan->emit != CQ_EMIT_CHANGES ? plan->result_desc->natts
+				: plan->replaced			  ? plan->result_desc->natts + 2
+											  : plan->closed_desc->natts + 1;
+
+	if (RelationGetNumberOfAttributes(view->result_rel) != natts)
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_FENCED),
+				errmsg("continuous view \"%s\" was altered", view->name));
 }
 
 bool

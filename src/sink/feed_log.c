@@ -54,6 +54,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
+#include "catalog/tables.h"
 #include "sink/feed_log.h"
 #include "sink/output.h"
 #include "source/local/layout.h"
@@ -89,19 +90,20 @@ CqFeedLog *
 cq_feed_log_create(const CqFeed *feed, const CqPlan *plan)
 {
 	CqFeedLog *log = palloc0(sizeof(CqFeedLog));
-	int natts = plan->result_desc->natts + cq_feed_own_columns(feed) + CQ_LOCAL_FIXED_COLUMNS;
+	int natts = cq_relation_natts(feed->relation);
 
 	log->relation = feed->relation;
 	cq_local_layout_load(feed->relation, &log->layout);
 	log->time = feed->time;
 	log->is_session = plan->window.kind == CQ_WINDOW_SESSION;
-	log->ncolumns = plan->result_desc->natts;
+	/* the view may have got more since */
+	log->ncolumns = natts - cq_feed_own_columns(feed);
 	log->mode = feed->mode;
 	log->own = CQ_LOCAL_FIXED_COLUMNS + log->ncolumns + (feed->mode == CQ_FEED_ROWS ? 0 : 1);
 	if (feed->time.role == CQ_TIME_RANGE)
 		log->range_type = TupleDescAttr(plan->result_desc, feed->time.column - 1)->atttypid;
-	log->values = palloc(sizeof(Datum) * natts);
-	log->nulls = palloc(sizeof(bool) * natts);
+	log->values = palloc(sizeof(Datum) * (natts + CQ_LOCAL_FIXED_COLUMNS));
+	log->nulls = palloc(sizeof(bool) * (natts + CQ_LOCAL_FIXED_COLUMNS));
 	return log;
 }
 

@@ -15,41 +15,69 @@
 #include "sink/late_table.h"
 #include "source/stream.h"
 
-static int column_place(CqLateLayout *layout, const CqStream *stream, const CqStreamColumn *column);
+static void arrange(CqLateLayout *layout, List *places);
+static int column_number(CqLateLayout *layout, const CqStream *stream,
+						 const CqStreamColumn *column);
 static const CqLateColumn *column_named(const CqLateLayout *layout, const char *name);
 static const char *free_name(const CqLateLayout *layout, const char *name);
 static int column_add(CqLateLayout *layout, const CqLateColumn *column);
 
 CqLateLayout *
-cq_late_layout(const CqPlan *plan)
+cq_late_layout(const CqPlan *plan, List *places)
 {
 	CqLateLayout *layout = palloc0(sizeof(CqLateLayout));
 	int i;
 
 	layout->nstreams = plan->nstreams;
-	layout->places = palloc(sizeof(int *) * plan->nstreams);
+	layout->nattributes = palloc(sizeof(int) * plan->nstreams);
+	layout->numbers = palloc(sizeof(int *) * plan->nstreams);
 	for (i = 0; i < plan->nstreams; i++)
 	{
 		const CqStream *stream = cq_stream_load(plan->streams[i].relid);
 		int column;
 
-		layout->places[i] = palloc(sizeof(int) * Max(stream->ncolumns, 1));
+		layout->nattributes[i] = stream->ncolumns;
+		layout->numbers[i] = palloc(sizeof(int) * Max(stream->ncolumns, 1));
 		for (column = 0; column < stream->ncolumns; column++)
-			layout->places[i][column] = bms_is_member(column + 1, plan->streams[i].columns)
-											? column_place(layout, stream, &stream->columns[column])
-											: -1;
+			layout->numbers[i][column] =
+				bms_is_member(column + 1, plan->streams[i].columns)
+					? column_number(layout, stream, &stream->columns[column])
+					: -1;
 	}
 	if (plan->nstreams > 1)
 	{
 		CqLateColumn whose = {free_name(layout, "stream"), REGCLASSOID, -1, InvalidOid};
 
-		(void) column_add(layout, &whose);
+		layout->whose = column_add(layout, &whose);
 	}
+	arrange(layout, places);
 	return layout;
 }
 
+/* Columns that were added later stand behind all others. */
+static void
+arrange(CqLateLayout *layout, List *places)
+{
+	Bitmapset *taken = NULL;
+	int place = 0;
+	int i;
+
+	layout->column_places = palloc(sizeof(int) * Max(layout->ncolumns, 1));
+	for (i = 0; i < layout->ncolumns; i++)
+	{
+		layout->column_places[i] = i < list_length(places) ? list_nth_int(places, i) : i;
+		taken = bms_add_member(taken, layout->column_places[i]);
+	}
+	for (i = 0; i < CQ_LATE_COLUMNS; i++, place++)
+	{
+		while (bms_is_member(place, taken))
+			place++;
+		layout->ours[i] = place;
+	}
+}
+
 static int
-column_place(CqLateLayout *layout, const CqStream *stream, const CqStreamColumn *column)
+column_number(CqLateLayout *layout, const CqStream *stream, const CqStreamColumn *column)
 {
 	CqLateColumn wanted = {column->name, column->type, column->typmod, column->collation};
 	const CqLateColumn *same = column_named(layout, column->name);
@@ -99,7 +127,11 @@ cq_late_layout_fits(const CqLateLayout *layout, TupleDesc desc)
 	if (desc->natts != layout->ncolumns + CQ_LATE_COLUMNS)
 		return false;
 	for (i = 0; i < layout->ncolumns; i++)
-		if (TupleDescAttr(desc, i)->atttypid != layout->columns[i].type)
+	{
+		int place = layout->column_places[i];
+
+		if (place >= desc->natts || TupleDescAttr(desc, place)->atttypid != layout->columns[i].type)
 			return false;
+	}
 	return true;
 }

@@ -7,6 +7,9 @@
  * each row's place (TID), so an update normally needs no index lookup; after a
  * restart, or when the place turns out to be wrong, the primary key finds it.
  *
+ * Columns that were added later (ddl/evolve.c) stand behind the hidden ones.  Rows
+ * are given and taken in the order that the names tell, so nobody else sees that.
+ *
  * Memory: everything is in the context that was current at begin, reset by the
  * caller after the transaction.
  */
@@ -44,11 +47,16 @@ struct CqOutput
 	int queued;
 	Size queued_bytes;
 	TupleTableSlot *old_row; /* what is to be updated; made when first needed */
-	BlockNumber blocks;		 /* the table had at least that many when last asked */
+	int natts;
+	AttrNumber *places; /* where in the table the columns are, from 0; NULL = in order */
+	Datum *row_values;	/* an old row in the order of the columns */
+	bool *row_nulls;
+	BlockNumber blocks; /* the table had at least that many when last asked */
 	int64 written;
 };
 
 static void queue_write(CqOutput *output);
+static int logical_place(const char *name, int ncolumns, int natts);
 static void row_store(CqOutput *output, TupleTableSlot *slot, Datum *values, bool *nulls,
 					  int natts);
 static void row_locate(CqOutput *output, int64 gid, ItemPointer tid);
@@ -63,6 +71,7 @@ cq_output_begin(Relation relation)
 	CqOutput *output = palloc0(sizeof(CqOutput));
 
 	output->relation = relation;
+	output->natts = RelationGetNumberOfAttributes(relation);
 	output->context = CurrentMemoryContext;
 	output->row_context =
 		AllocSetContextCreate(CurrentMemoryContext, "pipeline output", ALLOCSET_DEFAULT_SIZES);
@@ -74,12 +83,79 @@ cq_output_begin(Relation relation)
 	return output;
 }
 
+CqOutput *
+cq_output_begin_result(Relation relation)
+{
+	CqOutput *output = cq_output_begin(relation);
+
+	output->places = cq_result_places(RelationGetDescr(relation));
+	if (output->places)
+	{
+		output->row_values = palloc(sizeof(Datum) * output->natts);
+		output->row_nulls = palloc(sizeof(bool) * output->natts);
+	}
+	return output;
+}
+
+AttrNumber *
+cq_result_places(TupleDesc desc)
+{
+	AttrNumber *places = palloc(sizeof(AttrNumber) * Max(desc->natts, 1));
+	int ncolumns = desc->natts;
+	bool in_order = true;
+	int i;
+
+	for (i = 0; i < desc->natts; i++)
+		if (NameStr(TupleDescAttr(desc, i)->attname)[0] == '_')
+			ncolumns--;
+	for (i = 0; i < desc->natts; i++)
+	{
+		int place = logical_place(NameStr(TupleDescAttr(desc, i)->attname), ncolumns, desc->natts);
+
+		places[place] = (AttrNumber) i;
+		in_order = in_order && place == i;
+	}
+	if (!in_order)
+		return places;
+	pfree(places);
+	return NULL;
+}
+
+static int
+logical_place(const char *name, int ncolumns, int natts)
+{
+	int place = strcmp(name, CQ_RESULT_GID) == 0	  ? natts - 1
+				: strcmp(name, CQ_RESULT_WINDOW) == 0 ? ncolumns
+													  : atoi(name + 1) - 1;
+
+	if (place < 0 || place >= natts)
+		elog(ERROR, "column \"%s\" of a result table is none of its columns", name);
+	return place;
+}
+
 static void
 row_store(CqOutput *output, TupleTableSlot *slot, Datum *values, bool *nulls, int natts)
 {
+	int i;
+
 	ExecClearTuple(slot);
-	memcpy(slot->tts_values, values, sizeof(Datum) * natts);
-	memcpy(slot->tts_isnull, nulls, sizeof(bool) * natts);
+	if (output->places == NULL)
+	{
+		memcpy(slot->tts_values, values, sizeof(Datum) * natts);
+		memcpy(slot->tts_isnull, nulls, sizeof(bool) * natts);
+		return;
+	}
+	for (i = 0; i < natts; i++)
+	{
+		slot->tts_values[output->places[i]] = values[i];
+		slot->tts_isnull[output->places[i]] = nulls[i];
+	}
+}
+
+static inline int
+place_of(const CqOutput *output, int column)
+{
+	return output->places ? output->places[column] : column;
 }
 
 void
@@ -90,7 +166,7 @@ cq_output_insert(CqOutput *output, Datum *values, bool *nulls)
 
 	if (slot == NULL)
 		slot = output->queue[output->queued] = table_slot_create(output->relation, NULL);
-	row_store(output, slot, values, nulls, RelationGetNumberOfAttributes(output->relation));
+	row_store(output, slot, values, nulls, output->natts);
 	ExecStoreVirtualTuple(slot);
 	ExecMaterializeSlot(slot);
 	output->queued_bytes += ExecFetchSlotHeapTuple(slot, true, NULL)->t_len;
@@ -133,7 +209,8 @@ void
 cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datum *values,
 				 bool *nulls)
 {
-	int natts = RelationGetNumberOfAttributes(output->relation);
+	int natts = output->natts;
+	int gid_place = place_of(output, natts - 1);
 	MemoryContext old = MemoryContextSwitchTo(output->context);
 	TupleTableSlot *slot;
 
@@ -142,8 +219,8 @@ cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datu
 	slot = output->queue[0];
 	MemoryContextSwitchTo(output->row_context);
 	row_store(output, slot, values, nulls, natts - 1);
-	slot->tts_values[natts - 1] = Int64GetDatum(gid);
-	slot->tts_isnull[natts - 1] = false;
+	slot->tts_values[gid_place] = Int64GetDatum(gid);
+	slot->tts_isnull[gid_place] = false;
 	ExecStoreVirtualTuple(slot);
 	if (is_new)
 	{
@@ -163,14 +240,24 @@ cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datu
 	MemoryContextReset(output->row_context);
 }
 
-TupleTableSlot *
-cq_output_row(CqOutput *output, int64 gid, ItemPointer tid)
+void
+cq_output_row(CqOutput *output, int64 gid, ItemPointer tid, Datum **values, bool **nulls)
 {
+	TupleTableSlot *row;
+	int i;
+
 	row_locate(output, gid, tid);
 	if (!table_tuple_fetch_row_version(output->relation, tid, GetActiveSnapshot(), old_row(output)))
 		elog(ERROR, "row of group " INT64_FORMAT " has gone", gid);
-	slot_getallattrs(output->old_row);
-	return output->old_row;
+	row = output->old_row;
+	slot_getallattrs(row);
+	*values = output->places ? output->row_values : row->tts_values;
+	*nulls = output->places ? output->row_nulls : row->tts_isnull;
+	for (i = 0; output->places && i < output->natts; i++)
+	{
+		(*values)[i] = row->tts_values[output->places[i]];
+		(*nulls)[i] = row->tts_isnull[output->places[i]];
+	}
 }
 
 void
@@ -224,13 +311,13 @@ row_is_group(CqOutput *output, ItemPointer tid, int64 gid)
 		output->blocks = RelationGetNumberOfBlocks(output->relation);
 	if (ItemPointerGetBlockNumberNoCheck(tid) >= output->blocks)
 		return false;
-	found = table_tuple_fetch_row_version(output->relation,
-										  tid,
-										  GetActiveSnapshot(),
-										  old_row(output)) &&
-			DatumGetInt64(slot_getattr(output->old_row,
-									   RelationGetNumberOfAttributes(output->relation),
-									   &isnull)) == gid;
+	found =
+		table_tuple_fetch_row_version(output->relation,
+									  tid,
+									  GetActiveSnapshot(),
+									  old_row(output)) &&
+		DatumGetInt64(
+			slot_getattr(output->old_row, place_of(output, output->natts - 1) + 1, &isnull)) == gid;
 	ExecClearTuple(output->old_row);
 	return found;
 }
@@ -272,6 +359,12 @@ Relation
 cq_output_relation(const CqOutput *output)
 {
 	return output->relation;
+}
+
+const AttrNumber *
+cq_output_places(const CqOutput *output)
+{
+	return output->places;
 }
 
 int64

@@ -50,8 +50,9 @@ struct CqReplacement
 {
 	MemoryContext context;
 	CqOutput *output;
-	TupleDesc desc;
-	int natts; /* of them, the view's */
+	TupleDesc desc;			  /* of the table ... */
+	const AttrNumber *places; /* ... where in it the columns stand, from 0; NULL = in order */
+	int natts;				  /* of them, the view's */
 	int64 window;
 	int64 *next_number;
 	HTAB *old;			  /* NULL = there is none */
@@ -64,7 +65,9 @@ static void old_rows_collect(CqReplacement *replacement);
 static void old_row_add(CqReplacement *replacement, TupleTableSlot *slot);
 static void check_memory(const CqReplacement *replacement);
 static bool old_row_take(CqReplacement *replacement, const Datum *values, const bool *nulls);
-static uint32 row_hash(const CqReplacement *replacement, const Datum *values, const bool *nulls);
+static int place_of(const CqReplacement *replacement, int column);
+static uint32 row_hash(const CqReplacement *replacement, const Datum *values, const bool *nulls,
+					   bool is_stored);
 static bool row_equals(CqReplacement *replacement, const OldRow *row, const Datum *values,
 					   const bool *nulls);
 static void old_rows_delete(CqReplacement *replacement);
@@ -81,6 +84,7 @@ cq_replacement_begin(CqOutput *output, int64 window, bool fresh, int64 *next_num
 	replacement->context = context;
 	replacement->output = output;
 	replacement->desc = RelationGetDescr(cq_output_relation(output));
+	replacement->places = cq_output_places(output);
 	replacement->natts = replacement->desc->natts - 2;
 	replacement->window = window;
 	replacement->next_number = next_number;
@@ -133,7 +137,7 @@ old_row_add(CqReplacement *replacement, TupleTableSlot *slot)
 	bool found;
 
 	slot_getallattrs(slot);
-	hash = row_hash(replacement, slot->tts_values, slot->tts_isnull);
+	hash = row_hash(replacement, slot->tts_values, slot->tts_isnull, true);
 	row->tid = slot->tts_tid;
 	row->tuple = ExecCopySlotMinimalTuple(slot);
 	rows = hash_search(replacement->old, &hash, HASH_ENTER, &found);
@@ -171,7 +175,7 @@ cq_replacement_row(CqReplacement *replacement, Datum *values, bool *nulls)
 static bool
 old_row_take(CqReplacement *replacement, const Datum *values, const bool *nulls)
 {
-	uint32 hash = row_hash(replacement, values, nulls);
+	uint32 hash = row_hash(replacement, values, nulls, false);
 	OldRows *rows = hash_search(replacement->old, &hash, HASH_FIND, NULL);
 	OldRow **link;
 
@@ -184,16 +188,25 @@ old_row_take(CqReplacement *replacement, const Datum *values, const bool *nulls)
 	return false;
 }
 
+static int
+place_of(const CqReplacement *replacement, int column)
+{
+	return replacement->places ? replacement->places[column] : column;
+}
+
+/* is_stored: the values are in the order of the table. */
 static uint32
-row_hash(const CqReplacement *replacement, const Datum *values, const bool *nulls)
+row_hash(const CqReplacement *replacement, const Datum *values, const bool *nulls, bool is_stored)
 {
 	uint32 hash = 0;
 	int i;
 
 	for (i = 0; i < replacement->natts; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(replacement->desc, i);
-		uint32 of_value = nulls[i] ? 0 : datum_image_hash(values[i], att->attbyval, att->attlen);
+		int place = place_of(replacement, i);
+		Form_pg_attribute att = TupleDescAttr(replacement->desc, place);
+		int at = is_stored ? place : i;
+		uint32 of_value = nulls[at] ? 0 : datum_image_hash(values[at], att->attbyval, att->attlen);
 
 		hash = hash_combine(hash, of_value);
 	}
@@ -211,11 +224,12 @@ row_equals(CqReplacement *replacement, const OldRow *row, const Datum *values, c
 	slot_getallattrs(slot);
 	for (i = 0; i < replacement->natts && equal; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(replacement->desc, i);
+		int place = place_of(replacement, i);
+		Form_pg_attribute att = TupleDescAttr(replacement->desc, place);
 
-		equal = nulls[i] == slot->tts_isnull[i] &&
+		equal = nulls[i] == slot->tts_isnull[place] &&
 				(nulls[i] ||
-				 datum_image_eq(values[i], slot->tts_values[i], att->attbyval, att->attlen));
+				 datum_image_eq(values[i], slot->tts_values[place], att->attbyval, att->attlen));
 	}
 	ExecClearTuple(slot);
 	return equal;

@@ -40,6 +40,18 @@ LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_verify_state';
 COMMENT ON FUNCTION pipeline.verify_state(regclass) IS
   'true if the state that a continuous view has in memory is what it has saved; an error if not';
 
+CREATE FUNCTION pipeline.alter(view regclass, new_query text) RETURNS void
+LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_alter';
+COMMENT ON FUNCTION pipeline.alter(regclass, text) IS
+  'add columns to a continuous view, from where it is on: the new query is its own with columns behind';
+
+-- What pipeline.alter() puts into the query of a view, to tell which groups are older than a column:
+-- the state of count(*) FILTER (WHERE ...) begins with one in those.
+CREATE FUNCTION pipeline.before_alter(number int) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN false;
+COMMENT ON FUNCTION pipeline.before_alter(int) IS
+  'false; in the query of a view that was altered: is an event missing in the columns that were added then?';
+
 CREATE PROCEDURE pipeline.replay(view regclass, "from" timestamptz DEFAULT NULL, replace_from timestamptz DEFAULT NULL)
 LANGUAGE C AS 'MODULE_PATHNAME', 'cq_replay';
 COMMENT ON PROCEDURE pipeline.replay(regclass, timestamptz, timestamptz) IS

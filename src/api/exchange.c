@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -20,6 +21,7 @@
 #include "api/check.h"
 #include "api/exchange.h"
 #include "api/wait_for.h"
+#include "catalog/tables.h"
 #include "compat.h"
 #include "ddl/replay.h"
 #include "ddl/shards.h"
@@ -31,6 +33,7 @@
 #define WAIT_US (60 * USECS_PER_SEC)
 
 static bool try_exchange(const CqRebuild *rebuild);
+static void check_columns(const CqRebuild *rebuild);
 static void raise_watermark(const CqView *view, const CqView *fresh);
 static void refuse_incomplete(const CqRebuild *rebuild, const CqView *fresh) CQ_NORETURN;
 
@@ -70,6 +73,8 @@ try_exchange(const CqRebuild *rebuild)
 	if (!cq_wait_until(fresh.id, rebuild->fresh, GetCurrentTimestamp() + WAIT_US))
 		return false;
 
+	/* first, as whoever alters it does */
+	LockRelationOid(rebuild->view, ShareUpdateExclusiveLock);
 	cq_api_own_view(rebuild->view, &view, &task);
 	cq_replay_check(&view, rebuild->replace_from, rebuild->with_history);
 	cq_replay_hold(&view, rebuild->with_history);
@@ -78,6 +83,7 @@ try_exchange(const CqRebuild *rebuild)
 		SPI_rollback();
 		return false;
 	}
+	check_columns(rebuild);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	result = cq_replay_swap(&view, &fresh, rebuild->replace_from);
 	PopActiveSnapshot();
@@ -88,6 +94,18 @@ try_exchange(const CqRebuild *rebuild)
 	if (result == CQ_REPLAY_INCOMPLETE)
 		refuse_incomplete(rebuild, &fresh);
 	return result == CQ_REPLAY_DONE;
+}
+
+/* The view may have been altered since the new one was created. */
+static void
+check_columns(const CqRebuild *rebuild)
+{
+	if (cq_relation_natts(rebuild->view) != cq_relation_natts(rebuild->fresh))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("continuous view \"%s\" was altered meanwhile", get_rel_name(rebuild->view)),
+				errhint("Drop view \"%s\" and call the procedure again.",
+						get_rel_name(rebuild->fresh)));
 }
 
 /* What closed the view's windows besides events closes those of the new one. */

@@ -257,11 +257,14 @@ refuse_replacing(const ViewStmt *stmt)
 				errhint("Drop it first, or choose another name."));
 	if (ours == NIL && !cq_readers_find(relid, &view))
 		return;
-	ereport(ERROR,
-			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("continuous view \"%s\" cannot be replaced", stmt->view->relname),
-			errdetail("Its state and its results belong to the query that it was created with."),
-			errhint("Drop the view and create it again, or create another one beside it."));
+	ereport(
+		ERROR,
+		errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		errmsg("continuous view \"%s\" cannot be replaced", stmt->view->relname),
+		errdetail("Its state and its results belong to the query that it was created with."),
+		errhint(
+			"pipeline.alter() adds columns to it. For other changes drop the view and create it "
+			"again, or create another one beside it."));
 }
 
 static void

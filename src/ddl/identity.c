@@ -66,6 +66,18 @@ cq_identity_plan(const CqView *view)
 	return plan;
 }
 
+int
+cq_identity_enter_settings(List *settings)
+{
+	int level = NewGUCNestLevel();
+	ListCell *lc;
+
+	foreach (lc, settings)
+		if (strncmp(lfirst(lc), "search_path=", strlen("search_path=")) != 0)
+			apply_setting(lfirst(lc));
+	return level;
+}
+
 static void
 apply_setting(const char *setting)
 {

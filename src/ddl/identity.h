@@ -34,6 +34,9 @@ extern void cq_identity_owner(Oid owner, List *settings, CqIdentity *saved);
 
 extern void cq_identity_restore(const CqIdentity *saved);
 
+/* Use these settings, the search path excepted, until AtEOXact_GUC(false, the level returned). */
+extern int cq_identity_enter_settings(List *settings);
+
 /* The plan of a view, made as its owner: planning runs functions of the owner's choice. */
 extern CqPlan *cq_identity_plan(const CqView *view);
 

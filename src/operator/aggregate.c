@@ -41,6 +41,10 @@
 #include "errors.h"
 #include "operator/aggregate.h"
 
+/* What is said of a state that is not fast before it is saved. */
+#define STATE_IS_NULL  1
+#define STATE_IS_UNSET 2
+
 /* State of an aggregate that is not fast. */
 typedef AggStatePerGroupData SlowState;
 
@@ -633,6 +637,35 @@ cq_aggregates_get(CqAggregates *all, char *states, ExprContext *memory, CqReader
 	MemoryContextSwitchTo(old);
 }
 
+void
+cq_aggregate_skip(CqAggregates *all, int number, CqReader *reader)
+{
+	CqRunningAggregate *running = &all->aggregates[number];
+	MemoryContext old;
+	uint32 length;
+	char flags;
+
+	if (running->kind != CQ_FAST_NONE)
+	{
+		(void) cq_reader_take(reader, running->size);
+		return;
+	}
+	flags = *(char *) cq_reader_take(reader, 1);
+	if ((flags & STATE_IS_NULL) == 0 && running->internal)
+	{
+		memcpy(&length, cq_reader_take(reader, sizeof(length)), sizeof(length));
+		(void) cq_reader_take(reader, length);
+	}
+	else if ((flags & STATE_IS_NULL) == 0)
+	{
+		old = MemoryContextSwitchTo(all->scratch);
+		(void) cq_codec_get(&running->codec, reader);
+		MemoryContextSwitchTo(old);
+	}
+	if (all->retracts)
+		(void) cq_reader_take(reader, sizeof(int64));
+}
+
 /* An internal state as bytes in scratch memory, and such bytes as a state there. */
 static bytea *
 serialise(CqAggregates *all, CqRunningAggregate *running, SlowState *state, ExprContext *memory)
@@ -671,9 +704,6 @@ deserialise(CqAggregates *all, CqRunningAggregate *running, bytea *bytes, ExprCo
 	*isnull = call->isnull;
 	return state;
 }
-
-#define STATE_IS_NULL  1
-#define STATE_IS_UNSET 2
 
 static void
 put_slowly(CqAggregates *all, CqRunningAggregate *running, SlowState *state, ExprContext *memory,

@@ -118,5 +118,8 @@ extern void cq_aggregates_put(CqAggregates *aggregates, char *states, ExprContex
 extern void cq_aggregates_get(CqAggregates *aggregates, char *states, ExprContext *memory,
 							  CqReader *reader);
 
+/* Go over what was saved of one of them. */
+extern void cq_aggregate_skip(CqAggregates *aggregates, int number, CqReader *reader);
+
 /* Names everything that determines what the bytes mean; appended to out. */
 extern void cq_aggregates_describe(const CqPlan *plan, StringInfo out);

@@ -375,6 +375,16 @@ forget(CqOperator *operator)
  * ------------------------------------------------------------------------
  */
 
+int
+cq_counts_open(const CqOperator *operator, const CqCount * count)
+{
+	int64 first;
+	int64 last;
+
+	open_range(operator->counts, count->events, &first, &last);
+	return (int) Max(last - first + 1, 0);
+}
+
 void
 cq_counts_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out)
 {

@@ -82,56 +82,24 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 	MemoryContext own =
 		AllocSetContextCreate(CurTransactionContext, "pipeline operator", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(own);
-	CqOperator *operator= palloc0(sizeof(CqOperator));
-	static uint64 instances = 0;
-	uint64 whose;
+	CqOperator *operator= cq_operator_shape(plan, own);
 	int encoding;
 
-	if (plan->shape == CQ_SHAPE_APPEND)
-		elog(ERROR, "a query without state needs no operator");
-	if (plan->shape == CQ_SHAPE_AGGREGATE)
-		operator->ops = & cq_shape_aggregate;
-	else if (plan->window.kind == CQ_WINDOW_SESSION)
-		operator->ops = & cq_shape_session_rows;
-	else if (plan->window.kind == CQ_WINDOW_COUNT)
-		operator->ops = & cq_shape_count_rows;
-	else
-		operator->ops = & cq_shape_rows;
-	operator->context = own;
-	operator->instance =((uint64) MyProcPid << 32) | ++instances;
-	operator->scratch =
-		AllocSetContextCreate(own, "pipeline operator scratch", ALLOCSET_DEFAULT_SIZES);
-	operator->emitting = AllocSetContextCreate(own, "pipeline closing pane", ALLOCSET_SMALL_SIZES);
-	copy_window(operator, & plan->window);
-	operator->sliced = plan->sliced;
-	operator->divided = plan->divided;
-	operator->overlapping = cq_window_overlaps(&plan->window) && !plan->sliced;
-	operator->sessions = plan->window.kind == CQ_WINDOW_SESSION;
-	operator->changes = plan->emit == CQ_EMIT_CHANGES && !plan->replaced;
-	operator->replaces = plan->replaced;
 	operator->allowed_lateness_us = allowed_lateness_us;
 	operator->keep_closed_us = keep_closed_us;
-	operator->fold_upto = DT_NOEND;
-	operator->live_offset = - 1;
-	operator->shows_open = plan->shows_open;
 	operator->shown_to = closed_to;
 	operator->closed_to = cq_before(closed_to, keep_closed_us);
 	operator->passing = key == NULL;
 	operator->load_after = after;
 	operator->load_upto = upto;
-	operator->closed_desc = CreateTupleDescCopy(plan->closed_desc);
-	initStringInfo(&operator->bytes);
-	operator->ops->create(operator, plan);
 	if (operator->sliced)
 		cq_slices_create(operator);
-	whose = identity(plan);
 	operator->state = cq_state_attach(key,
-									  layout(operator, whose, plan),
+									  layout(operator, operator->identity, plan),
 									  epoch,
 									  is_flat(operator),
 									  chunks->rd_rel->relfilenode);
-	operator->identity = whose;
-	operator->log = cq_chunklog_create(&operator->state->chunks, whose, own);
+	operator->log = cq_chunklog_create(&operator->state->chunks, operator->identity, own);
 	cq_operator_seed_keys(operator);
 
 	encoding = cq_client_encoding_pin();
@@ -162,6 +130,46 @@ cq_operator_load(const CqPlan *plan, const CqStoreKey *key, int64 epoch, Relatio
 		cq_sessions_begin(operator);
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(own, context);
+	return operator;
+}
+
+CqOperator *
+cq_operator_shape(const CqPlan *plan, MemoryContext own)
+{
+	MemoryContext old = MemoryContextSwitchTo(own);
+	CqOperator *operator= palloc0(sizeof(CqOperator));
+	static uint64 instances = 0;
+
+	if (plan->shape == CQ_SHAPE_APPEND)
+		elog(ERROR, "a query without state needs no operator");
+	if (plan->shape == CQ_SHAPE_AGGREGATE)
+		operator->ops = & cq_shape_aggregate;
+	else if (plan->window.kind == CQ_WINDOW_SESSION)
+		operator->ops = & cq_shape_session_rows;
+	else if (plan->window.kind == CQ_WINDOW_COUNT)
+		operator->ops = & cq_shape_count_rows;
+	else
+		operator->ops = & cq_shape_rows;
+	operator->context = own;
+	operator->instance =((uint64) MyProcPid << 32) | ++instances;
+	operator->scratch =
+		AllocSetContextCreate(own, "pipeline operator scratch", ALLOCSET_DEFAULT_SIZES);
+	operator->emitting = AllocSetContextCreate(own, "pipeline closing pane", ALLOCSET_SMALL_SIZES);
+	copy_window(operator, & plan->window);
+	operator->sliced = plan->sliced;
+	operator->divided = plan->divided;
+	operator->overlapping = cq_window_overlaps(&plan->window) && !plan->sliced;
+	operator->sessions = plan->window.kind == CQ_WINDOW_SESSION;
+	operator->changes = plan->emit == CQ_EMIT_CHANGES && !plan->replaced;
+	operator->replaces = plan->replaced;
+	operator->fold_upto = DT_NOEND;
+	operator->live_offset = - 1;
+	operator->shows_open = plan->shows_open;
+	operator->closed_desc = CreateTupleDescCopy(plan->closed_desc);
+	initStringInfo(&operator->bytes);
+	operator->ops->create(operator, plan);
+	operator->identity = identity(plan);
+	MemoryContextSwitchTo(old);
 	return operator;
 }
 

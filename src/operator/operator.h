@@ -20,6 +20,7 @@
 #include "utils/tuplestore.h"
 
 #include "decode/batch.h"
+#include "plan/extend.h"
 #include "plan/plan.h"
 #include "state/region.h"
 
@@ -56,6 +57,12 @@ extern CqOperator *cq_operator_create(const CqPlan *plan, const CqStoreKey *key,
 									  Relation chunks, int64 allowed_lateness_us,
 									  int64 keep_closed_us, TimestampTz closed_to,
 									  MemoryContext context);
+/*
+ * Append what a chunk table has to another one, as state of a query with more columns;
+ * as the view's owner, and with the active snapshot.
+ */
+extern void cq_operator_convert(const CqConversion *conversion, Relation from, Relation to);
+
 extern void cq_operator_destroy(CqOperator *operator);
 
 /* A checkpoint begins: what is on disk only is read from chunks, until committed(). */

@@ -194,6 +194,12 @@ struct CqOperator
 	uint64 instance; /* tells this operator from all others there were */
 };
 
+/*
+ * An operator that knows what its state looks like, and has none yet; everything is in
+ * own, which becomes its context.
+ */
+extern CqOperator *cq_operator_shape(const CqPlan *plan, MemoryContext own);
+
 /* slices.c; find: as consume(), but only makes the event's pane the current one. */
 extern void cq_slices_create(CqOperator *operator);
 extern CqOutcome cq_slices_find(CqOperator *operator, const CqEvent * event, CqMissed *missed);
@@ -256,7 +262,8 @@ extern void cq_session_hold_add(CqSessionHolds **holds, MemoryContext parent,
 
 /*
  * count.c; create: size of a group's windows.  take: fold a row in.  first_end: as if
- * what is complete had always been.  close, changes, put and get: as for other groups.
+ * what is complete had always been.  open: windows that a group has.  close, changes, put
+ * and get: as for other groups.
  */
 extern Size cq_counts_create(CqOperator *operator);
 extern void cq_counts_take(CqOperator *operator, CqPane * pane, const Datum *values,
@@ -264,6 +271,7 @@ extern void cq_counts_take(CqOperator *operator, CqPane * pane, const Datum *val
 extern TimestampTz cq_counts_first_end(CqOperator *operator);
 extern int cq_counts_close(CqOperator *operator, Tuplestorestate * rows);
 extern int cq_counts_changes(CqOperator *operator, const CqChanges * changes);
+extern int cq_counts_open(const CqOperator *operator, const CqCount * count);
 extern void cq_counts_put(CqOperator *operator, CqPane * pane, CqGroup *group, StringInfo out);
 extern void cq_counts_get(CqOperator *operator, CqPane * pane, CqGroup *group, CqReader *entry);
 

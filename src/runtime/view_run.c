@@ -21,6 +21,7 @@
 #include "catalog/pg_class.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -42,6 +43,7 @@ static Oid relation_owner(Oid relid);
 static char *company_of(const CqViewRun *view);
 static bool same_company(const CqViewRun *a, const CqViewRun *b);
 static bool same_times(const CqPartition *a, int na, const CqPartition *b, int nb);
+static void lock_or_leave(const CqViewRun *view, Oid relid);
 static void make_plan(CqViewRun *view, MemoryContext context);
 static void load_feeds(CqViewRun *view);
 static bool feeds_differ(const CqViewRun *view);
@@ -236,11 +238,25 @@ columns_note(CqViewRun *view)
 		view->columns[i] = view->plan->streams[i].columns;
 }
 
+/*
+ * Until the transaction ends; whoever alters the view is not waited for.  They cannot
+ * commit between the query being read and the state that it has.
+ */
+static void
+lock_or_leave(const CqViewRun *view, Oid relid)
+{
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		ereport(ERROR,
+				errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				errmsg("continuous view \"%s\" is being changed by another session", view->name));
+}
+
 static void
 make_plan(CqViewRun *view, MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 
+	lock_or_leave(view, view->view.query);
 	view->plan = cq_view_plan(&view->view, view->shard != NULL);
 	check_streams(view);
 	inputs_prepare(view);
@@ -409,16 +425,19 @@ create_operator(CqViewRun *view, int number)
 {
 	CqStoreKey key = {.database = MyDatabaseId, .view = view->id, .shard = number};
 	const CqInput *input = &view->inputs[number];
-	Relation chunks = table_open(input->chunks, AccessShareLock);
-	CqOperator *op = cq_operator_create(input->plan,
-										&key,
-										view->checkpoint.seq,
-										chunks,
-										view->view.options.allowed_lateness_us,
-										view->view.options.keep_closed_us,
-										cq_shard_closed_to(view, input),
-										view->context);
+	Relation chunks;
+	CqOperator *op;
 
+	lock_or_leave(view, input->chunks);
+	chunks = table_open(input->chunks, NoLock);
+	op = cq_operator_create(input->plan,
+							&key,
+							view->checkpoint.seq,
+							chunks,
+							view->view.options.allowed_lateness_us,
+							view->view.options.keep_closed_us,
+							cq_shard_closed_to(view, input),
+							view->context);
 	table_close(chunks, AccessShareLock);
 	return op;
 }

@@ -105,6 +105,14 @@ cq_chunk_entry_size(const CqChunk *chunk)
 	return chunk->nentries ? chunk->stored / chunk->nentries : 0;
 }
 
+/* Rows that the bytes of a chunk take; error if there are too many. */
+extern int cq_chunk_parts(int length);
+
+/* Insert them; bulk and places, where they are then, may be NULL. */
+extern void cq_chunk_insert(Relation relation, TupleTableSlot *slot,
+							struct BulkInsertStateData *bulk, int64 seq, int64 pane,
+							const StringInfoData *bytes, ItemPointerData *places);
+
 /* A new one, last in a list; error if there is no memory to know of it. */
 extern CqChunkNumber cq_chunk_create(CqChunkLog *log, CqChunkKind kind, CqChunkList *list);
 

@@ -58,8 +58,6 @@
 
 static void write_chunk(CqChunkLog *log, CqChunkNumber number, int64 pane, uint32 bits,
 						uint32 prefix, StringInfo bytes);
-static void write_part(CqChunkLog *log, CqChunkNumber number, int64 seq, int64 pane, int part,
-					   const char *data, Size length);
 static void delete_doomed(CqChunkLog *log);
 
 CqChunkLog *
@@ -208,60 +206,68 @@ write_chunk(CqChunkLog *log, CqChunkNumber number, int64 pane, uint32 bits, uint
 							.bits = bits,
 							.prefix = prefix,
 							.length = bytes->len};
-	int nparts = (bytes->len + CQ_CHUNK_CAPACITY - 1) / CQ_CHUNK_CAPACITY;
+	int nparts = cq_chunk_parts(bytes->len);
 	int64 seq = log->table->next_seq++;
-	int at = 0;
-	int part;
 
 	chunk->seq = seq;
-	if (nparts > PG_UINT16_MAX)
-		ereport(ERROR,
-				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("the state of one group is too large to be saved"),
-				errdetail("It takes %d bytes.", bytes->len));
 	memcpy(bytes->data, &header, sizeof(header));
 	if (nparts > 1)
 		cq_chunk_make_places(log, number, nparts);
-	chunk->nparts = (uint16) nparts;
-	for (part = 0; part < nparts; part++)
-	{
-		int length = Min(CQ_CHUNK_CAPACITY, bytes->len - at);
-
-		write_part(log, number, seq, pane, part, bytes->data + at, length);
-		at += length;
-	}
 	chunk = cq_chunk_at(log, number);
+	chunk->nparts = (uint16) nparts;
+	cq_chunk_insert(log->relation, log->slot, NULL, seq, pane, bytes, cq_chunk_places(chunk));
 	chunk->stored = (uint32) (bytes->len + nparts * CQ_CHUNK_OVERHEAD);
 	log->table->stored += chunk->stored;
 	log->table->live += chunk->live * cq_chunk_entry_size(chunk);
 	log->written += chunk->stored;
 }
 
-static void
-write_part(CqChunkLog *log, CqChunkNumber number, int64 seq, int64 pane, int part, const char *data,
-		   Size length)
+int
+cq_chunk_parts(int length)
 {
-	CqChunk *chunk = cq_chunk_at(log, number);
-	TupleTableSlot *slot = log->slot;
-	struct varlena *bytes = palloc(VARHDRSZ + length);
+	int nparts = (length + CQ_CHUNK_CAPACITY - 1) / CQ_CHUNK_CAPACITY;
 
-	SET_VARSIZE(bytes, VARHDRSZ + length);
-	memcpy(VARDATA(bytes), data, length);
-	ExecClearTuple(slot);
-	slot->tts_values[CQ_CHUNK_SEQ] = Int64GetDatum(seq);
-	slot->tts_values[CQ_CHUNK_PANE] = Int64GetDatum(pane);
-	slot->tts_values[CQ_CHUNK_PART] = Int32GetDatum(part);
-	slot->tts_values[CQ_CHUNK_DATA] = PointerGetDatum(bytes);
-	memset(slot->tts_isnull, 0, CQ_CHUNK_COLUMNS * sizeof(bool));
-	ExecStoreVirtualTuple(slot);
-	table_tuple_insert(log->relation,
-					   slot,
-					   GetCurrentCommandId(true),
-					   TABLE_INSERT_NO_LOGICAL,
-					   NULL);
-	cq_chunk_places(chunk)[part] = slot->tts_tid;
-	ExecClearTuple(slot);
-	pfree(bytes);
+	if (nparts > PG_UINT16_MAX)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("the state of one group is too large to be saved"),
+				errdetail("It takes %d bytes.", length));
+	return nparts;
+}
+
+void
+cq_chunk_insert(Relation relation, TupleTableSlot *slot, struct BulkInsertStateData *bulk,
+				int64 seq, int64 pane, const StringInfoData *bytes, ItemPointerData *places)
+{
+	int nparts = cq_chunk_parts(bytes->len);
+	int at = 0;
+	int part;
+
+	for (part = 0; part < nparts; part++)
+	{
+		int length = Min(CQ_CHUNK_CAPACITY, bytes->len - at);
+		struct varlena *data = palloc(VARHDRSZ + length);
+
+		SET_VARSIZE(data, VARHDRSZ + length);
+		memcpy(VARDATA(data), bytes->data + at, length);
+		ExecClearTuple(slot);
+		slot->tts_values[CQ_CHUNK_SEQ] = Int64GetDatum(seq);
+		slot->tts_values[CQ_CHUNK_PANE] = Int64GetDatum(pane);
+		slot->tts_values[CQ_CHUNK_PART] = Int32GetDatum(part);
+		slot->tts_values[CQ_CHUNK_DATA] = PointerGetDatum(data);
+		memset(slot->tts_isnull, 0, CQ_CHUNK_COLUMNS * sizeof(bool));
+		ExecStoreVirtualTuple(slot);
+		table_tuple_insert(relation,
+						   slot,
+						   GetCurrentCommandId(true),
+						   TABLE_INSERT_NO_LOGICAL,
+						   bulk);
+		if (places)
+			places[part] = slot->tts_tid;
+		ExecClearTuple(slot);
+		pfree(data);
+		at += length;
+	}
 }
 
 void

@@ -70,6 +70,9 @@ SELECT propose('half', '{"a": 1}', 'a line of text');
 SELECT propose('csv', '1,"Smith, J.",2025-06-01T12:00:00Z,10.5', '2,O''Hara,2025-06-01T12:00:05Z,', '3,"say ""hi""",2025-06-01T12:00:03Z,7');
 SELECT propose('with_header', 'Order ID,name,placed at,code', '1,a,1748779200,007', '2,b,1748779201,008');
 SELECT propose('semicolons', 'a;1', 'b;2');
+SELECT options(propose('two_rows', E'id;name\n1;a\n', E'id;name\n2;b\n3;c'));
+SELECT propose('own_headers', E'id;name;ID\r\n1;a;1\r\n', E'id;name;ID\r\n2;"x;y";3');
+CALL try(propose('own_headers', E'id;name\n1;a', E'id;name\n2;b'));
 SELECT propose('prose', 'Hello, world', 'Goodbye, world');
 SELECT propose('lines', 'GET /a 200', 'GET /b, 404');
 

@@ -8,7 +8,8 @@
  *
  * A header is a record, the same in all partitions, most often the first, whose
  * fields look like names while the other records have no text in some of the
- * columns.
+ * columns.  Or each record has the header as a line of its own in front of its
+ * row.
  */
 #include "postgres.h"
 
@@ -39,13 +40,16 @@ typedef struct Guess
 	char delimiter;
 	int nfields;
 	Row row;
-	int header; /* record that is one; -1 if none is */
+	int header;		 /* record that is one; -1 if none is */
+	Size own_header; /* length of the line that each record begins with; 0 if none */
 	CqValues *values;
 } Guess;
 
 static bool fits(Guess *guess);
-static bool split(const CqSampleRecord *record, char delimiter, Row *row);
-static char *split_quoted(char *p, const char *end, char **out);
+static Size common_line(const CqSample *sample);
+static bool split(const char *text, Size len, char delimiter, Row *row);
+static bool split_record(Guess *guess, const CqSampleRecord *record);
+static const char *split_quoted(const char *p, const char *end, char **out);
 static void collect(Guess *guess);
 static int find_header(Guess *guess);
 static bool looks_like_header(const Row *row);
@@ -53,6 +57,7 @@ static bool is_name(const char *text, int len);
 static bool same_value(const CqSampleRecord *a, const CqSampleRecord *b);
 static bool has_types(const Guess *guess);
 static void add_columns(CqProposal *proposal, Guess *guess);
+static void add_option(CqProposal *proposal, const char *name, const char *value);
 static char *header_name(Guess *guess, int i);
 
 bool
@@ -65,12 +70,13 @@ cq_proposal_csv(CqProposal *proposal)
 
 	guess.row.fields = palloc(sizeof(char *) * MAX_FIELDS);
 	guess.row.lens = palloc(sizeof(int) * MAX_FIELDS);
+	guess.own_header = common_line(sample);
 	for (i = 0; i < lengthof(delimiters); i++)
 	{
 		guess.delimiter = delimiters[i];
 		if (!fits(&guess))
 			continue;
-		guess.header = find_header(&guess);
+		guess.header = guess.own_header > 0 ? -1 : find_header(&guess);
 		collect(&guess);
 		if (!has_types(&guess))
 			continue;
@@ -95,7 +101,7 @@ fits(Guess *guess)
 		CHECK_FOR_INTERRUPTS();
 		if (record->value == NULL)
 			continue;
-		if (!split(record, guess->delimiter, &guess->row))
+		if (!split_record(guess, record))
 			return false;
 		if (guess->nfields == 0)
 			guess->nfields = guess->row.nfields;
@@ -105,16 +111,55 @@ fits(Guess *guess)
 	return guess->nfields > 1;
 }
 
-/* False if the record is not one row of text. */
-static bool
-split(const CqSampleRecord *record, char delimiter, Row *row)
+/* Length of the line that all records have in front of others; 0 if there is none. */
+static Size
+common_line(const CqSample *sample)
 {
-	char *p = record->value;
-	char *end = p + record->value_len;
+	const char *line = NULL;
+	Size len = 0;
+	int count = 0;
+	int i;
+
+	for (i = 0; i < sample->nrecords; i++)
+	{
+		const CqSampleRecord *record = &sample->records[i];
+		const char *end;
+
+		if (record->value == NULL)
+			continue;
+		if (line == NULL)
+		{
+			line = record->value;
+			end = memchr(line, '\n', record->value_len);
+			len = end ? (Size) (end + 1 - line) : 0;
+		}
+		if (len == 0 || record->value_len <= len || memcmp(record->value, line, len) != 0)
+			return 0;
+		count++;
+	}
+	return count > 1 ? len : 0;
+}
+
+/* The row of a record. */
+static bool
+split_record(Guess *guess, const CqSampleRecord *record)
+{
+	return split(record->value + guess->own_header,
+				 record->value_len - guess->own_header,
+				 guess->delimiter,
+				 &guess->row);
+}
+
+/* False if this is not one row of text. */
+static bool
+split(const char *text, Size len, char delimiter, Row *row)
+{
+	const char *p = text;
+	const char *end = text + len;
 	char *out;
 
-	if (record->value_len == 0 || memchr(p, '\0', record->value_len) != NULL ||
-		pg_encoding_verifymbstr(PG_UTF8, p, (int) record->value_len) != (int) record->value_len)
+	if (len == 0 || memchr(text, '\0', len) != NULL ||
+		pg_encoding_verifymbstr(PG_UTF8, text, (int) len) != (int) len)
 		return false;
 	if (end > p && end[-1] == '\n')
 		end--;
@@ -122,7 +167,7 @@ split(const CqSampleRecord *record, char delimiter, Row *row)
 		end--;
 	if (row->unquoted)
 		pfree(row->unquoted);
-	row->unquoted = out = palloc(record->value_len + 1);
+	row->unquoted = out = palloc(len + 1);
 	for (row->nfields = 0; row->nfields < MAX_FIELDS; p++)
 	{
 		char *field = out;
@@ -147,8 +192,8 @@ split(const CqSampleRecord *record, char delimiter, Row *row)
 }
 
 /* Returns what is behind the closing quote; NULL if there is none. */
-static char *
-split_quoted(char *p, const char *end, char **out)
+static const char *
+split_quoted(const char *p, const char *end, char **out)
 {
 	for (; p < end; p++)
 	{
@@ -176,7 +221,7 @@ collect(Guess *guess)
 		if (record->value == NULL ||
 			(guess->header >= 0 && same_value(record, &sample->records[guess->header])))
 			continue;
-		(void) split(record, guess->delimiter, &guess->row);
+		(void) split_record(guess, record);
 		for (j = 0; j < guess->nfields; j++)
 		{
 			if (guess->row.fields[j] == NULL)
@@ -204,7 +249,7 @@ find_header(Guess *guess)
 	{
 		if (sample->records[i].value == NULL)
 			continue;
-		(void) split(&sample->records[i], guess->delimiter, &guess->row);
+		(void) split_record(guess, &sample->records[i]);
 		if (!looks_like_header(&guess->row))
 			continue;
 		tries++;
@@ -287,7 +332,7 @@ add_columns(CqProposal *proposal, Guess *guess)
 	}
 	for (i = 0; i < guess->nfields; i++)
 	{
-		char *name = guess->header >= 0 ? header_name(guess, i) : psprintf("column%d", i + 1);
+		char *name = header_name(guess, i);
 		CqValueType type = cq_values_type(&guess->values[i], name);
 		CqProposedColumn *column = cq_proposal_column(proposal, name, type.type);
 
@@ -298,12 +343,10 @@ add_columns(CqProposal *proposal, Guess *guess)
 		column->depth = 1;
 	}
 	if (guess->delimiter != ',')
-		proposal->options =
-			lappend(proposal->options,
-					makeDefElem("delimiter",
-								(Node *) makeString(psprintf("%c", guess->delimiter)),
-								-1));
-	if (guess->header >= 0)
+		add_option(proposal, "delimiter", psprintf("%c", guess->delimiter));
+	if (guess->own_header > 0)
+		add_option(proposal, "header", "true");
+	else if (guess->header >= 0)
 		cq_proposal_remark(proposal,
 						   "The record at offset %lld of partition %d is a header, which gave the "
 						   "columns their names%s; views will take it for a bad record.",
@@ -314,12 +357,35 @@ add_columns(CqProposal *proposal, Guess *guess)
 		cq_proposal_remark(proposal, "There is no header: give the columns names of your own.");
 }
 
+static void
+add_option(CqProposal *proposal, const char *name, const char *value)
+{
+	proposal->options =
+		lappend(proposal->options,
+				makeDefElem(pstrdup(name), (Node *) makeString(pstrdup(value)), -1));
+}
+
 static char *
 header_name(Guess *guess, int i)
 {
+	const CqSampleRecord *record = NULL;
 	char *text;
+	Size len;
 
-	(void) split(&guess->sample->records[guess->header], guess->delimiter, &guess->row);
+	if (guess->own_header > 0)
+	{
+		for (record = guess->sample->records; record->value == NULL;)
+			record++;
+		len = guess->own_header;
+	}
+	else if (guess->header >= 0)
+	{
+		record = &guess->sample->records[guess->header];
+		len = record->value_len;
+	}
+	if (record == NULL || !split(record->value, len, guess->delimiter, &guess->row) ||
+		i >= guess->row.nfields || guess->row.fields[i] == NULL)
+		return psprintf("column%d", i + 1);
 	text = cq_text_from_utf8(guess->row.fields[i], guess->row.lens[i]);
 	return text ? cq_name_from(text) : psprintf("column%d", i + 1);
 }

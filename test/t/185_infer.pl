@@ -125,6 +125,11 @@ $out = read_by_proposal('csv', 'order_id, name, at');
 is($node->sql('SELECT order_id, name FROM by_proposal ORDER BY 1'), "1|a, b\n2|", 'CSV is read');
 is(dead_letters(), 1, 'but for its header, as the proposal says');
 like($out, qr/^-- The record at offset 0 of partition 0 is a header/m, 'it says so');
+$broker->create_topic('files', 1);
+kcat('files', 0, "id;name\n1;a~id;name\n2;\"b;c\"~", '-D', '~');
+$out = read_by_proposal('files', 'id, name');
+is($node->sql('SELECT * FROM by_proposal ORDER BY 1'), "1|a\n2|b;c", 'CSV with semicolons, and a header in each record') or diag $out;
+is(dead_letters(), 0, 'which is none of its events');
 $broker->create_topic('lines', 1);
 $broker->produce_records('lines', 0, 'GET / 200', 'größe');
 read_by_proposal('lines', 'payload, kafka_timestamp');
@@ -206,7 +211,7 @@ my $tables = sub {
 };
 like(error_of('IMPORT FOREIGN SCHEMA kafka FROM SERVER shop INTO imported OPTIONS (sample_size \'100\')'),
 	qr/WARNING:  nothing can be inferred about topic "empty"\nDETAIL:  At present it has no records\./, 'IMPORT tells what it knows nothing about');
-is($tables->('imported'), 'a_b a_b_2 arrays bytes changes csv deleted empty lines long orders tombstones types web_clicks web_other web_page_views',
+is($tables->('imported'), 'a_b a_b_2 arrays bytes changes csv deleted empty files lines long orders tombstones types web_clicks web_other web_page_views',
 	'all topics but those of Kafka itself');
 is($node->sql("SELECT ftoptions FROM pg_foreign_table WHERE ftrelid = 'imported.empty'::regclass"), '{topic=empty,format=raw,event_time=kafka_timestamp}', 'an empty topic is not lost');
 $node->sql(<<'SQL');

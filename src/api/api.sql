@@ -30,6 +30,11 @@ LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_apply_late';
 COMMENT ON FUNCTION pipeline.apply_late(regclass) IS
   'when this transaction commits: count the stored late rows of a continuous view in those of their windows that are still kept, and delete them; wait_for() waits until that is done';
 
+CREATE FUNCTION pipeline.retry_dead_letters(view regclass, "where" text DEFAULT NULL) RETURNS bigint
+LANGUAGE C AS 'MODULE_PATHNAME', 'cq_retry_dead_letters';
+COMMENT ON FUNCTION pipeline.retry_dead_letters(regclass, text) IS
+  'when this transaction commits: process the records of dead letters of a continuous view again, those for which a condition over the columns of pipeline.dead_letters holds; how many. Those that fail again stay; wait_for() waits until it is done';
+
 CREATE FUNCTION pipeline.explain(view regclass) RETURNS SETOF text
 LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_explain';
 COMMENT ON FUNCTION pipeline.explain(regclass) IS

@@ -42,7 +42,8 @@ CREATE TABLE pipeline_data.tasks (
   reason text,
   advance_to timestamptz[],               -- pending advance_watermark(), by stream; -infinity = none of this one
   accept_loss boolean NOT NULL DEFAULT false, -- resume after a gap: go on at the earliest record there is
-  apply_late bigint                       -- pending apply_late(): how many requests, those carried out together left out
+  apply_late bigint,                      -- pending apply_late(): how many requests, those carried out together left out
+  retry bigint                            -- likewise retry_dead_letters()
 );
 
 -- How far each view is: its position, watermark and counters, changed in the transaction that writes
@@ -59,6 +60,7 @@ CREATE TABLE pipeline_data.checkpoints (
   unmatched bigint NOT NULL,              -- dropped by an inner join
   late bigint NOT NULL,                   -- (event, window) pairs that came late
   dead_letters bigint NOT NULL,
+  retried bigint NOT NULL,                -- dead letters taken back to be processed again
   skipped bigint NOT NULL,                -- bad records dropped by on_error = skip
   lost bigint NOT NULL,                   -- records given up by resume(accept_loss)
   rows_out bigint NOT NULL,               -- result rows inserted or updated
@@ -112,6 +114,7 @@ CREATE TABLE pipeline_data.beginnings (
 );
 
 -- Records that could not be decoded or evaluated.
+CREATE SEQUENCE pipeline_data.dead_letter_ids;
 CREATE TABLE pipeline_data.dead_letters (
   view bigint NOT NULL,                   -- id
   stream regclass NOT NULL,
@@ -122,10 +125,15 @@ CREATE TABLE pipeline_data.dead_letters (
   sqlstate text NOT NULL,
   message text NOT NULL,
   key bytea,
-  payload bytea
+  payload bytea,
+  headers bytea,                          -- of Kafka records that have any: a JSON object, in UTF-8
+  truncated boolean NOT NULL DEFAULT false, -- not all of the record was kept
+  retry boolean NOT NULL DEFAULT false,   -- chosen by retry_dead_letters(), not carried out yet
+  id bigint NOT NULL DEFAULT pg_catalog.nextval('pipeline_data.dead_letter_ids')
 );
 -- Not unique: offsets come again when a topic was recreated and its loss accepted.
 CREATE INDEX dead_letters_record ON pipeline_data.dead_letters (view, stream, partition, "offset");
+CREATE INDEX dead_letters_retry ON pipeline_data.dead_letters (view, retry, id);
 CREATE INDEX dead_letters_failed_at ON pipeline_data.dead_letters (view, failed_at);
 
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.id_seq', '');
@@ -137,6 +145,7 @@ SELECT pg_catalog.pg_extension_config_dump('pipeline_data.shards', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.feeds', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.beginnings', '');
 SELECT pg_catalog.pg_extension_config_dump('pipeline_data.dead_letters', '');
+SELECT pg_catalog.pg_extension_config_dump('pipeline_data.dead_letter_ids', '');
 
 INSERT INTO pipeline_data.identity
 SELECT ('x' || pg_catalog.substr(pg_catalog.md5(pg_catalog.gen_random_uuid()::text), 1, 15))::bit(60)::bigint;

@@ -49,6 +49,7 @@ enum
 	COL_UNMATCHED,
 	COL_LATE,
 	COL_DEAD_LETTERS,
+	COL_RETRIED,
 	COL_SKIPPED,
 	COL_LOST,
 	COL_ROWS_OUT,
@@ -212,6 +213,7 @@ checkpoint_form(Relation rel, const CqCheckpoint *checkpoint)
 	values[COL_UNMATCHED - 1] = Int64GetDatum(counters->unmatched);
 	values[COL_LATE - 1] = Int64GetDatum(counters->late);
 	values[COL_DEAD_LETTERS - 1] = Int64GetDatum(counters->dead_letters);
+	values[COL_RETRIED - 1] = Int64GetDatum(counters->retried);
 	values[COL_SKIPPED - 1] = Int64GetDatum(counters->skipped);
 	values[COL_LOST - 1] = Int64GetDatum(counters->lost);
 	values[COL_ROWS_OUT - 1] = Int64GetDatum(counters->rows_out);
@@ -246,6 +248,7 @@ checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint)
 	counters->unmatched = DatumGetInt64(values[COL_UNMATCHED - 1]);
 	counters->late = DatumGetInt64(values[COL_LATE - 1]);
 	counters->dead_letters = DatumGetInt64(values[COL_DEAD_LETTERS - 1]);
+	counters->retried = DatumGetInt64(values[COL_RETRIED - 1]);
 	counters->skipped = DatumGetInt64(values[COL_SKIPPED - 1]);
 	counters->lost = DatumGetInt64(values[COL_LOST - 1]);
 	counters->rows_out = DatumGetInt64(values[COL_ROWS_OUT - 1]);
@@ -269,6 +272,7 @@ cq_counters_add(CqCounters *counters, const CqCounters *more)
 	counters->unmatched += more->unmatched;
 	counters->late += more->late;
 	counters->dead_letters += more->dead_letters;
+	counters->retried += more->retried;
 	counters->skipped += more->skipped;
 	counters->lost += more->lost;
 	counters->rows_out += more->rows_out;

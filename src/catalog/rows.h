@@ -69,6 +69,7 @@ typedef struct CqTask
 		advance_to[CQ_MAX_STREAMS]; /* ... of these streams; DT_NOBEGIN = of this one none */
 	bool accept_loss;
 	int64 apply_late; /* number of a pending apply_late(); 0 = none */
+	int64 retry;	  /* and of retry_dead_letters() */
 } CqTask;
 
 /* Counters of a task, cumulative; saved with each checkpoint. */
@@ -79,6 +80,7 @@ typedef struct CqCounters
 	int64 unmatched;
 	int64 late;
 	int64 dead_letters;
+	int64 retried;
 	int64 skipped;
 	int64 lost;
 	int64 rows_out;
@@ -161,6 +163,8 @@ extern bool cq_task_clear_advance(int64 id, int stream, TimestampTz applied);
  */
 extern void cq_task_set_apply_late(int64 id);
 extern bool cq_task_clear_apply_late(int64 id, int64 applied);
+extern void cq_task_set_retry(int64 id); /* the same for dead letters to be retried */
+extern bool cq_task_clear_retry(int64 id, int64 done);
 extern void cq_task_set_accept_loss(int64 id, bool accept_loss);
 extern void cq_tasks_adopt(void); /* give all tasks this database's identity */
 extern List *

@@ -30,7 +30,8 @@ enum
 	COL_ADVANCE_TO,
 	COL_ACCEPT_LOSS,
 	COL_APPLY_LATE,
-	COL_COUNT = COL_APPLY_LATE
+	COL_RETRY,
+	COL_COUNT = COL_RETRY
 };
 
 static const char *const state_names[] = {
@@ -43,6 +44,9 @@ static int64 identity_incarnation(void);
 static void task_from_row(Relation rel, HeapTuple row, CqTask *task);
 static HeapTuple task_row(Relation rel, int64 id);
 static void advances_from_array(Datum array, bool isnull, TimestampTz *advance_to);
+static void request_add(int64 id, int column);
+static bool request_clear(int64 id, int column, int64 done);
+static int64 request_number(Relation rel, HeapTuple row, int column);
 static void advances_write(Relation rel, HeapTuple row, const TimestampTz *advance_to);
 
 /* The random number that CREATE EXTENSION gave this database. */
@@ -78,6 +82,7 @@ cq_task_insert(int64 id)
 	nulls[COL_ADVANCE_TO - 1] = true;
 	values[COL_ACCEPT_LOSS - 1] = BoolGetDatum(false);
 	nulls[COL_APPLY_LATE - 1] = true;
+	nulls[COL_RETRY - 1] = true;
 	row = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, row);
 	table_close(rel, NoLock);
@@ -101,6 +106,7 @@ task_from_row(Relation rel, HeapTuple row, CqTask *task)
 	advances_from_array(values[COL_ADVANCE_TO - 1], nulls[COL_ADVANCE_TO - 1], task->advance_to);
 	task->accept_loss = DatumGetBool(values[COL_ACCEPT_LOSS - 1]);
 	task->apply_late = nulls[COL_APPLY_LATE - 1] ? 0 : DatumGetInt64(values[COL_APPLY_LATE - 1]);
+	task->retry = nulls[COL_RETRY - 1] ? 0 : DatumGetInt64(values[COL_RETRY - 1]);
 	task->state = CQ_TASK_STOPPED;
 	state = TextDatumGetCString(values[COL_STATE - 1]);
 	for (i = 0; i < lengthof(state_names); i++)
@@ -237,32 +243,59 @@ cq_task_clear_advance(int64 id, int stream, TimestampTz applied)
 void
 cq_task_set_apply_late(int64 id)
 {
-	Relation rel = cq_table_open("tasks", RowExclusiveLock);
-	HeapTuple row = task_row(rel, id);
-	CqTask task;
-
-	task_from_row(rel, row, &task);
-	cq_table_set(rel, row, COL_APPLY_LATE, Int64GetDatum(task.apply_late + 1), false);
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	request_add(id, COL_APPLY_LATE);
 }
 
 bool
 cq_task_clear_apply_late(int64 id, int64 applied)
 {
+	return request_clear(id, COL_APPLY_LATE, applied);
+}
+
+void
+cq_task_set_retry(int64 id)
+{
+	request_add(id, COL_RETRY);
+}
+
+bool
+cq_task_clear_retry(int64 id, int64 done)
+{
+	return request_clear(id, COL_RETRY, done);
+}
+
+static void
+request_add(int64 id, int column)
+{
+	Relation rel = cq_table_open("tasks", RowExclusiveLock);
+	HeapTuple row = task_row(rel, id);
+
+	cq_table_set(rel, row, column, Int64GetDatum(request_number(rel, row, column) + 1), false);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+/* False while somebody else has the row; what was asked for since then stays. */
+static bool
+request_clear(int64 id, int column, int64 done)
+{
 	Relation rel = cq_table_open("tasks", RowExclusiveLock);
 	HeapTuple row = cq_table_lock(rel, COL_ID, Int64GetDatum(id), false);
-	CqTask task;
 
-	if (HeapTupleIsValid(row))
-	{
-		task_from_row(rel, row, &task);
-		if (task.apply_late == applied)
-			cq_table_set(rel, row, COL_APPLY_LATE, (Datum) 0, true);
-	}
+	if (HeapTupleIsValid(row) && request_number(rel, row, column) == done)
+		cq_table_set(rel, row, column, (Datum) 0, true);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 	return HeapTupleIsValid(row);
+}
+
+static int64
+request_number(Relation rel, HeapTuple row, int column)
+{
+	bool isnull;
+	Datum number = heap_getattr(row, column, RelationGetDescr(rel), &isnull);
+
+	return isnull ? 0 : DatumGetInt64(number);
 }
 
 void

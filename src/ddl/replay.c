@@ -549,10 +549,11 @@ letters_replace(const CqView *view, const CqView *fresh, bool all)
 		" AND v.id = d.view AND v.streams[p.stream + 1] = d.stream AND p.partition = d.partition AND p.start_offset <= d.\"offset\"",
 		view->id,
 		fresh->id));
-	cq_local_execute(psprintf("UPDATE pipeline_data.dead_letters SET view = " INT64_FORMAT
-							  " WHERE view = " INT64_FORMAT,
-							  view->id,
-							  fresh->id));
+	cq_local_execute(
+		psprintf("UPDATE pipeline_data.dead_letters SET retry = false, view = " INT64_FORMAT
+				 " WHERE view = " INT64_FORMAT,
+				 view->id,
+				 fresh->id));
 }
 
 /* Where the view begins from now on, and with how many rows of history. */

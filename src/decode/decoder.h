@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
 #include "nodes/bitmapset.h"
 
 #include "source/source.h"
@@ -19,6 +20,12 @@ typedef struct CqDecodeError
 	int sqlstate;
 	const char *message; /* names column and reason; may quote the record's content */
 } CqDecodeError;
+
+/*
+ * Append the headers of a Kafka record as a JSON object, in UTF-8; false if it has
+ * none, and then nothing is appended.
+ */
+extern bool cq_record_headers(const CqRecord *record, StringInfo json);
 
 /*
  * A decoder for the given columns (attribute numbers, not offset by

@@ -38,6 +38,7 @@ struct CqMetadataColumns
 static void check_column(const CqStream *stream, const CqStreamColumn *column);
 static bool decode_column(const CqStream *stream, const MetadataColumn *column,
 						  const CqRecord *record, Datum *value, bool *isnull, CqDecodeError *error);
+static int32 record_partition(const CqRecord *record);
 static bool decode_number(const MetadataColumn *column, int64 number, Datum *value, bool *isnull,
 						  CqDecodeError *error);
 static void headers_field(const CqRecord *record, CqField *field);
@@ -131,7 +132,7 @@ decode_column(const CqStream *stream, const MetadataColumn *column, const CqReco
 			return decode_number(column, record->offset, value, isnull, error);
 		case CQ_METADATA_PARTITION:
 			return decode_number(column,
-								 kafka ? cq_kafka_record_partition(record) : 0,
+								 kafka ? record_partition(record) : 0,
 								 value,
 								 isnull,
 								 error);
@@ -171,6 +172,14 @@ decode_column(const CqStream *stream, const MetadataColumn *column, const CqReco
 	return cq_convert(column->converter, &field, value, isnull, error);
 }
 
+static int32
+record_partition(const CqRecord *record)
+{
+	const CqStoredRecord *stored = cq_record_stored(record);
+
+	return stored ? stored->partition : cq_kafka_record_partition(record);
+}
+
 /* Most often into bigint or integer, but any type that takes a number will do. */
 static bool
 decode_number(const MetadataColumn *column, int64 number, Datum *value, bool *isnull,
@@ -186,30 +195,47 @@ decode_number(const MetadataColumn *column, int64 number, Datum *value, bool *is
 static void
 headers_field(const CqRecord *record, CqField *field)
 {
-	const char **names;
-	const char **values;
-	Size *value_lens;
-	int count = cq_kafka_record_headers(record, &names, &values, &value_lens);
 	StringInfoData json;
-	int i;
 
 	initStringInfo(&json);
-	appendStringInfoChar(&json, '{');
-	for (i = 0; i < count; i++)
-	{
-		if (i > 0)
-			appendStringInfoString(&json, ", ");
-		append_json_string(&json, names[i], strlen(names[i]));
-		appendStringInfoString(&json, ": ");
-		if (values[i] == NULL)
-			appendStringInfoString(&json, "null");
-		else
-			append_json_string(&json, values[i], value_lens[i]);
-	}
-	appendStringInfoChar(&json, '}');
+	if (!cq_record_headers(record, &json))
+		appendStringInfoString(&json, "{}");
 	cq_field_set_text(field, CQ_FIELD_OBJECT, json.data, (Size) json.len);
 	field->raw = json.data;
 	field->raw_len = (uint32_t) json.len;
+}
+
+bool
+cq_record_headers(const CqRecord *record, StringInfo json)
+{
+	const CqStoredRecord *stored = cq_record_stored(record);
+	const char **names;
+	const char **values;
+	Size *value_lens;
+	int count;
+	int i;
+
+	if (stored && stored->headers)
+		appendBinaryStringInfo(json, stored->headers, (int) stored->headers_len);
+	if (record->native == NULL)
+		return stored && stored->headers;
+	count = cq_kafka_record_headers(record, &names, &values, &value_lens);
+	if (count == 0)
+		return false;
+	appendStringInfoChar(json, '{');
+	for (i = 0; i < count; i++)
+	{
+		if (i > 0)
+			appendStringInfoString(json, ", ");
+		append_json_string(json, names[i], strlen(names[i]));
+		appendStringInfoString(json, ": ");
+		if (values[i] == NULL)
+			appendStringInfoString(json, "null");
+		else
+			append_json_string(json, values[i], value_lens[i]);
+	}
+	appendStringInfoChar(json, '}');
+	return true;
 }
 
 /* Still in UTF-8, as all fields are. */

@@ -110,6 +110,7 @@ SELECT v.view,
   p.unmatched,
   p.late,
   p.dead_letters,
+  p.retried,
   p.skipped,
   p.lost,
   p.rows_out,
@@ -177,7 +178,7 @@ LEFT JOIN pipeline_data.task_slots() s ON s.database = v.database AND s.task = v
 CROSS JOIN LATERAL (
   SELECT sum(c.events_in)::bigint AS events_in, sum(c.filtered)::bigint AS filtered,
     sum(c.unmatched)::bigint AS unmatched, sum(c.late)::bigint AS late,
-    sum(c.dead_letters)::bigint AS dead_letters, sum(c.skipped)::bigint AS skipped,
+    sum(c.dead_letters)::bigint AS dead_letters, sum(c.retried)::bigint AS retried, sum(c.skipped)::bigint AS skipped,
     sum(c.lost)::bigint AS lost, sum(c.rows_out)::bigint AS rows_out, sum(c.bytes_in)::bigint AS bytes_in,
     sum(c.windows_closed)::bigint AS windows_closed, sum(c.rows_expired)::bigint AS rows_expired, sum(c.seq)::bigint AS checkpoints,
     max(c.committed_at) AS last_checkpoint_at, sum(c.checkpoint_us)::bigint AS checkpoint_us,
@@ -284,7 +285,11 @@ SELECT (SELECT v.view FROM pipeline_data.views v WHERE v.id = d.view) AS view,
   d.sqlstate,
   d.message,
   d.key,
-  d.payload
+  d.payload,
+  d.headers,
+  d.truncated,
+  d.retry,
+  d.id
 FROM pipeline_data.dead_letters d
 WHERE EXISTS (SELECT FROM pipeline_data.views v JOIN pg_catalog.pg_class c ON c.oid = v.view
               WHERE v.id = d.view AND pg_catalog.pg_has_role(c.relowner, 'USAGE'));

@@ -9,7 +9,7 @@
  *	   them last: a worker that lost its task fails here, before it touches
  *	   anything;
  *	3. batches: intake, evaluation by each view, position forward in memory; then
- *	   stored late rows that are to be applied;
+ *	   stored late rows that are to be applied, and dead letters to be retried;
  *	4. for each view, windows that are complete are closed and their rows go out;
  *	5. changed groups, state chunks, late rows, dead letters;
  *	6. the new position rows.  What is done for one view is in view_checkpoint.c.
@@ -41,6 +41,7 @@
 #include "runtime/late.h"
 #include "runtime/publish.h"
 #include "runtime/retention.h"
+#include "runtime/retry.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "settings.h"
@@ -66,6 +67,7 @@ static bool may_end(const CqRun *run, int64 stop_at_us);
 static int batch_limit(const CqRun *run);
 static bool ends_by_chance(void);
 static bool late_rows_apply(CqRun *run);
+static bool letters_retry(CqRun *run);
 static bool clocks_apply(CqRun *run, bool idle);
 static bool advances_apply(CqRun *run);
 static bool advance_apply(CqRun *run, CqViewRun *view);
@@ -92,6 +94,7 @@ cq_checkpoint_run(CqRun *run)
 		cq_history_end(run);
 	commit_began_us = cq_clock_us();
 	dirty = late_rows_apply(run) || dirty;
+	dirty = letters_retry(run) || dirty;
 	dirty = clocks_apply(run, drained && cq_watermark_all_idle(run->source)) || dirty;
 	if (drained)
 		dirty = advances_apply(run) || dirty;
@@ -169,6 +172,7 @@ transaction_begin(CqRun *run, CqProgress *why_not)
 	run->batches = 0;
 	run->records = 0;
 	run->batch.nevents = 0;
+	run->retrying = 0;
 	run->locked = false;
 	run->history_ended = false;
 	cq_measure_begin();
@@ -405,6 +409,31 @@ late_rows_apply(CqRun *run)
 		positions_take(run);
 		run->at = view;
 		cq_apply_late_step(run, view);
+		run->at = NULL;
+		any = true;
+	}
+	return any;
+}
+
+/* Likewise. */
+static bool
+letters_retry(CqRun *run)
+{
+	bool any = false;
+	ListCell *lc;
+
+	if ((run->care->careful && run->batches > 0) || run->gave_up_memory)
+		return false;
+	foreach (lc, run->views)
+	{
+		CqViewRun *view = lfirst(lc);
+		long wait_ms = 0;
+
+		if (!cq_retry_due(run, view, &wait_ms))
+			continue;
+		positions_take(run);
+		run->at = view;
+		cq_retry_step(run, view);
 		run->at = NULL;
 		any = true;
 	}

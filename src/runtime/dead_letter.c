@@ -9,14 +9,14 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "executor/executor.h"
-#include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rangetypes.h"
@@ -27,21 +27,24 @@
 #include "catalog/tables.h"
 #include "compat.h"
 #include "errors.h"
+#include "runtime/kept_row.h"
 #include "runtime/run.h"
 #include "settings.h"
 #include "window/window.h"
 
 /* More of a record than this is not kept. */
-#define KEEP_BYTES (256 * 1024)
+#define KEEP_BYTES (16 * 1024 * 1024)
 
 /* Messages of input functions quote what they were given, however long. */
 #define KEEP_MESSAGE 1000
 
-#define DEAD_LETTER_COLUMNS 10
+#define DEAD_LETTER_COLUMNS 14
 
-static const char *keep_bytes(const char *bytes, Size *len);
+static void keep_record(const CqRecord *record, CqDeadLetter *letter);
+static const char *keep_bytes(CqDeadLetter *letter, const char *bytes, Size len, Size *kept);
 static void keep_row(const CqRecord *record, CqDeadLetter *letter);
-static Datum bytes_datum(const char *bytes, Size len);
+static Datum bytes_datum(const char *bytes, Size len, bool *isnull);
+static int64 next_letter_id(void);
 static void late_columns(const CqRun *run, const CqLateLayout *layout, int ordinal, Datum *values,
 						 bool *nulls);
 static Datum window_array(Oid time_type, const CqMissed *missed);
@@ -55,16 +58,14 @@ cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate
 	MemoryContext old;
 	CqDeadLetter *letter;
 
-	switch (stream->on_error)
+	/* what fails once more stays */
+	if (cq_record_stored(record) == NULL && stream->on_error == CQ_ON_ERROR_SKIP)
 	{
-		case CQ_ON_ERROR_SKIP:
-			view->checkpoint.counters.skipped++;
-			return;
-		case CQ_ON_ERROR_STOP:
-			cq_stop_at(run, record, sqlstate);
-		case CQ_ON_ERROR_DEAD_LETTER:
-			break;
+		view->checkpoint.counters.skipped++;
+		return;
 	}
+	if (cq_record_stored(record) == NULL && stream->on_error == CQ_ON_ERROR_STOP)
+		cq_stop_at(run, record, sqlstate);
 	old = MemoryContextSwitchTo(run->checkpoint_context);
 	letter = palloc0(sizeof(CqDeadLetter));
 	letter->stream = cq_stream_shown(stream);
@@ -73,14 +74,10 @@ cq_dead_letter(CqRun *run, CqViewRun *view, const CqRecord *record, int sqlstate
 	letter->broker_time = record->timestamp;
 	letter->sqlstate = sqlstate;
 	letter->message = pnstrdup(message, pg_mbcliplen(message, strlen(message), KEEP_MESSAGE));
-	letter->key_len = record->key_len;
-	letter->key = keep_bytes(record->key, &letter->key_len);
-	letter->payload_len = record->payload_len;
-	letter->payload = keep_bytes(record->payload, &letter->payload_len);
-	if (record->values)
-		keep_row(record, letter);
+	keep_record(record, letter);
 	view->dead_letters = lappend(view->dead_letters, letter);
-	run->set_aside_bytes += sizeof(CqDeadLetter) + letter->key_len + letter->payload_len;
+	run->set_aside_bytes +=
+		sizeof(CqDeadLetter) + letter->key_len + letter->payload_len + letter->headers_len;
 	view->checkpoint.counters.dead_letters++;
 	MemoryContextSwitchTo(old);
 }
@@ -127,16 +124,39 @@ cq_stop_at(CqRun *run, const CqRecord *record, int sqlstate)
 						  "pipeline.resume()."));
 }
 
+/* All that it takes to process it once more. */
+static void
+keep_record(const CqRecord *record, CqDeadLetter *letter)
+{
+	const CqStoredRecord *stored = cq_record_stored(record);
+	StringInfoData headers;
+
+	letter->id = stored ? stored->id : 0;
+	letter->key = keep_bytes(letter, record->key, record->key_len, &letter->key_len);
+	if (record->values)
+		keep_row(record, letter);
+	else
+		letter->payload =
+			keep_bytes(letter, record->payload, record->payload_len, &letter->payload_len);
+	initStringInfo(&headers);
+	if (cq_record_headers(record, &headers))
+		letter->headers = keep_bytes(letter, headers.data, headers.len, &letter->headers_len);
+	pfree(headers.data);
+}
+
 static const char *
-keep_bytes(const char *bytes, Size *len)
+keep_bytes(CqDeadLetter *letter, const char *bytes, Size len, Size *kept)
 {
 	char *copy;
 
+	*kept = 0;
 	if (bytes == NULL)
 		return NULL;
-	*len = Min(*len, KEEP_BYTES);
-	copy = palloc(*len + 1);
-	memcpy(copy, bytes, *len);
+	if (len > KEEP_BYTES)
+		letter->truncated = true;
+	*kept = Min(len, KEEP_BYTES);
+	copy = palloc(*kept + 1);
+	memcpy(copy, bytes, *kept);
 	return copy;
 }
 
@@ -145,21 +165,28 @@ static void
 keep_row(const CqRecord *record, CqDeadLetter *letter)
 {
 	Relation rel = table_open(letter->stream, NoLock);
-	HeapTuple tuple = heap_form_tuple(RelationGetDescr(rel), record->values, record->nulls);
-	Datum json =
-		DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(tuple, RelationGetDescr(rel)));
+	bool whole;
+	char *json = cq_kept_row_write(RelationGetDescr(rel), record->values, record->nulls, &whole);
 
-	letter->payload_len = VARSIZE_ANY_EXHDR(DatumGetPointer(json));
-	letter->payload = keep_bytes(VARDATA_ANY(DatumGetPointer(json)), &letter->payload_len);
-	pfree(DatumGetPointer(json));
-	heap_freetuple(tuple);
+	letter->truncated = !whole;
+	letter->payload = keep_bytes(letter, json, strlen(json), &letter->payload_len);
+	pfree(json);
 	table_close(rel, NoLock);
 }
 
 static Datum
-bytes_datum(const char *bytes, Size len)
+bytes_datum(const char *bytes, Size len, bool *isnull)
 {
-	return PointerGetDatum(cstring_to_text_with_len(bytes, len));
+	*isnull = bytes == NULL;
+	return *isnull ? (Datum) 0 : PointerGetDatum(cstring_to_text_with_len(bytes, len));
+}
+
+static int64
+next_letter_id(void)
+{
+	Oid schema = get_namespace_oid("pipeline_data", false);
+
+	return nextval_internal(get_relname_relid("dead_letter_ids", schema), false);
 }
 
 void
@@ -189,10 +216,12 @@ cq_dead_letters_write(CqRun *run, CqViewRun *view)
 		values[5] = TimestampTzGetDatum(now);
 		values[6] = CStringGetTextDatum(unpack_sql_state(letter->sqlstate));
 		values[7] = CStringGetTextDatum(letter->message);
-		nulls[8] = letter->key == NULL;
-		values[8] = nulls[8] ? (Datum) 0 : bytes_datum(letter->key, letter->key_len);
-		nulls[9] = letter->payload == NULL;
-		values[9] = nulls[9] ? (Datum) 0 : bytes_datum(letter->payload, letter->payload_len);
+		values[8] = bytes_datum(letter->key, letter->key_len, &nulls[8]);
+		values[9] = bytes_datum(letter->payload, letter->payload_len, &nulls[9]);
+		values[10] = bytes_datum(letter->headers, letter->headers_len, &nulls[10]);
+		values[11] = BoolGetDatum(letter->truncated);
+		values[12] = BoolGetDatum(false);
+		values[13] = Int64GetDatum(letter->id != 0 ? letter->id : next_letter_id());
 		CatalogTupleInsertWithInfo(rel,
 								   heap_form_tuple(RelationGetDescr(rel), values, nulls),
 								   indexes);

@@ -27,6 +27,7 @@ typedef struct Failures
 	Bitmapset **failing; /* ordinals */
 } Failures;
 
+static bool is_careful(const CqRun *run);
 static int stages_of_batch(const CqRun *run, const CqViewRun *view);
 static void input_evaluate(CqRun *run, CqViewRun *view, CqInput *input);
 static void row_set_aside(void *arg, int ordinal, TupleTableSlot *row);
@@ -69,7 +70,7 @@ cq_evaluate(CqRun *run, CqViewRun *view)
 	run->phase = CQ_PHASE_EVALUATE;
 	if (stages_of_batch(run, view) > 1)
 	{
-		if (run->care->careful)
+		if (is_careful(run))
 			failing_remove(run, view);
 		view->taken = MemoryContextAllocZero(run->batch.context, events_before * sizeof(bool));
 	}
@@ -83,6 +84,13 @@ cq_evaluate(CqRun *run, CqViewRun *view)
 	if (view->taken)
 		view->checkpoint.counters.filtered += not_taken(run, view);
 	cq_measure_evaluate_end(view, began_us);
+}
+
+/* Of dead letters one is likely to be bad still. */
+static bool
+is_careful(const CqRun *run)
+{
+	return run->care->careful || run->retrying > 0;
 }
 
 /* How many stages read the stream that the batch is of? */
@@ -151,7 +159,7 @@ stage_evaluate(Consumer *consumer, CqStageRun *stage, CqRowConsumer take)
 
 	if (run->batch.nevents == 0)
 		return;
-	if (run->care->careful)
+	if (is_careful(run))
 		cq_stage_run_carefully(stage->prepared, &run->batch, take, event_failed, consumer, &counts);
 	else
 	{
@@ -193,7 +201,7 @@ failing_remove(CqRun *run, CqViewRun *view)
 	int i;
 	int j;
 
-	Assert(list_length(run->views) == 1);
+	Assert(list_length(run->views) == 1 || run->retrying > 0);
 	for (i = 0; i < view->ninputs; i++)
 		for (j = 0; j < view->inputs[i].nstages; j++)
 			if (view->inputs[i].stages[j].stream == batch->stream)
@@ -380,7 +388,8 @@ event_failed(void *arg, int ordinal, ErrorData *error)
 	Consumer *consumer = arg;
 	CqRun *run = consumer->run;
 
-	run->care->failed = true;
+	if (run->retrying == 0)
+		run->care->failed = true;
 	cq_dead_letter(run,
 				   consumer->view,
 				   &run->source->records[run->batch.events[ordinal].record],

@@ -36,6 +36,7 @@
 #include "errors.h"
 #include "monitor/wait_event.h"
 #include "runtime/publish.h"
+#include "runtime/retry.h"
 #include "runtime/worker_state.h"
 #include "settings.h"
 
@@ -76,8 +77,8 @@ cq_worker_recover(CqWorker *worker)
 	MemoryContextSwitchTo(TopMemoryContext);
 	views = views_to_blame(worker, error, context);
 	blamed = error->sqlerrcode == CQ_ERRCODE_AGAIN || error->sqlerrcode == CQ_ERRCODE_APART ||
-			 late_rows_short(worker, error) || memory_short(worker, error) ||
-			 record_blamed(worker, error);
+			 late_rows_short(worker, error) || cq_retry_blamed(worker, error) ||
+			 memory_short(worker, error) || record_blamed(worker, error);
 	given_way = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	withdraw = !blamed && late_rows_impossible(worker, error);
 	if (!blamed && !given_way && error->sqlerrcode != CQ_ERRCODE_FENCED)

@@ -49,14 +49,24 @@ typedef struct CqCondemned
 	char *message;
 } CqCondemned;
 
+/* The same of a dead letter that is being retried. */
+typedef struct CqCondemnedLetter
+{
+	int64 id;
+	int sqlstate;
+	char *message;
+} CqCondemnedLetter;
+
 /* How carefully batches are evaluated after a record failed. */
 typedef struct CqCare
 {
-	bool careful;	 /* pin errors on events */
-	bool failed;	 /* an event was set aside in evaluation since the last success */
-	int max_events;	 /* of a batch while careful; 1 = the next failure condemns */
-	List *condemned; /* of CqCondemned *, in the worker's own memory */
-	int late_rows;	 /* at most so many are applied at once; 0 = as many as a batch has */
+	bool careful;			 /* pin errors on events */
+	bool failed;			 /* an event was set aside in evaluation since the last success */
+	int max_events;			 /* of a batch while careful; 1 = the next failure condemns */
+	List *condemned;		 /* of CqCondemned *, in the worker's own memory */
+	int late_rows;			 /* at most so many are applied at once; 0 = as many as a batch has */
+	int letters;			 /* at most so many dead letters are retried at once; likewise */
+	List *letters_condemned; /* of CqCondemnedLetter *, in the worker's own memory */
 } CqCare;
 
 typedef struct CqDeadLetter
@@ -71,6 +81,10 @@ typedef struct CqDeadLetter
 	Size key_len;
 	const char *payload;
 	Size payload_len;
+	const char *headers;
+	Size headers_len;
+	bool truncated;
+	int64 id; /* of one that failed again; 0 = it is new */
 } CqDeadLetter;
 
 /* What sessions want of a view's worker. */
@@ -190,6 +204,7 @@ typedef struct CqViewRun
 
 	CqLatePass late_pass;
 	CqLateSweep late_sweep;
+	int64 retry_not_before_us; /* monotonic: dead letters pause until then */
 	CqRetention retention;
 	bool row_time_known;
 	CqRowTime row_time;
@@ -240,6 +255,8 @@ typedef struct CqRun
 	bool history_ended;	  /* its last row is in: see history.c */
 	bool gave_up_memory;  /* the last one took no events, but gave memory up */
 	int applying;		  /* late rows that are being applied */
+	int retrying;		  /* dead letters that are being processed again */
+	int64 letter;		  /* the first of them */
 	uint32 amid_changes;  /* a bit by stream: more comes of what another view changed at once */
 } CqRun;
 

@@ -39,6 +39,7 @@
 #include "runtime/late.h"
 #include "runtime/publish.h"
 #include "runtime/retention.h"
+#include "runtime/retry.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
 #include "runtime/vacuum.h"
@@ -77,7 +78,7 @@ static bool advance_due(const CqRun *run);
 static bool checkpoint_step(CqWorker *worker, long *wait_ms);
 static void refreshes_await(const CqRun *run, long *wait_ms);
 static void retention_await(const CqRun *run, long *wait_ms);
-static bool late_rows_due(const CqRun *run, long *wait_ms);
+static bool requests_due(const CqRun *run, long *wait_ms);
 static void advances_mark(CqRun *run);
 static bool accepts_loss(const CqRun *run);
 static void shard_tell(CqWorker *worker);
@@ -272,7 +273,7 @@ wait_check(CqWorker *worker, long *wait_ms)
 	{
 		CqViewRun *view = lfirst(lc);
 
-		if (view->wait_ticket == 0 || view->task.apply_late != 0 ||
+		if (view->wait_ticket == 0 || view->task.apply_late != 0 || view->task.retry != 0 ||
 			(view->task.has_advance && !view->shard) || cq_view_run_is_behind(view) ||
 			!worker->source->ops->reached(worker->source, view->source_ticket))
 			continue;
@@ -491,7 +492,7 @@ checkpoint_wanted(CqWorker *worker, long *wait_ms)
 		*wait_ms = Min(*wait_ms, AHEAD_RETRY_MS);
 		return wanted || cq_checkpoint_due(run);
 	}
-	wanted = late_rows_due(run, wait_ms) || wanted;
+	wanted = requests_due(run, wait_ms) || wanted;
 	refreshes_await(run, wait_ms);
 	retention_await(run, wait_ms);
 	wanted = wanted || worker->task_changed || cq_checkpoint_due(run) || advance_due(run);
@@ -543,13 +544,16 @@ retention_await(const CqRun *run, long *wait_ms)
 }
 
 static bool
-late_rows_due(const CqRun *run, long *wait_ms)
+requests_due(const CqRun *run, long *wait_ms)
 {
 	bool due = false;
 	ListCell *lc;
 
 	foreach (lc, run->views)
+	{
 		due = cq_apply_late_due(lfirst(lc), wait_ms) || due;
+		due = cq_retry_due(run, lfirst(lc), wait_ms) || due;
+	}
 	return due;
 }
 

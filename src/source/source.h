@@ -51,6 +51,15 @@ typedef struct CqPartition
 	void *source_private;
 } CqPartition;
 
+/* What is known of a record that was a dead letter, besides its bytes. */
+typedef struct CqStoredRecord
+{
+	int64 id;
+	int32 partition;	 /* Kafka's number, or CQ_HISTORY_PARTITION */
+	const char *headers; /* as a column shows them; NULL = there were none */
+	Size headers_len;
+} CqStoredRecord;
+
 /* One undecoded record.  Pointers stay valid until the next cq_source_poll(). */
 typedef struct CqRecord
 {
@@ -61,8 +70,9 @@ typedef struct CqRecord
 	Size payload_len;
 	const char *key; /* NULL = no key */
 	Size key_len;
-	void *native;  /* Kafka: rd_kafka_message_t *, for headers.  Local: unused */
-	Datum *values; /* local: the row, natts of the stream; else NULL */
+	void *native; /* Kafka: rd_kafka_message_t *, for headers.  NULL: local, or stored */
+	const CqStoredRecord *stored; /* if native is NULL: it comes from a dead letter; else NULL */
+	Datum *values;				  /* local: the row, natts of the stream; else NULL */
 	bool *nulls;
 } CqRecord;
 
@@ -190,6 +200,12 @@ cq_source_init_parts(CqSource *source)
 	source->self = source;
 	source->nparts = 1;
 	source->parts = &source->self;
+}
+
+static inline const CqStoredRecord *
+cq_record_stored(const CqRecord *record)
+{
+	return record->native ? NULL : record->stored;
 }
 
 /* The stream of a partition, by its index into source->partitions. */

@@ -60,7 +60,9 @@ enum
 	COL_COMMITTED_AT,
 	COL_PARTITIONS,
 	COL_FROZEN_TO,
-	COL_COUNT = COL_FROZEN_TO
+	COL_TOLD_WINDOWS,
+	COL_TOLD_UPTO,
+	COL_COUNT = COL_TOLD_UPTO
 };
 
 PG_FUNCTION_INFO_V1(cq_partitions);
@@ -83,6 +85,7 @@ cq_checkpoint_insert(int64 task)
 	first.closed_to = DT_NOBEGIN;
 	first.frozen_to = DT_NOBEGIN;
 	first.stream_mark = DT_NOBEGIN;
+	first.told_upto = DT_NOBEGIN;
 	first.next_gid = 1;
 	CatalogTupleInsert(rel, checkpoint_form(rel, &first));
 	table_close(rel, NoLock);
@@ -226,6 +229,9 @@ checkpoint_form(Relation rel, const CqCheckpoint *checkpoint)
 		partitions_pack(checkpoint->partitions, checkpoint->npartitions, checkpoint->stream_mark));
 	values[COL_FROZEN_TO - 1] = TimestampTzGetDatum(checkpoint->frozen_to);
 	nulls[COL_FROZEN_TO - 1] = TIMESTAMP_IS_NOBEGIN(checkpoint->frozen_to);
+	values[COL_TOLD_WINDOWS - 1] = Int64GetDatum(checkpoint->told_windows);
+	values[COL_TOLD_UPTO - 1] = TimestampTzGetDatum(checkpoint->told_upto);
+	nulls[COL_TOLD_UPTO - 1] = TIMESTAMP_IS_NOBEGIN(checkpoint->told_upto);
 	return heap_form_tuple(RelationGetDescr(rel), values, nulls);
 }
 
@@ -261,6 +267,9 @@ checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint)
 											   &checkpoint->stream_mark);
 	checkpoint->frozen_to =
 		nulls[COL_FROZEN_TO - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[COL_FROZEN_TO - 1]);
+	checkpoint->told_windows = DatumGetInt64(values[COL_TOLD_WINDOWS - 1]);
+	checkpoint->told_upto =
+		nulls[COL_TOLD_UPTO - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[COL_TOLD_UPTO - 1]);
 	checkpoint->tid = row->t_self;
 }
 

@@ -27,6 +27,7 @@ typedef struct CqViewOptions
 	bool store_late;
 	int64 late_retention_us;	/* -1 = for ever */
 	int64 retention_us;			/* of rows, and all else that is kept; likewise */
+	char *notify;				/* channel that closed windows are told on; NULL = none */
 	int64 emit_interval_us;		/* between refreshes of open windows; 0 = at each checkpoint */
 	int checkpoint_interval_ms; /* 0 = pipeline.checkpoint_interval */
 	CqStart start;				/* overrides the stream's when has_start */
@@ -104,7 +105,9 @@ typedef struct CqCheckpoint
 		stream_mark; /* the task's watermark, with these positions and their bounds on disorder */
 	CqCounters counters;
 	TimestampTz
-		frozen_to; /* of a view with several workers: see runtime/shard.c; else DT_NOBEGIN */
+		frozen_to;		/* of a view with several workers: see runtime/shard.c; else DT_NOBEGIN */
+	int64 told_windows; /* of counters.windows_closed: see runtime/notify.c */
+	TimestampTz told_upto; /* likewise of closed_to */
 	int npartitions;
 	CqPartition *partitions; /* only the saved part is filled in */
 	ItemPointerData tid;	 /* of the row version that was read or written last */

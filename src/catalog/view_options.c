@@ -48,6 +48,8 @@ static void take_keep_closed(const char *name, const char *value, const char *vi
 							 CqViewOptions *options);
 static void take_late_retention(const char *name, const char *value, const char *view_name,
 								CqViewOptions *options);
+static void take_notify(const char *name, const char *value, const char *view_name,
+						CqViewOptions *options);
 static void take_retention(const char *name, const char *value, const char *view_name,
 						   CqViewOptions *options);
 static void take_workers(const char *name, const char *value, const char *view_name,
@@ -75,6 +77,7 @@ static const ViewOption view_options[] = {
 	{"late", take_late},
 	{"late_retention", take_late_retention},
 	{"late_table", take_late_table},
+	{"notify", take_notify},
 	{"retention", take_retention},
 	{"sink", refuse},
 	{"sink_format", refuse},
@@ -279,6 +282,17 @@ take_late_retention(const char *name, const char *value, const char *view_name,
 					CqViewOptions *options)
 {
 	options->late_retention_us = age_us(name, value, view_name);
+}
+
+static void
+take_notify(const char *name, const char *value, const char *view_name, CqViewOptions *options)
+{
+	options->notify = NULL;
+	if (pg_strcasecmp(value, "off") == 0)
+		return;
+	if (value[0] == '\0' || strlen(value) >= NAMEDATALEN)
+		bad_value(name, value, view_name, "The value is the name of a channel, or off.");
+	options->notify = pstrdup(value);
 }
 
 static void

@@ -133,7 +133,7 @@ alter_options(const CqView *view, const AlterParts *parts)
 				errmsg("late rows of continuous view \"%s\" cannot be stored", name),
 				errdetail("The view was created without a table for them."),
 				errhint("Drop the view and create it again."));
-	if (options.emit_interval_us > 0)
+	if (options.emit_interval_us > 0 || options.notify)
 		cq_view_options_check_plan(&options, cq_identity_plan(view), name);
 	if ((options.retention_us >= 0) != (view->options.retention_us >= 0))
 		cq_retention_altered(view, &options);
@@ -165,7 +165,7 @@ check_alterable(const CqView *view, List *options)
 						   get_rel_name(view->view)),
 					errhint(
 						"These can: checkpoint_interval, emit_interval, late, late_retention, "
-						"retention, workers. For others create another view beside it, or in its place."));
+						"notify, retention, workers. For others create another view beside it, or in its place."));
 	}
 }
 

@@ -200,7 +200,7 @@ cq_replay_create(const CqView *view, const char *suffix, const char *start)
 	return get_relname_relid(name, get_rel_namespace(view->view));
 }
 
-/* The options are those of the view, but for where to begin. */
+/* The options are those of the view, but for where to begin; nobody listens to this one. */
 static char *
 creation(const CqView *view, const char *name, const char *start)
 {
@@ -221,7 +221,8 @@ creation(const CqView *view, const char *name, const char *start)
 		char *value = strchr(option, '=');
 
 		*value++ = '\0';
-		if ((strcmp(option, "start") != 0 || start == NULL) && strcmp(option, "late_table") != 0)
+		if ((strcmp(option, "start") != 0 || start == NULL) && strcmp(option, "late_table") != 0 &&
+			strcmp(option, "notify") != 0)
 			appendStringInfo(&sql, ", pipeline.%s = %s", option, quote_literal_cstr(value));
 	}
 	appendStringInfo(&sql, ") AS %s", TextDatumGetCString(query));

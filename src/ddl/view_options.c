@@ -129,6 +129,12 @@ cq_view_options_check_plan(const CqViewOptions *options, const CqPlan *plan, con
 					   view_name),
 				errdetail("Its rows are written when they are final, not before."),
 				errhint("Leave the option out, or create the view with emit = 'changes'."));
+	if (options->notify && plan->window.kind == CQ_WINDOW_NONE)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("option \"notify\" has no meaning for continuous view \"%s\"", view_name),
+				errdetail("It has no windows, of which it could be told that they are closed."),
+				errhint("Leave the option out, or group by a window."));
 	if (plan->window.kind == CQ_WINDOW_SESSION &&
 		options->keep_closed_us > options->allowed_lateness_us)
 		ereport(ERROR,

@@ -39,6 +39,7 @@
 #include "errors.h"
 #include "runtime/history.h"
 #include "runtime/late.h"
+#include "runtime/notify.h"
 #include "runtime/publish.h"
 #include "runtime/retention.h"
 #include "runtime/retry.h"
@@ -128,7 +129,8 @@ cq_checkpoint_run(CqRun *run)
  * first positions must be kept; a view has never had a checkpoint, which
  * settles where it started and gives an ungrouped aggregate its row; a view must
  * give memory back to others; it is time to show what has changed; rows are too
- * old; or history is taken in, which ends by itself.
+ * old; listeners are to be told what they could not be; or history is taken in, which
+ * ends by itself.
  */
 bool
 cq_checkpoint_due(const CqRun *run)
@@ -141,7 +143,7 @@ cq_checkpoint_due(const CqRun *run)
 	{
 		const CqViewRun *view = lfirst(lc);
 
-		if (must_shrink(view) || cq_retention_due(view, NULL) ||
+		if (must_shrink(view) || cq_retention_due(view, NULL) || cq_notify_due(view, NULL) ||
 			(cq_view_run_is_behind(view) && cq_view_run_refresh_due(view, NULL)))
 			return true;
 		if (view->shard)

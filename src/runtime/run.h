@@ -204,7 +204,8 @@ typedef struct CqViewRun
 
 	CqLatePass late_pass;
 	CqLateSweep late_sweep;
-	int64 retry_not_before_us; /* monotonic: dead letters pause until then */
+	int64 notify_not_before_us; /* monotonic: closed windows are not told before */
+	int64 retry_not_before_us;	/* monotonic: dead letters pause until then */
 	CqRetention retention;
 	bool row_time_known;
 	CqRowTime row_time;

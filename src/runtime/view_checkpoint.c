@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "errors.h"
 #include "runtime/history.h"
+#include "runtime/notify.h"
 #include "runtime/retention.h"
 #include "runtime/run.h"
 #include "runtime/shard.h"
@@ -441,6 +442,7 @@ cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us)
 		view->shard->past_gap = view->shard->past_gap || run->batches > 0;
 	else if (view->task.accept_loss && run->batches > 0)
 		cq_task_set_accept_loss(view->view.id, false);
+	cq_notify(view);
 	cq_checkpoint_write(cp);
 	cp->partitions = NULL;
 }

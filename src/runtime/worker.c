@@ -37,6 +37,7 @@
 #include "errors.h"
 #include "monitor/wait_event.h"
 #include "runtime/late.h"
+#include "runtime/notify.h"
 #include "runtime/publish.h"
 #include "runtime/retention.h"
 #include "runtime/retry.h"
@@ -77,7 +78,7 @@ static bool checkpoint_wanted(CqWorker *worker, long *wait_ms);
 static bool advance_due(const CqRun *run);
 static bool checkpoint_step(CqWorker *worker, long *wait_ms);
 static void refreshes_await(const CqRun *run, long *wait_ms);
-static void retention_await(const CqRun *run, long *wait_ms);
+static void upkeep_await(const CqRun *run, long *wait_ms);
 static bool requests_due(const CqRun *run, long *wait_ms);
 static void advances_mark(CqRun *run);
 static bool accepts_loss(const CqRun *run);
@@ -494,7 +495,7 @@ checkpoint_wanted(CqWorker *worker, long *wait_ms)
 	}
 	wanted = requests_due(run, wait_ms) || wanted;
 	refreshes_await(run, wait_ms);
-	retention_await(run, wait_ms);
+	upkeep_await(run, wait_ms);
 	wanted = wanted || worker->task_changed || cq_checkpoint_due(run) || advance_due(run);
 	if (wanted || !run->source->ops->ready(run->source))
 		return wanted || anybody_waits(run);
@@ -535,12 +536,15 @@ refreshes_await(const CqRun *run, long *wait_ms)
 
 /* Likewise. */
 static void
-retention_await(const CqRun *run, long *wait_ms)
+upkeep_await(const CqRun *run, long *wait_ms)
 {
 	ListCell *lc;
 
 	foreach (lc, run->views)
+	{
 		(void) cq_retention_due(lfirst(lc), wait_ms);
+		(void) cq_notify_due(lfirst(lc), wait_ms);
+	}
 }
 
 static bool

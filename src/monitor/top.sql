@@ -24,7 +24,8 @@ SELECT s.*,
   w.share,
   w.advice,
   CASE WHEN pg_catalog.pg_has_role(v.relowner, 'USAGE') THEN d.message END AS bad_message,
-  GREATEST(1 - s.busy, 0) AS waiting_share
+  GREATEST(1 - s.busy, 0) AS waiting_share,
+  pipeline_data.launcher_pid() IS NOT NULL AS has_launcher
 FROM pipeline_data.visible_views v
 JOIN pipeline.stat_views s ON s.view = v.view
 CROSS JOIN LATERAL (
@@ -111,7 +112,8 @@ BEGIN ATOMIC
     ('stopped', h.state = 'stopped', 1),
     ('not adopted', h.state = 'not adopted', 1),
     ('paused', h.state = 'paused', 8),
-    ('waiting', h.activity IN ('waiting for a background worker slot', 'waiting after an error', 'source unreachable', 'waiting for a lock'), 2),
+    ('standby', h.activity = 'not run in recovery', 9),
+    ('waiting', h.activity IN ('waiting for a task slot', 'waiting for a background worker slot', 'waiting after an error', 'source unreachable', 'waiting for a lock'), 2),
     ('starting', h.activity IN ('not started', 'starting', 'loading state'), 6),
     ('catching up', h.lag > 0 AND h.lag_time > interval '10 seconds' AND h.lag_change_per_second < 0, 5),
     ('falling behind', h.lag > 0 AND h.lag_time > interval '10 seconds', 3),
@@ -133,6 +135,11 @@ BEGIN ATOMIC
     (h.state = 'stopped', 'stopped: ' || COALESCE(h.reason, 'no reason is known'),
      'When the cause is gone, pipeline.resume(' || pg_catalog.quote_literal(h.view::text) || ') goes on at the same place.'),
     (h.state = 'paused', 'paused', 'pipeline.resume(' || pg_catalog.quote_literal(h.view::text) || ') goes on at the same place.'),
+    (h.activity = 'not run in recovery', 'this server is a standby: the primary''s workers keep the view', 'See pipeline.top() there.'),
+    (h.activity = 'waiting for a task slot', CASE WHEN h.has_launcher THEN 'waits for a task slot: all of pipeline.max_tasks are taken'
+                              ELSE 'nobody runs views: the library is not in shared_preload_libraries' END,
+     CASE WHEN h.has_launcher THEN 'Increase pipeline.max_tasks and restart the server.'
+          ELSE 'Add pipeline_ext to shared_preload_libraries and restart the server.' END),
     (h.activity = 'waiting for a background worker slot', 'waits for a background worker slot: all of max_worker_processes are taken',
      'Increase max_worker_processes and restart the server.'),
     (h.activity = 'waiting after an error', 'waits after an error until ' || COALESCE(h.retry_at::text, 'soon') || ': ' || COALESCE(h.last_error, ''),

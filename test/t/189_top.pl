@@ -1,8 +1,8 @@
 # pipeline.top() gives the right reason where only a real topic, a second session
 # or a full server brings it about: an empty topic, one read from its end, a
 # partition that holds the watermark, a broker that is gone, a lock, an
-# expensive query, no process left.  If this failed, somebody who asks why a view
-# is slow or empty would be sent the wrong way.
+# expensive query, no process left, a standby.  If this failed, somebody who asks
+# why a view is slow or empty would be sent the wrong way.
 
 use strict;
 use warnings;
@@ -111,7 +111,7 @@ is(run_sql('SELECT status FROM pipeline.top() LIMIT 1'), 'waiting', 'what needs 
 $node->stop('fast');
 
 # No process: the launcher of logical replication has one, ours another, one view the third.
-my $full = PipelineNode->create('full', conf => "max_worker_processes = 3\n");
+my $full = PipelineNode->create('full', conf => "max_worker_processes = 3\nwal_level = replica\nmax_wal_senders = 3\n");
 $full->safe_psql('postgres', q{
 CREATE FOREIGN TABLE one (id bigint) SERVER pipeline_local;
 CREATE FOREIGN TABLE two (id bigint) SERVER pipeline_local;
@@ -120,5 +120,20 @@ CREATE VIEW v_two WITH (pipeline.continuous) AS SELECT id FROM two;
 });
 $full->until_true(q{SELECT count(*) = 1 FROM pipeline.top() WHERE status = 'waiting' AND bottleneck = 'waits for a background worker slot: all of max_worker_processes are taken'});
 like($full->safe_psql('postgres', q{SELECT hint FROM pipeline.top() LIMIT 1}), qr/max_worker_processes/, 'a view that gets no process');
+$full->append_conf('postgresql.conf', "max_worker_processes = 8\npipeline.max_tasks = 1\n");
+$full->restart;
+$full->until_true(q{SELECT array_agg(status || '|' || bottleneck || '|' || left(empty_because, 11) ORDER BY status) = ARRAY['empty|waiting for events|nothing was', 'waiting|waits for a task slot: all of pipeline.max_tasks are taken|it has read'] FROM pipeline.top()});
+pass('one that gets no task slot');
+
+# Of a standby, and of a server that does not load the library.
+$full->backup('copy');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($full, 'copy', has_streaming => 1);
+$standby->start;
+is($standby->safe_psql('postgres', q{SELECT DISTINCT status, bottleneck FROM pipeline.top()}), q{standby|this server is a standby: the primary's workers keep the view}, 'a standby');
+$standby->stop('fast');
+$full->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
+$full->restart;
+is($full->safe_psql('postgres', q{SELECT DISTINCT status, bottleneck FROM pipeline.top()}), 'waiting|nobody runs views: the library is not in shared_preload_libraries', 'a server without the library');
 $full->stop('fast');
 done_testing();

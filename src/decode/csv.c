@@ -18,8 +18,12 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "port/pg_bitutils.h"
 
 #include "decode/format.h"
+
+/* A byte in each byte of a word. */
+#define EACH_BYTE(c) (UINT64CONST(0x0101010101010101) * (unsigned char) (c))
 
 typedef struct CsvColumn
 {
@@ -36,6 +40,8 @@ struct CqCsvFormat
 	CqCsvOptions options; /* null_text in UTF-8 */
 	Size null_len;
 	bool special[256]; /* bytes that end a run of ordinary ones */
+	uint64 delimiters; /* eight of them */
+	uint64 quotes;
 	int ncolumns;
 	CsvColumn *columns;
 	CqField *fields;	 /* of a row, as many as columns */
@@ -59,8 +65,11 @@ static bool read_header(CqCsvFormat *format, Cursor *cursor, CqDecodeError *erro
 static bool read_row(CqCsvFormat *format, Cursor *cursor, int *nfields, CqDecodeError *error);
 static bool read_field(CqCsvFormat *format, Cursor *cursor, int number, CqField *field,
 					   CqDecodeError *error);
+static const char *skip_ordinary(const CqCsvFormat *format, const char *p, const char *end);
 static bool read_quoted(CqCsvFormat *format, Cursor *cursor, const char *start, int number,
 						CqField *field, CqDecodeError *error);
+static bool take_plain_quoted(const CqCsvFormat *format, Cursor *cursor, CqField *field);
+static const char *find_byte(const char *p, const char *end, char byte);
 static bool append_quoted(CqCsvFormat *format, Cursor *cursor);
 static bool leave_field(const CqCsvFormat *format, Cursor *cursor, CqDecodeError *error);
 static bool is_null_text(const CqCsvFormat *format, const char *text, Size len);
@@ -80,6 +89,8 @@ cq_csv_format_create(const CqStream *stream, const Bitmapset *columns, StringInf
 	format->special[(unsigned char) stream->csv.delimiter] = true;
 	format->special[(unsigned char) stream->csv.quote] = true;
 	format->special['\n'] = format->special['\r'] = true;
+	format->delimiters = EACH_BYTE(stream->csv.delimiter);
+	format->quotes = EACH_BYTE(stream->csv.quote);
 	format->columns = palloc0(sizeof(CsvColumn) * stream->ncolumns);
 	format->fields = palloc0(sizeof(CqField) * stream->ncolumns);
 	format->unquoted = makeStringInfo();
@@ -213,15 +224,43 @@ read_row(CqCsvFormat *format, Cursor *cursor, int *nfields, CqDecodeError *error
 	return true;
 }
 
-static bool
+/* The lowest of the high bits that are set in the result is that of the first zero byte. */
+static inline uint64
+zero_bytes(uint64 word)
+{
+	return (word - EACH_BYTE(0x01)) & ~word & EACH_BYTE(0x80);
+}
+
+/* To the first byte that means something outside of quotes. */
+static inline const char *
+skip_ordinary(const CqCsvFormat *format, const char *p, const char *end)
+{
+#ifndef WORDS_BIGENDIAN
+	while (end - p >= sizeof(uint64))
+	{
+		uint64 word;
+		uint64 special;
+
+		memcpy(&word, p, sizeof(word));
+		special = zero_bytes(word ^ format->delimiters) | zero_bytes(word ^ format->quotes) |
+				  zero_bytes(word ^ EACH_BYTE('\n')) | zero_bytes(word ^ EACH_BYTE('\r'));
+		if (special != 0)
+			return p + pg_rightmost_one_pos64(special) / 8;
+		p += sizeof(word);
+	}
+#endif
+	while (p < end && !format->special[(unsigned char) *p])
+		p++;
+	return p;
+}
+
+static inline bool
 read_field(CqCsvFormat *format, Cursor *cursor, int number, CqField *field, CqDecodeError *error)
 {
 	const char *start = cursor->p;
-	const char *p = start;
+	const char *p = skip_ordinary(format, start, cursor->end);
 	Size len;
 
-	while (p < cursor->end && !format->special[(unsigned char) *p])
-		p++;
 	cursor->p = p;
 	if (p < cursor->end && *p == format->options.quote)
 		return read_quoted(format, cursor, start, number, field, error);
@@ -241,6 +280,8 @@ read_quoted(CqCsvFormat *format, Cursor *cursor, const char *start, int number, 
 	StringInfo unquoted = format->unquoted;
 	int begin = unquoted->len;
 
+	if (start == cursor->p && take_plain_quoted(format, cursor, field))
+		return leave_field(format, cursor, error);
 	appendBinaryStringInfo(unquoted, start, (int) (cursor->p - start));
 	do
 	{
@@ -250,8 +291,7 @@ read_quoted(CqCsvFormat *format, Cursor *cursor, const char *start, int number, 
 								  "the payload is not a row of CSV: field %d has no closing quote",
 								  number + 1);
 		start = cursor->p;
-		while (cursor->p < cursor->end && !format->special[(unsigned char) *cursor->p])
-			cursor->p++;
+		cursor->p = skip_ordinary(format, start, cursor->end);
 		appendBinaryStringInfo(unquoted, start, (int) (cursor->p - start));
 	} while (cursor->p < cursor->end && *cursor->p == format->options.quote);
 	cq_field_set_text(field,
@@ -259,6 +299,30 @@ read_quoted(CqCsvFormat *format, Cursor *cursor, const char *start, int number, 
 					  unquoted->data + begin,
 					  (Size) (unquoted->len - begin));
 	return leave_field(format, cursor, error);
+}
+
+/* The usual case: all of the field is quoted, with no quote or escape in it. */
+static bool
+take_plain_quoted(const CqCsvFormat *format, Cursor *cursor, CqField *field)
+{
+	const char *start = cursor->p + 1;
+	const char *quote = find_byte(start, cursor->end, format->options.quote);
+
+	if (quote == cursor->end || format->options.escape != format->options.quote ||
+		(quote + 1 < cursor->end &&
+		 (quote[1] == format->options.quote || !format->special[(unsigned char) quote[1]])))
+		return false;
+	cq_field_set_text(field, CQ_FIELD_STRING, start, (Size) (quote - start));
+	cursor->p = quote + 1;
+	return true;
+}
+
+static inline const char *
+find_byte(const char *p, const char *end, char byte)
+{
+	const char *found = memchr(p, byte, (Size) (end - p));
+
+	return found ? found : end;
 }
 
 /* What is between the quote at the cursor and its partner; false if that is missing. */
@@ -273,8 +337,11 @@ append_quoted(CqCsvFormat *format, Cursor *cursor)
 	{
 		const char *start = p;
 
-		while (p < cursor->end && *p != quote && *p != escape)
-			p++;
+		if (quote == escape)
+			p = find_byte(p, cursor->end, quote);
+		else
+			while (p < cursor->end && *p != quote && *p != escape)
+				p++;
 		appendBinaryStringInfo(format->unquoted, start, (int) (p - start));
 		if (p == cursor->end)
 			return false;
@@ -289,19 +356,18 @@ append_quoted(CqCsvFormat *format, Cursor *cursor)
 }
 
 /* Step over what ends a field: a delimiter, a line end, or the end of all. */
-static bool
+static inline bool
 leave_field(const CqCsvFormat *format, Cursor *cursor, CqDecodeError *error)
 {
 	Size len = 1;
 	char c;
 
-	cursor->more = false;
-	if (cursor->p == cursor->end)
-		return true;
-	c = *cursor->p;
-	cursor->more = c == format->options.delimiter;
+	cursor->more = cursor->p < cursor->end && *cursor->p == format->options.delimiter;
 	if (!cursor->more)
 	{
+		if (cursor->p == cursor->end)
+			return true;
+		c = *cursor->p;
 		if (c == '\r' && cursor->end - cursor->p >= 2 && cursor->p[1] == '\n')
 			len = 2;
 		if (cursor->line_end_len == 0)

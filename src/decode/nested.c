@@ -175,7 +175,7 @@ populate_prepare(Oid type, FmgrInfo *populate)
 	fmgr_info_set_expr((Node *) call, populate);
 }
 
-/* Did somebody add, drop or rename an attribute? */
+/* Did somebody rename an attribute? */
 static bool
 composite_changed(const CqComposite *composite)
 {

@@ -368,7 +368,7 @@ static bool
 convert_binary(CqConverter *converter, const CqField *field, Datum *value, CqDecodeError *error)
 {
 	ErrorContextCallback context;
-	StringInfoData bytes = {0};
+	StringInfo bytes = converter->scratch;
 
 	if (field->len != converter->typlen)
 		return cq_decode_fail(error,
@@ -377,10 +377,11 @@ convert_binary(CqConverter *converter, const CqField *field, Datum *value, CqDec
 							  converter->column,
 							  field->len,
 							  format_type_be(converter->type));
-	bytes.data = unconstify(char *, field->text);
-	bytes.len = bytes.maxlen = (int) field->len;
+	/* such functions may count on a zero byte behind the end */
+	resetStringInfo(bytes);
+	appendBinaryStringInfo(bytes, field->text, (int) field->len);
 	cq_input_context_push(&context, converter->column);
-	*value = ReceiveFunctionCall(&converter->input, &bytes, converter->ioparam, converter->typmod);
+	*value = ReceiveFunctionCall(&converter->input, bytes, converter->ioparam, converter->typmod);
 	cq_column_context_pop(&context);
 	return true;
 }

@@ -477,12 +477,11 @@ ALTER TYPE mood ADD VALUE 'new';
 ALTER DOMAIN positive DROP CONSTRAINT positive_check;
 ALTER DOMAIN positive ADD CONSTRAINT small CHECK (VALUE < 100) NOT VALID;
 INSERT INTO allowed VALUES (2);
-ALTER TYPE inner_one ADD ATTRIBUTE c date;
-ALTER TYPE inner_one DROP ATTRIBUTE a;
+ALTER TYPE inner_one RENAME ATTRIBUTE b TO c;
 SQL
-send_records('altered', [ '{"m":"new"}', '{"p":100}', '{"l":2}', '{"p":0}', '{"o":{"i":{"a":1,"b":"x","c":"2024-01-01"},"l":2}}' ]);
+send_records('altered', [ '{"m":"new"}', '{"p":100}', '{"l":2}', '{"p":0}', '{"o":{"i":{"a":1,"b":"x","c":"y"},"l":2}}' ]);
 $node->wait_for('v_altered', 60);
-is($node->sql('SELECT * FROM v_altered WHERE at_offset > 4 ORDER BY 1'), "5|new|||\n7|||2|\n8||0||\n9||||(\"(x,2024-01-01)\",2)", 'altered types are followed');
+is($node->sql('SELECT * FROM v_altered WHERE at_offset > 4 ORDER BY 1'), "5|new|||\n7|||2|\n8||0||\n9||||(\"(1,y)\",2)", 'altered types are followed');
 is(dead_letters('v_altered', '"offset", message') =~ s/.*\n//sr, '6|column "p": value for domain positive violates check constraint "small"', 'and what they refuse now');
 is($node->worker_pid('v_altered'), $worker, 'by the same worker');
 

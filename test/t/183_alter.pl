@@ -58,8 +58,8 @@ my %views = (
 		batch => q{SELECT k, w, count(*), sum(n){new} FROM archive, pipeline.tumble(at, '20 seconds') w WHERE upper(w) <= pipeline.watermark('minutes') GROUP BY k, w},
 		column => 'sum(n * {i})', new => 'CASE WHEN min(pos) >= {since} THEN sum(n * {i}) END' },
 	hops => {
-		query => q{SELECT k % 3 AS k3, w, count(*) AS c, avg(x) AS mean{new} FROM events, pipeline.hop(at, '1 minute', '7 seconds') AS w GROUP BY k3, w},
-		batch => q{SELECT k % 3, w, count(*), avg(x){new} FROM archive, pipeline.hop(at, '1 minute', '7 seconds') w WHERE upper(w) <= pipeline.watermark('hops') GROUP BY 1, 2},
+		query => q{SELECT k % 3 AS k3, w, count(*) AS c, avg(x) AS mean{new} FROM events, pipeline.hop(at, '1 minute', '14 seconds') AS w GROUP BY k3, w},
+		batch => q{SELECT k % 3, w, count(*), avg(x){new} FROM archive, pipeline.hop(at, '1 minute', '14 seconds') w WHERE upper(w) <= pipeline.watermark('hops') GROUP BY 1, 2},
 		column => 'max(x * {i})', new => 'CASE WHEN min(pos) >= {since} THEN max(x * {i}) END' },
 	open => {
 		query => q{SELECT k, pipeline.tumble(at, '30 seconds') AS w, sum(x) AS s{new} FROM events GROUP BY k, w HAVING count(*) > 0},
@@ -233,6 +233,18 @@ like($reader->{out}, qr/columns 1/, 'the reader goes on');
 ok($waiting->{handle}->finish, 'and then the other one') or diag(${ $waiting->{err} });
 $altered{minutes}++;
 check('beside a reader');
+
+# A view that is altered while it is replayed is not exchanged for one without the new columns.
+my $holder = open_session('LOCK TABLE totals IN SHARE UPDATE EXCLUSIVE MODE');
+my $replay = start_sql("CALL pipeline.replay('totals')");
+$node->until_true("SELECT count(*) = 1 FROM pg_locks WHERE relation = 'totals'::regclass AND NOT granted");
+$holder->{in} .= alteration('totals') . ";\nCOMMIT;\n";
+$holder->{handle}->finish;
+$altered{totals}++;
+ok(!$replay->{handle}->finish, 'the replay fails');
+like(${ $replay->{err} }, qr/was altered meanwhile.*HINT:  Drop view "totals_replay"/s, 'and says why');
+run_sql('DROP VIEW totals_replay');
+check('beside a replay');
 
 # A dump has altered views as they are.
 my $dump = $node->basedir . '/dump.sql';

@@ -96,6 +96,7 @@ static void change_late(const Evolution *evolution);
 static List *late_places(const CqLateLayout *before, const CqLateLayout *after);
 static bool has_rows(Oid table);
 static List *free_late_names(Oid table, const CqLateLayout *layout, List *places, int *natts);
+static void table_extend(const Evolution *evolution, Oid table, List *columns);
 static void view_redefine(Oid relation, const Query *query);
 static void columns_add(Oid relation, List *columns, AlterTableType subtype);
 static ColumnDef *column_like(const char *name, Form_pg_attribute att);
@@ -453,7 +454,7 @@ change_result(const Evolution *evolution)
 		if (get_attnum(table, name) == InvalidAttrNumber)
 			columns = lappend(columns, column_like(name, TupleDescAttr(desc, i)));
 	}
-	columns_add(table, columns, AT_AddColumn);
+	table_extend(evolution, table, columns);
 	cq_parts_record_columns(table, evolution->view->view, natts + 1);
 }
 
@@ -518,7 +519,7 @@ change_late(const Evolution *evolution)
 						  get_rel_name(view->late)),
 				errhint("Apply them before with pipeline.apply_late(), or delete them."));
 	columns = free_late_names(view->late, after, places, &natts);
-	columns_add(view->late, columns, AT_AddColumn);
+	table_extend(evolution, view->late, columns);
 	cq_view_set_late_places(view->id, places);
 }
 
@@ -586,6 +587,17 @@ free_late_names(Oid table, const CqLateLayout *layout, List *places, int *natts)
 		lfirst_int(lc) = (*natts)++;
 	}
 	return columns;
+}
+
+/* As the owner: a domain's constraints are checked for each row that is there. */
+static void
+table_extend(const Evolution *evolution, Oid table, List *columns)
+{
+	CqIdentity saved;
+
+	cq_identity_owner(evolution->owner, evolution->view->settings, &saved);
+	columns_add(table, columns, AT_AddColumn);
+	cq_identity_restore(&saved);
 }
 
 /* Columns that there are keep their names. */

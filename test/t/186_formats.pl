@@ -437,6 +437,18 @@ check_records('edges', 'jb jsonb, js json, n numeric, p pair', "format 'json'", 
 	[ '2|22003|column "jb": value overflows numeric format', '4|22003|column "n": value overflows numeric format',
 		map({ $_ . '|22P05|column "' . ($_ == 5 ? 'jb' : 'p') . '": unsupported Unicode escape sequence' } 5, 7) ]);
 
+# Input functions that call a bad value an error of syntax, or an internal one: no view stops for that.
+$broker->create_topic('misreported', 1);
+send_records('misreported', [ '{"hs":"a=>"}', '{"jp":"$$$"}', '{"rc":"nothing"}', '{"a":["a=>"]}', '{"w":{"hs":"a=>"}}', '{"hs":"a=>1","rc":"pg_class"}' ]);
+$node->sql('CREATE TYPE with_hstore AS (hs hstore)');
+$node->sql("CREATE FOREIGN TABLE s_misreported (hs hstore, jp jsonpath, rc regclass, a hstore[], w with_hstore, at_offset bigint OPTIONS (metadata 'offset')) SERVER kafka OPTIONS (topic 'misreported')");
+$node->sql("CREATE VIEW v_misreported WITH (pipeline.continuous, pipeline.start = 'earliest') AS SELECT at_offset, hs, jp, rc, a, w FROM s_misreported");
+$node->wait_for('v_misreported', 60);
+is($node->sql('SELECT * FROM v_misreported'), '5|"a"=>"1"||pg_class||', 'misreported: rows');
+is(dead_letters('v_misreported', q{"offset", sqlstate, substring(message, '^column "[a-z]+"')}), join("\n", map { "$_->[0]|22P02|column \"$_->[1]\"" } [ 0, 'hs' ], [ 1, 'jp' ], [ 2, 'rc' ], [ 3, 'a' ], [ 4, 'w' ]),
+	'misreported: dead letters');
+is($node->sql("SELECT failures FROM pipeline.stat_views WHERE view = 'v_misreported'::regclass"), '0', 'misreported: no failure of the view');
+
 # Elements of arrays, by their place.
 check_records('paths', "price numeric OPTIONS (field 'items.0.price'), item jsonb OPTIONS (field 'items.1'), n integer OPTIONS (field 'm.1.10')", "format 'json'", 'price, item, n',
 	[ '{"items":[{"price":1.50},"second",3],"m":[0,[9,8,7,6,5,4,3,2,1,0,"10"]]}', '{"items":[]}', '{"items":{"0":{"price":2},"1":[]}}', '{"items":[[{"price":3}],{"price":4}]}',
@@ -459,6 +471,12 @@ check_records('binary', "n bigint OPTIONS (format 'binary')", "format 'raw'", 'n
 check_records('binary_keys', "v integer, k integer OPTIONS (metadata 'key', format 'binary')", "format 'json'", 'v, k', [ '{"v":1}' ], [ '0|1|1819042152' ], [], '-k', 'llah');
 check_records('keys', "v integer, k bigint OPTIONS (metadata 'key'), kb bytea OPTIONS (metadata 'key', format 'base64'), h jsonb OPTIONS (metadata 'headers')", "format 'json'", 'v, k, kb, h',
 	[ '{"v":1}' ], [ '0|1|1234|\\xd76df8|{"a": "2", "b": "x"}' ], [], '-k', '1234', '-H', 'a=1', '-H', 'b=x', '-H', 'a=2');
+
+# Times since 1970, in arrays and domains, too.
+$node->sql('CREATE DOMAIN day AS date');
+check_records('epochs', "d date OPTIONS (format 'epoch_ms'), ds day[] OPTIONS (format 'epoch_s'), ts timestamptz[] OPTIONS (format 'epoch_s')", "format 'json'", 'd, ds, ts',
+	[ '{"d":86400000,"ds":["0",-1],"ts":[1704067200.5,null]}', '{"ds":["2024-01-01"]}' ], [ '0|1970-01-02|{1970-01-01,1969-12-31}|{"2024-01-01 05:30:00.5+05:30",NULL}' ],
+	[ '1|22007|column "ds": string "2024-01-01" is not valid for type date' ]);
 
 # Types that are altered while the worker runs: the same worker follows.
 $node->sql('CREATE TABLE allowed (n integer)');

@@ -146,6 +146,24 @@ CALL rt_until($$ SELECT count(*) = 6 FROM rt_again $$);
 TABLE rt_again ORDER BY w;
 SELECT count(*) FROM pg_class WHERE relname ~ '^t_\d+_retention$';
 
+-- the time is in a column that was added, behind others
+SET client_min_messages = warning;
+CREATE FOREIGN TABLE rt_added (at timestamptz, n int, k int) SERVER pipeline_local OPTIONS (event_time 'at', out_of_orderness '0');
+CREATE VIEW rt_evolved WITH (pipeline.continuous) AS SELECT n FROM rt_added;
+CREATE VIEW rt_groups WITH (pipeline.continuous, pipeline.emit = 'changes', pipeline.retention = '1 hour') AS
+SELECT k, pipeline.tumble(at, '10 minutes') AS w, count(*) AS n FROM rt_added GROUP BY k, w;
+INSERT INTO rt_added SELECT rt_at(m), m FROM generate_series(1, 30) m;
+SELECT pipeline.wait_for('rt_evolved'), pipeline.wait_for('rt_groups');
+SELECT pipeline.alter('rt_evolved', 'SELECT n, k, at FROM rt_added');
+SELECT pipeline.alter('rt_groups', $$ SELECT k, pipeline.tumble(at, '10 minutes') AS w, count(*) AS n, max(n) AS most FROM rt_added GROUP BY k, w $$);
+RESET client_min_messages;
+ALTER VIEW rt_evolved SET (pipeline.retention = '1 hour');
+INSERT INTO rt_added SELECT rt_at(m), m FROM generate_series(31, 150) m;
+SELECT pipeline.wait_for('rt_evolved'), pipeline.wait_for('rt_groups');
+CALL rt_until($$ SELECT NOT EXISTS (SELECT FROM rt_evolved WHERE at < rt_at(90)) AND NOT EXISTS (SELECT FROM rt_groups WHERE upper(w) < rt_at(90)) $$);
+SELECT count(*), count(at), min(at), max(n) FROM rt_evolved;
+SELECT count(*), min(lower(w)), max(most) FROM rt_groups;
+
 -- refused
 CREATE VIEW no WITH (pipeline.continuous, pipeline.retention = '0') AS SELECT at FROM rt;
 CREATE VIEW no WITH (pipeline.continuous, pipeline.retention = '1 month') AS SELECT at FROM rt;
@@ -163,7 +181,7 @@ ALTER VIEW rt_changes SET (pipeline.retention = '10 minutes');
 ALTER VIEW rt_reader SET (pipeline.retention = '10 minutes');
 
 SET client_min_messages = warning;
-DROP FOREIGN TABLE rt, rt_many, rt_few CASCADE;
+DROP FOREIGN TABLE rt, rt_many, rt_few, rt_added CASCADE;
 SELECT count(*) FROM pg_class WHERE relname ~ '^t_\d+_retention$';
 DROP FUNCTION rt_at, rt_wait, rt_none_older;
 DROP PROCEDURE rt_until;

@@ -82,7 +82,7 @@ index_statement(const CqView *view, const CqRowTime *time)
 {
 	IndexStmt *stmt = makeNode(IndexStmt);
 	IndexElem *element = makeNode(IndexElem);
-	char *name = get_attname(view->result, time->column, false);
+	char *name = psprintf("c%d", time->column);
 
 	element->ordering = SORTBY_DEFAULT;
 	element->nulls_ordering = SORTBY_NULLS_DEFAULT;

@@ -67,6 +67,7 @@ typedef struct Expiry
 	TimestampTz before;
 	TimestampTz *oldest;  /* of the rows that stay */
 	TimestampTz *gone_to; /* none is older */
+	AttrNumber column;	  /* that tells the time */
 	bool letters;		  /* the index has the view first */
 	int64 stop_us;		  /* monotonic */
 	int64 deleted;
@@ -213,6 +214,8 @@ expire_rows(CqViewRun *view, TimestampTz before, int64 stop_us)
 		*expiry.oldest = DT_NOBEGIN;
 		return 0;
 	}
+	/* where columns were added they need not stand in order */
+	expiry.column = get_attnum(view->view.result, psprintf("c%d", view->row_time.column));
 	if (OidIsValid(index))
 		return expire(&expiry, index);
 	ereport(LOG,
@@ -231,6 +234,7 @@ expire_letters(CqViewRun *view, TimestampTz before, int64 stop_us)
 					 .before = before,
 					 .oldest = &view->retention.oldest_letter,
 					 .gone_to = &view->retention.letters_gone_to,
+					 .column = LETTER_FAILED_AT,
 					 .letters = true,
 					 .stop_us = stop_us};
 	Oid index = get_relname_relid("dead_letters_failed_at", RelationGetNamespace(expiry.rel));
@@ -336,7 +340,7 @@ row_time(const Expiry *expiry, TupleTableSlot *slot)
 	bool isnull;
 	Datum value;
 
-	value = slot_getattr(slot, expiry->letters ? LETTER_FAILED_AT : time->column, &isnull);
+	value = slot_getattr(slot, expiry->column, &isnull);
 	if (expiry->letters)
 		return DatumGetTimestampTz(value);
 	return isnull ? DT_NOEND : value_time(time, value);

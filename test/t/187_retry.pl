@@ -217,4 +217,24 @@ is(value('SELECT count(*) FROM odd_view'), '3', 'are processed');
 is($node->rows_differ('SELECT * FROM kept', 'SELECT t, key, headers, at, p, o, topic FROM odd_view'), '', 'like the records that they were');
 like(value('SELECT headers FROM odd_view WHERE o = 0'), qr/^\{"first": "1", "second": "\\"two\\"", "first": "again"\}$/, 'with headers');
 
+# A letter that another transaction is about to delete is left alone, without waiting, and found when that has ended.
+value('UPDATE switch SET s = 0');
+produce_one(qq{{"t": "$_"}}) for 1 .. 3;
+$node->wait_for('odd_view');
+value('UPDATE switch SET s = 1');
+value("SELECT pipeline.pause('odd_view')");
+is(value("SELECT pipeline.retry_dead_letters('odd_view')"), '3', 'three more are asked for');
+my @sessions = map { $node->background_psql('postgres') } 1, 2;
+$sessions[0]->query_safe("BEGIN; DELETE FROM pipeline.dead_letters WHERE view = 'odd_view'::regclass AND \"offset\" = 4");
+$sessions[1]->query_safe("BEGIN; DELETE FROM pipeline.dead_letters WHERE view = 'odd_view'::regclass AND \"offset\" = 5");
+value("SELECT pipeline.resume('odd_view')");
+$node->until_true("SELECT count(*) = 2 FROM pipeline.dead_letters WHERE view = 'odd_view'::regclass");
+is(value("SELECT pipeline.wait_for('odd_view', '300 milliseconds')"), 'f', 'the request is not carried out yet');
+$sessions[0]->query_safe('ROLLBACK');
+$sessions[1]->query_safe('COMMIT');
+$_->quit for @sessions;
+$node->wait_for('odd_view');
+is(value("SELECT string_agg(o::text, ' ' ORDER BY o) FROM odd_view"), '0 1 2 3 4', 'one is processed, the deleted one is not');
+is(value("SELECT count(*) FROM pipeline.dead_letters"), '0', 'none is left');
+
 done_testing();

@@ -124,6 +124,29 @@ INSERT INTO rights.events VALUES ('2024-01-01 00:06', 'a', 1);
 SELECT pipeline.wait_for('rights.w');
 SELECT count(*) FROM rights.w;
 
+-- what types bring along for rows that there are is evaluated as the owner, never as the system
+SET ROLE regress_owner;
+CREATE FUNCTION rights.who() RETURNS text LANGUAGE sql VOLATILE AS 'SELECT current_user::text';
+CREATE DOMAIN rights.whose AS text DEFAULT rights.who();
+CREATE TYPE rights.caster AS ENUM ('regress_owner');
+CREATE FUNCTION rights.cast_by(int) RETURNS rights.caster LANGUAGE sql VOLATILE AS 'SELECT current_user::text::rights.caster';
+CREATE CAST (int AS rights.caster) WITH FUNCTION rights.cast_by(int);
+CREATE FOREIGN TABLE rights.mine (at timestamptz, k int) SERVER pipeline_local OPTIONS (event_time 'at', out_of_orderness '0', retention '1 day');
+INSERT INTO rights.mine VALUES ('2024-01-01 00:05', 1);
+ALTER FOREIGN TABLE rights.mine ADD COLUMN whose rights.whose, ALTER k TYPE rights.caster;
+SELECT * FROM rights.mine;
+CREATE VIEW rights.mine_v WITH (pipeline.continuous) AS SELECT at FROM rights.mine;
+SELECT pipeline.wait_for('rights.mine_v');
+SELECT pipeline.alter('rights.mine_v', $$SELECT at, 'x'::rights.whose AS whose FROM rights.mine$$);
+DROP VIEW rights.mine_v;
+DROP FOREIGN TABLE rights.mine;
+DROP CAST (int AS rights.caster);
+DROP FUNCTION rights.cast_by(int);
+DROP TYPE rights.caster;
+DROP DOMAIN rights.whose;
+DROP FUNCTION rights.who();
+RESET ROLE;
+
 -- rights that are taken away stop the view, not the others
 REVOKE SELECT ON rights.events FROM regress_heir;
 DROP OWNED BY regress_heir;

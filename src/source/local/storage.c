@@ -41,6 +41,7 @@
 #include "commands/defrem.h"
 #include "commands/event_trigger.h"
 #include "commands/sequence.h"
+#include "commands/tablecmds.h"
 #include "executor/spi.h"
 #include "foreign/fdwapi.h"
 #include "foreign/foreign.h"
@@ -68,6 +69,7 @@ static char *column_definitions(Oid relid);
 static void set_owner(const char *backing, Oid relid);
 static void execute(const char *command);
 static void run_as_system(const char *command, void (*run)(const char *command));
+static void search_nothing(void);
 static void define(const char *command);
 static void execute_parts(const char *command);
 static void set_option(Oid relid, const char *name, const char *value);
@@ -78,6 +80,8 @@ static void record_storage(const CqLocalLayout *layout);
 static void number_columns(Oid relid, Oid hidden);
 static bool columns_in_step(const CqLocalLayout *layout);
 static void bring_in_step(Oid relid, Oid hidden);
+static void alter_as_owner(Oid hidden, const char *command);
+static void alter(Oid hidden, const char *command);
 static void add_or_retype(TupleDesc theirs, Form_pg_attribute attr, StringInfo actions);
 static Form_pg_attribute column_by_name(TupleDesc desc, const char *name);
 static const char *type_name(Form_pg_attribute attr);
@@ -202,6 +206,15 @@ run_as_system(const char *command, void (*run)(const char *command))
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	nest_level = NewGUCNestLevel();
+	search_nothing();
+	run(command);
+	AtEOXact_GUC(true, nest_level);
+	SetUserIdAndSecContext(user, context);
+}
+
+static void
+search_nothing(void)
+{
 	(void) set_config_option("search_path",
 							 "pg_catalog, pg_temp",
 							 PGC_USERSET,
@@ -210,9 +223,6 @@ run_as_system(const char *command, void (*run)(const char *command))
 							 true,
 							 0,
 							 false);
-	run(command);
-	AtEOXact_GUC(true, nest_level);
-	SetUserIdAndSecContext(user, context);
 }
 
 /*
@@ -534,7 +544,6 @@ bring_in_step(Oid relid, Oid hidden)
 	Relation table = table_open(hidden, AccessExclusiveLock);
 	TupleDesc ours = RelationGetDescr(stream);
 	TupleDesc theirs = RelationGetDescr(table);
-	const char *table_name = pstrdup(RelationGetRelationName(table));
 	StringInfoData actions;
 	int i;
 
@@ -551,8 +560,62 @@ bring_in_step(Oid relid, Oid hidden)
 	table_close(table, NoLock);
 	relation_close(stream, NoLock);
 	if (actions.len > 0)
-		define(
-			psprintf("ALTER TABLE pipeline_data.%s %s", table_name, actions.data + strlen(", ")));
+		alter_as_owner(hidden,
+					   psprintf("ALTER TABLE pipeline_data.%s %s",
+								get_rel_name(hidden),
+								actions.data + strlen(", ")));
+}
+
+/*
+ * Types may have casts, and domains default values and constraints, of the owner's
+ * choice, which rows that there are go through.
+ */
+static void
+alter_as_owner(Oid hidden, const char *command)
+{
+	Relation table = table_open(hidden, NoLock);
+	Oid owner = table->rd_rel->relowner;
+	Oid user;
+	int context;
+	int nest_level = NewGUCNestLevel();
+
+	table_close(table, NoLock);
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(owner,
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	search_nothing();
+	EventTriggerInhibitCommandCollection();
+	PG_TRY();
+	{
+		alter(hidden, command);
+	}
+	PG_FINALLY();
+	{
+		EventTriggerUndoInhibitCommandCollection();
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(true, nest_level);
+	SetUserIdAndSecContext(user, context);
+}
+
+/* The owner need not be able to find the table by its name. */
+static void
+alter(Oid hidden, const char *command)
+{
+	const RawStmt *raw = linitial_node(RawStmt, pg_parse_query(command));
+	PlannedStmt *part = makeNode(PlannedStmt);
+	AlterTableUtilityContext context = {
+		.pstmt = part,
+		.queryString = command,
+		.relid = hidden,
+	};
+
+	part->commandType = CMD_UTILITY;
+	part->utilityStmt = raw->stmt;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	AlterTable(castNode(AlterTableStmt, raw->stmt), AccessExclusiveLock, &context);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
 }
 
 static void

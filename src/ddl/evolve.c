@@ -41,6 +41,7 @@
 #include "parser/parse_relation.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -85,6 +86,7 @@ static void say_where(void *arg);
 static void name_columns(Query *query, Oid view);
 static bool keeps_groups_of_windows(const CqPlan *plan);
 static void plan_new(Evolution *evolution);
+static void check_defaults(const Evolution *evolution);
 static void convert_all(const Evolution *evolution);
 static void convert_one(const Evolution *evolution, const CqConversion *conversion, Oid chunks);
 static void positions_renew(const CqView *view);
@@ -334,7 +336,28 @@ plan_new(Evolution *evolution)
 	cq_identity_check_rights(evolution->query, "");
 	cq_identity_restore(&saved);
 	evolution->after = plan;
+	check_defaults(evolution);
 	evolution->conversions = cq_extend_state(evolution->before, plan, evolution->name);
+}
+
+/* Rows that there are would get a default value for what is not known. */
+static void
+check_defaults(const Evolution *evolution)
+{
+	TupleDesc desc = evolution->after->result_desc;
+	int i;
+
+	for (i = evolution->ncolumns; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (get_typdefault(att->atttypid))
+			cq_extend_refuse(evolution->name,
+							 psprintf("Column \"%s\" is null in rows that there are, in which its "
+									  "type, %s, has a default value.",
+									  NameStr(att->attname),
+									  format_type_be(att->atttypid)));
+	}
 }
 
 static void

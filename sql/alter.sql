@@ -226,6 +226,24 @@ SELECT al_same('al_totals', $$SELECT k, count(*), max(n) FILTER (WHERE n < 20), 
 SELECT al_same('al_open_rows', $$SELECT k, w, percentile_disc(0.5) WITHIN GROUP (ORDER BY n), sum(n) FROM al_base, pipeline.tumble(at, '2 minutes') w GROUP BY k, w$$);
 SELECT view, pipeline.verify_state(view) FROM pipeline.views WHERE view::text LIKE 'al%' AND NOT pipeline.verify_state(view) ORDER BY view::text;
 
+-- A stream gets a column, and views show it; an ORDER BY says nothing.
+CREATE FOREIGN TABLE al_more (at timestamptz, k int) SERVER pipeline_local OPTIONS (event_time 'at', out_of_orderness '0', idle_timeout 'off');
+CREATE VIEW al_more_rows WITH (pipeline.continuous) AS SELECT * FROM al_more WHERE k > 0;
+CREATE VIEW al_more_windows WITH (pipeline.continuous) AS
+SELECT k, pipeline.tumble(at, '1 minute') AS w, count(*) AS c, rank() OVER (PARTITION BY pipeline.tumble(at, '1 minute') ORDER BY count(*)) AS r FROM al_more GROUP BY k, w ORDER BY w, c;
+INSERT INTO al_more VALUES ('2025-01-01 10:00:30', 1), ('2025-01-01 10:05:00', 2);
+SELECT pipeline.wait_for('al_more_windows');
+ALTER FOREIGN TABLE al_more ADD COLUMN extra text;
+SELECT pipeline.alter('al_more_rows', 'SELECT * FROM al_more m WHERE k > 0');
+SELECT pipeline.alter('al_more_windows', $$SELECT k, pipeline.tumble(at, '1 minute') AS w, count(*) AS c, rank() OVER (PARTITION BY pipeline.tumble(at, '1 minute') ORDER BY count(*)) AS r, max(extra) AS m FROM al_more GROUP BY k, w$$);
+SELECT pipeline.alter('al_more_windows', $$SELECT k, pipeline.tumble(at, '1 minute') AS w, count(*) AS c, rank() OVER (PARTITION BY pipeline.tumble(at, '1 minute') ORDER BY count(*)) AS r, max(extra) AS m, min(extra) AS m2 FROM al_more GROUP BY k, w ORDER BY m$$);
+SELECT pipeline.alter('al_more_windows', $$SELECT k, pipeline.tumble(at, '1 minute') AS w, count(*) AS c, rank() OVER (PARTITION BY pipeline.tumble(at, '1 minute') ORDER BY count(*)) AS r, max(extra) AS m, min(extra) AS m2, 1 AS one FROM al_more GROUP BY w, k ORDER BY m$$);
+INSERT INTO al_more VALUES ('2025-01-01 10:06:30', 1, 'x'), ('2025-01-01 10:07:00', 2, 'y');
+SELECT pipeline.wait_for('al_more_rows') AND pipeline.wait_for('al_more_windows') AS done;
+SELECT * FROM al_more_rows ORDER BY at;
+SELECT * FROM al_more_windows ORDER BY w;
+DROP FOREIGN TABLE al_more CASCADE;
+
 -- Two streams share a table of late rows, which gets columns of both.  Windows of processing time, and of the calendar.
 CREATE FOREIGN TABLE al_calls (at timestamptz, k int, n int, x text) SERVER pipeline_local OPTIONS (event_time 'at', out_of_orderness '0', idle_timeout 'off');
 CREATE FOREIGN TABLE al_texts (sent timestamptz, x bigint, k int, n int) SERVER pipeline_local OPTIONS (event_time 'sent', out_of_orderness '0', idle_timeout 'off');

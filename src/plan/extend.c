@@ -135,7 +135,7 @@ static Bitmapset *
 level_extend(Extension *extension, const Query *old, Query *wanted, const Level *around)
 {
 	Level level = {.query = wanted, .around = around};
-	const char *difference = cq_query_difference(old, wanted);
+	const char *difference = cq_query_difference(old, wanted, around == NULL);
 	Bitmapset **marks;
 	ListCell *lc;
 	int n = 0;

@@ -7,7 +7,8 @@
  * to sort by; so is what says nothing about rows: names, rights, and the columns that
  * joins show, which are more if there are more below.
  *
- * References to grouping and sorting expressions need not be renumbered: they are
+ * References to grouping and sorting expressions are numbered anew where the ORDER BY of
+ * the whole query is left out, which says nothing.  Otherwise they need not be: they are
  * counted in the order ORDER BY, GROUP BY, DISTINCT, windows, and only the last get
  * more by further columns.
  */
@@ -27,7 +28,10 @@ typedef struct Renumbering
 	bool collect;
 } Renumbering;
 
-static Query *comparable(const Query *query, int ncolumns);
+static Query *comparable(const Query *query, int ncolumns, bool is_top);
+static bool sort_drop(Query *query);
+static void refs_renumber(Query *query);
+static void clauses_renumber(List *clauses, int *numbers, int *next);
 static bool queries_walker(Node *node, void *context);
 static void blank_entries(Query *query);
 static void blank_with(Query *query);
@@ -51,7 +55,7 @@ cq_query_columns(const Query *query)
 }
 
 const char *
-cq_query_difference(const Query *old, const Query *wanted)
+cq_query_difference(const Query *old, const Query *wanted, bool is_top)
 {
 	int ncolumns = cq_query_columns(old);
 	Query *a;
@@ -60,8 +64,8 @@ cq_query_difference(const Query *old, const Query *wanted)
 	if (cq_query_columns(wanted) < ncolumns)
 		return "The new query leaves columns out: those that there are must come first, as they "
 			   "are.";
-	a = comparable(old, ncolumns);
-	b = comparable(wanted, ncolumns);
+	a = comparable(old, ncolumns, is_top);
+	b = comparable(wanted, ncolumns, is_top);
 	if (!equal(a->rtable, b->rtable) || !equal(a->cteList, b->cteList) ||
 		!equal(a->jointree->fromlist, b->jointree->fromlist))
 		return "The new query reads other relations, or joins them otherwise.  A column of another "
@@ -104,9 +108,10 @@ outputs_difference(const Query *old, const Query *wanted)
 }
 
 static Query *
-comparable(const Query *query, int ncolumns)
+comparable(const Query *query, int ncolumns, bool is_top)
 {
 	Query *copy = copyObject(unconstify(Query *, query));
+	bool renumber = is_top && sort_drop(copy);
 	ListCell *lc;
 
 	cq_compat_flatten_groups(copy);
@@ -118,6 +123,8 @@ comparable(const Query *query, int ncolumns)
 	}
 	outputs_cut(copy, ncolumns);
 	windows_cut(copy);
+	if (renumber)
+		refs_renumber(copy);
 	outputs_cut(copy, ncolumns);
 	copy->targetList = (List *) cq_compat_flatten_joins(copy, (Node *) copy->targetList);
 	copy->havingQual = cq_compat_flatten_joins(copy, copy->havingQual);
@@ -134,6 +141,58 @@ comparable(const Query *query, int ncolumns)
 	copy->hasAggs = copy->hasWindowFuncs = copy->hasTargetSRFs = copy->hasSubLinks = false;
 	copy->constraintDeps = NIL;
 	return copy;
+}
+
+/* The order in which rows of a view are computed does not matter, unless it chooses some. */
+static bool
+sort_drop(Query *query)
+{
+	if (query->limitCount || query->limitOffset || query->hasDistinctOn ||
+		query->groupingSets != NIL)
+		return false;
+	query->sortClause = NIL;
+	return true;
+}
+
+static void
+refs_renumber(Query *query)
+{
+	int *numbers;
+	int most = 0;
+	int next = 0;
+	ListCell *lc;
+
+	foreach (lc, query->targetList)
+		most = Max(most, (int) lfirst_node(TargetEntry, lc)->ressortgroupref);
+	numbers = palloc0(sizeof(int) * (most + 1));
+	clauses_renumber(query->groupClause, numbers, &next);
+	clauses_renumber(query->distinctClause, numbers, &next);
+	foreach (lc, query->windowClause)
+	{
+		clauses_renumber(lfirst_node(WindowClause, lc)->partitionClause, numbers, &next);
+		clauses_renumber(lfirst_node(WindowClause, lc)->orderClause, numbers, &next);
+	}
+	foreach (lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		tle->ressortgroupref = (Index) numbers[tle->ressortgroupref];
+	}
+}
+
+static void
+clauses_renumber(List *clauses, int *numbers, int *next)
+{
+	ListCell *lc;
+
+	foreach (lc, clauses)
+	{
+		SortGroupClause *clause = lfirst_node(SortGroupClause, lc);
+
+		if (numbers[clause->tleSortGroupRef] == 0)
+			numbers[clause->tleSortGroupRef] = ++*next;
+		clause->tleSortGroupRef = (Index) numbers[clause->tleSortGroupRef];
+	}
 }
 
 /* What storing a query does to it, and to its sub-queries in expressions. */

@@ -11,9 +11,10 @@
 /*
  * One level of both, as analysed and not rewritten; what sub-queries and WITH queries
  * have is not looked at, but that there are as many.  NULL: without its further columns
- * the wanted one is the old one.  Otherwise what is different, as a sentence.
+ * the wanted one is the old one.  Otherwise what is different, as a sentence.  is_top: it
+ * is not a sub-query, whose ORDER BY may matter.
  */
-extern const char *cq_query_difference(const Query *old, const Query *wanted);
+extern const char *cq_query_difference(const Query *old, const Query *wanted, bool is_top);
 
 /* Output columns. */
 extern int cq_query_columns(const Query *query);

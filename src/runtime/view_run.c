@@ -43,6 +43,7 @@ static Oid relation_owner(Oid relid);
 static char *company_of(const CqViewRun *view);
 static bool same_company(const CqViewRun *a, const CqViewRun *b);
 static bool same_times(const CqPartition *a, int na, const CqPartition *b, int nb);
+static void late_places_load(CqViewRun *view);
 static void lock_or_leave(const CqViewRun *view, Oid relid);
 static void make_plan(CqViewRun *view, MemoryContext context);
 static void load_feeds(CqViewRun *view);
@@ -220,10 +221,28 @@ cq_view_run_prepare(CqRun *run, CqViewRun *view)
 {
 	view->plan_context =
 		AllocSetContextCreate(view->context, "pipeline plan", ALLOCSET_DEFAULT_SIZES);
+	late_places_load(view);
 	make_plan(view, view->context);
 	columns_note(view);
 	cq_late_check(view);
 	create_operators(view);
+}
+
+/*
+ * The view may have been altered since its row was read, and is not any more until this
+ * transaction ends.
+ */
+static void
+late_places_load(CqViewRun *view)
+{
+	MemoryContext old = MemoryContextSwitchTo(view->context);
+	CqView now;
+
+	lock_or_leave(view, view->view.query);
+	if (!cq_view_load(view->view.id, &now))
+		cq_view_gone(view->name);
+	view->view.late_places = now.late_places;
+	MemoryContextSwitchTo(old);
 }
 
 /* What the decoders are to fill. */

@@ -280,6 +280,35 @@ run_sql(q{SELECT pipeline.pause(view) FROM pipeline.views});
 }
 run_sql('SELECT pipeline.resume(view) FROM pipeline.views');
 
+# A worker may be about to begin while the view is altered: what it reads of the catalog is of one time.
+run_sql(q{
+CREATE PROCEDURE alter_at_once(rounds int) LANGUAGE plpgsql AS $$
+BEGIN
+  FOR i IN 1 .. rounds LOOP
+    EXECUTE format('CREATE FOREIGN TABLE s%s (at timestamptz, k int) SERVER pipeline_local OPTIONS (event_time ''at'', out_of_orderness ''0'', idle_timeout ''off'')', i);
+    EXECUTE format('CREATE VIEW v%s WITH (pipeline.continuous) AS SELECT k, pipeline.tumble(at, ''1 minute'') AS w, count(*) AS c FROM s%s GROUP BY k, w', i, i);
+    EXECUTE format('INSERT INTO s%s VALUES (''2025-01-01 10:00:30'', 1), (''2025-01-01 10:05:00'', 2)', i);
+    COMMIT;
+    EXECUTE format('ALTER FOREIGN TABLE s%s ADD COLUMN extra text, ADD COLUMN more int', i);
+    COMMIT;
+    PERFORM count(*) FROM generate_series(1, (random() * 300000)::int);
+    PERFORM pipeline.alter(format('v%s', i)::regclass, format('SELECT k, pipeline.tumble(at, ''1 minute'') AS w, count(*) AS c, max(extra) AS m FROM s%s GROUP BY k, w', i));
+    COMMIT;
+    PERFORM count(*) FROM generate_series(1, (random() * 300000)::int);
+    PERFORM pipeline.alter(format('v%s', i)::regclass, format('SELECT k, pipeline.tumble(at, ''1 minute'') AS w, count(*) AS c, max(extra) AS m, max(more) AS m2 FROM s%s GROUP BY k, w', i));
+    EXECUTE format('INSERT INTO s%s VALUES (''2025-01-01 10:06:30'', 1, ''x'', 1), (''2025-01-01 10:07:00'', 2, ''y'', 2), (''2025-01-01 10:01:00'', 2, ''y'', 2)', i);
+    COMMIT;
+  END LOOP;
+END $$});
+for my $round (1 .. 3)
+{
+	run_sql('CALL alter_at_once(10)');
+	$node->wait_for("v$_") for 1 .. 10;
+	is(run_sql("SELECT count(*) FROM pipeline.stat_views WHERE view::text ~ '^v[0-9]' AND (state <> 'running' OR late <> 1 OR events_in <> 5)"), 0, "altered while workers begin, $round");
+	is(run_sql('SELECT min(c), max(c), min(m), min(m2) FROM v10 WHERE m IS NOT NULL'), '1|1|x|1', 'with the new columns');
+	run_sql(join(';', map { "DROP FOREIGN TABLE s$_ CASCADE" } 1 .. 10));
+}
+
 # State that is larger than memory: most of it is on disk, in buckets.
 run_sql(q{
 CREATE FOREIGN TABLE many (pos int, k int, n int) SERVER pipeline_local;

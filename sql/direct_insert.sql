@@ -54,6 +54,15 @@ BEGIN;
 INSERT INTO di_here VALUES (1);
 INSERT INTO di_orders VALUES (1);
 COMMIT;
+-- what is not to be written to is not asked for: its server may be gone
+BEGIN;
+INSERT INTO di_orders VALUES (1);
+SAVEPOINT s;
+CREATE SERVER di_gone FOREIGN DATA WRAPPER pipeline_kafka OPTIONS (bootstrap_servers 'localhost:1');
+CREATE FOREIGN TABLE di_gone (id int) SERVER di_gone OPTIONS (topic 'gone');
+INSERT INTO di_gone VALUES (1);
+ROLLBACK TO s;
+COMMIT;
 BEGIN;
 INSERT INTO di_orders VALUES (1);
 PREPARE TRANSACTION 'di';

@@ -33,6 +33,7 @@
 #include "source/kafka/producer.h"
 
 #define NONE		 PG_UINT32_MAX /* as a length: NULL */
+#define NO_RECORD	 (-1)
 #define MAX_MEMORY	 (512 * 1024 * 1024)
 #define READ_AT_ONCE (64 * 1024)
 
@@ -41,6 +42,7 @@ typedef struct HeldTopic
 	Oid server_id;
 	Oid user;
 	char *topic;
+	int64 first;			   /* where its first record begins; NO_RECORD = it has none */
 	CqKafkaProducer *producer; /* while records are written */
 } HeldTopic;
 
@@ -88,6 +90,7 @@ static void adopt_marks(SubTransactionId subtransaction, SubTransactionId parent
 static void forget_since(SubTransactionId subtransaction);
 static void write_all(void);
 static void find_producers(void);
+static CqKafkaProducer *known_producer(const HeldTopic *topic);
 static void write_file(void);
 static int write_records(const char *bytes, int len);
 static void write_record(const char *at);
@@ -116,6 +119,7 @@ cq_held_topic(Oid server_id, Oid user, const char *topic)
 	added->server_id = server_id;
 	added->user = user;
 	added->topic = pstrdup(topic);
+	added->first = NO_RECORD;
 	held->topics = lappend(held->topics, added);
 	MemoryContextSwitchTo(old);
 	return list_length(held->topics) - 1;
@@ -145,11 +149,14 @@ begin_holding(void)
 void
 cq_held_add(int topic, const CqMessage *message)
 {
+	HeldTopic *to = list_nth(held->topics, topic);
 	RecordHead head = {0};
 	int start = held->tail.len;
 	int i;
 
 	mark_subtransaction();
+	if (to->first == NO_RECORD)
+		to->first = held->in_file + start;
 	head.topic = topic;
 	head.partition = message->partition;
 	head.nheaders = message->nheaders;
@@ -228,6 +235,15 @@ spill(void)
 static void
 truncate_to(int64 position)
 {
+	ListCell *lc;
+
+	foreach (lc, held->topics)
+	{
+		HeldTopic *topic = lfirst(lc);
+
+		if (topic->first >= position)
+			topic->first = NO_RECORD;
+	}
 	if (position >= held->in_file)
 		held->tail.len = (int) (position - held->in_file);
 	else
@@ -325,7 +341,8 @@ write_all(void)
 			write_file();
 		(void) write_records(held->tail.data, held->tail.len);
 		foreach (lc, held->topics)
-			cq_kafka_producer_flush(((HeldTopic *) lfirst(lc))->producer);
+			if (((HeldTopic *) lfirst(lc))->producer != NULL)
+				cq_kafka_producer_flush(((HeldTopic *) lfirst(lc))->producer);
 		foreach (lc, held->topics)
 			((HeldTopic *) lfirst(lc))->producer = NULL;
 	}
@@ -334,7 +351,10 @@ write_all(void)
 	held->file = NULL;
 }
 
-/* Only now, since each statement of the transaction might have altered their servers. */
+/*
+ * Only now, since each statement of the transaction might have altered their servers.
+ * Those without records are left alone: their servers may be gone by now.
+ */
 static void
 find_producers(void)
 {
@@ -344,8 +364,29 @@ find_producers(void)
 	{
 		HeldTopic *topic = lfirst(lc);
 
-		topic->producer = cq_kafka_producer_get(topic->server_id, topic->user);
+		if (topic->first == NO_RECORD)
+			continue;
+		topic->producer = known_producer(topic);
+		if (topic->producer == NULL)
+			topic->producer = cq_kafka_producer_get(topic->server_id, topic->user);
 	}
+}
+
+/* Asked for twice it might be another: if somebody altered the server in between. */
+static CqKafkaProducer *
+known_producer(const HeldTopic *topic)
+{
+	ListCell *lc;
+
+	foreach (lc, held->topics)
+	{
+		const HeldTopic *other = lfirst(lc);
+
+		if (other->producer != NULL && other->server_id == topic->server_id &&
+			other->user == topic->user)
+			return other->producer;
+	}
+	return NULL;
 }
 
 /* Records may go over the ends of what is read at once. */

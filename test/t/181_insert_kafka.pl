@@ -265,6 +265,18 @@ sql(q{SET ROLE with_secret; INSERT INTO of_without VALUES (9001)});
 is(sql('SELECT count(*) FROM tx WHERE id = 9001'), 1, "through a view that of its owner is");
 like(complaint(q{CREATE ROLE reader; GRANT SELECT ON tx TO reader; SET ROLE reader; INSERT INTO tx VALUES (1)}), qr/permission denied/, 'INSERT must be granted');
 
+# A pool's session that writes for many roles keeps the connections of a few.
+sql(join ';', map { "CREATE ROLE pooled$_; GRANT INSERT ON tx TO pooled$_" } 1 .. 9);
+my $pooled = $node->background_psql('postgres');
+my $pid = $pooled->query_safe('SELECT pg_backend_pid()');
+my $write = sub { $pooled->query_safe("SET ROLE pooled$_[0]; INSERT INTO tx VALUES ($_[0], 'pooled')"); };
+$write->(1);
+my $threads = sql("SELECT count(*) - 1 FROM pg_ls_dir('/proc/$pid/task')");
+$write->($_) for 2 .. 9;
+$node->until_true("SELECT count(*) - 1 <= 5 * $threads FROM pg_ls_dir('/proc/$pid/task')", 30);
+$pooled->quit;
+is(sql("SELECT count(*) FROM tx WHERE note = 'pooled'"), 9, 'each role wrote, and a few producers were kept');
+
 # Timestamps that do not ascend: what a condition on them skips is right.
 $broker->create_topic('times', 1, 'index.interval.bytes=500', 'segment.bytes=200000');
 create_stream('times', q{id int, pad text, t timestamptz OPTIONS (metadata 'timestamp'), o bigint OPTIONS (metadata 'offset')});

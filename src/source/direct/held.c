@@ -276,10 +276,12 @@ transaction_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_ABORT:
 			abandon_producers();
+			cq_kafka_producer_keep_few();
 			held = NULL;
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
+			cq_kafka_producer_keep_few();
 			held = NULL;
 			break;
 		default:

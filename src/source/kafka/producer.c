@@ -6,10 +6,11 @@
  * writing it twice or out of order.  Each record is acknowledged by all replicas
  * that are in sync.
  *
- * Connecting takes longer than writing a record, so producers are kept for as long
- * as the session lives, one for each server and user; settings are read anew for
- * each transaction, and if they are others now, so is the producer.  One that has
- * failed, or that was left with records under way, is given up.
+ * Connecting takes longer than writing a record, so producers, one for each server
+ * and user, are kept for the session's next transactions: a few, those that were used
+ * last, since each has threads and sockets.  Settings are read anew for each
+ * transaction, and if they are others now, so is the producer.  One that has failed,
+ * or that was left with records under way, is given up.
  *
  * Waiting is for the latch and the client's pipe.  That it ends is up to the client,
  * which reports each record as failed after message.timeout.ms.
@@ -32,6 +33,7 @@
 
 #define LONGEST_WAIT_MS 1000
 #define MAX_ARGUMENTS	7
+#define MAX_KEPT		4 /* between transactions */
 
 struct CqKafkaProducer
 {
@@ -52,6 +54,7 @@ struct CqKafkaProducer
 	char *failed_topic; /* malloc'ed */
 };
 
+/* the one that was asked for last is the first */
 static dlist_head producers = DLIST_STATIC_INIT(producers);
 
 static CqKafkaProducer *find_producer(Oid server_id, Oid user);
@@ -87,6 +90,7 @@ cq_kafka_producer_get(Oid server_id, Oid user)
 		return open_producer(server_id, user, settings, context);
 	cq_kafka_settings_wipe(settings);
 	MemoryContextDelete(context);
+	dlist_move_head(&producers, &producer->node);
 	return producer;
 }
 
@@ -349,6 +353,17 @@ cq_kafka_producer_abandon(Oid server_id, Oid user)
 
 	if (producer)
 		give_up(producer);
+}
+
+void
+cq_kafka_producer_keep_few(void)
+{
+	dlist_mutable_iter iter;
+	int kept = 0;
+
+	dlist_foreach_modify (iter, &producers)
+		if (++kept > MAX_KEPT)
+			give_up(dlist_container(CqKafkaProducer, node, iter.cur));
 }
 
 static void

@@ -12,7 +12,7 @@ typedef struct CqKafkaProducer CqKafkaProducer;
 
 /*
  * A producer for the brokers of a server with a user's mapping.  It connects in
- * the background and is kept for later calls of the session.  Inside a
+ * the background and is kept at least until the transaction ends.  Inside a
  * transaction.
  */
 extern CqKafkaProducer *cq_kafka_producer_get(Oid server_id, Oid user);
@@ -36,3 +36,9 @@ extern void cq_kafka_producer_flush(CqKafkaProducer *producer);
  * nor waits.
  */
 extern void cq_kafka_producer_abandon(Oid server_id, Oid user);
+
+/*
+ * Close all but the few that were used last.  Not while one of them is in use: at the
+ * end of a transaction.  Neither throws nor waits.
+ */
+extern void cq_kafka_producer_keep_few(void);

@@ -143,7 +143,7 @@ start(CqDirectRead *read)
 static void
 connect_topic(CqDirectRead *read)
 {
-	CqKafkaTopic topic = {
+	CqKafkaReadTopic topic = {
 		.server_id = read->stream->server_id,
 		.user = cq_compat_scan_user(read->node),
 		.topic = read->stream->topic,

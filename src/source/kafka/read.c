@@ -31,7 +31,7 @@
 
 static dlist_head open_reads = DLIST_STATIC_INIT(open_reads);
 
-static void read_connect(CqKafkaRead *read, const CqKafkaTopic *topic);
+static void read_connect(CqKafkaRead *read, const CqKafkaReadTopic *topic);
 static void read_rewind(CqKafkaRead *read);
 static int64 lowest_time(const CqKafkaSlice *slices, int nslices);
 static void open_logs(CqKafkaRead *read);
@@ -44,7 +44,7 @@ static void release(void *arg);
 static void release_all(void);
 
 CqKafkaRead *
-cq_kafka_read_open(const CqKafkaTopic *topic, MemoryContext parent)
+cq_kafka_read_open(const CqKafkaReadTopic *topic, MemoryContext parent)
 {
 	MemoryContext context =
 		AllocSetContextCreate(parent, "pipeline kafka read", ALLOCSET_DEFAULT_SIZES);
@@ -75,7 +75,7 @@ cq_kafka_read_open(const CqKafkaTopic *topic, MemoryContext parent)
 }
 
 static void
-read_connect(CqKafkaRead *read, const CqKafkaTopic *topic)
+read_connect(CqKafkaRead *read, const CqKafkaReadTopic *topic)
 {
 	CqKafkaFetching fetching = {.npartitions = MAX_OPEN, .wait_ms = FETCH_WAIT_MS};
 	MemoryContext old = MemoryContextSwitchTo(read->context);

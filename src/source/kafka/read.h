@@ -14,14 +14,14 @@
 typedef struct CqKafkaRead CqKafkaRead;
 
 /* Which topic, and as whom. */
-typedef struct CqKafkaTopic
+typedef struct CqKafkaReadTopic
 {
 	Oid server_id;
 	Oid user; /* whose user mapping is used */
 	const char *topic;
 	const char *name;	 /* of the stream, for messages */
 	List *partition_ids; /* integer list; NIL = all */
-} CqKafkaTopic;
+} CqKafkaReadTopic;
 
 #define CQ_KAFKA_ANY_TIME PG_INT64_MIN
 
@@ -62,7 +62,7 @@ typedef struct CqKafkaReadStats
  * Begin to connect; waits for nothing.  The read lives in a context of its own
  * beneath the given one and ends with it.
  */
-extern CqKafkaRead *cq_kafka_read_open(const CqKafkaTopic *topic, MemoryContext context);
+extern CqKafkaRead *cq_kafka_read_open(const CqKafkaReadTopic *topic, MemoryContext context);
 
 /*
  * The topic's partitions and the bounds of their logs, which stay the same for as

@@ -24,6 +24,7 @@
 
 #include "access/xact.h"
 #include "commands/tablespace.h"
+#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "storage/buffile.h"
 #include "utils/memutils.h"
@@ -90,6 +91,7 @@ static void adopt_marks(SubTransactionId subtransaction, SubTransactionId parent
 static void forget_since(SubTransactionId subtransaction);
 static void write_all(void);
 static void find_producers(void);
+static void refuse_dropped(const HeldTopic *topic);
 static CqKafkaProducer *known_producer(const HeldTopic *topic);
 static void write_file(void);
 static int write_records(const char *bytes, int len);
@@ -368,10 +370,22 @@ find_producers(void)
 
 		if (topic->first == NO_RECORD)
 			continue;
+		refuse_dropped(topic);
 		topic->producer = known_producer(topic);
 		if (topic->producer == NULL)
 			topic->producer = cq_kafka_producer_get(topic->server_id, topic->user);
 	}
+}
+
+/* Nobody else could drop it: the stream is locked. */
+static void
+refuse_dropped(const HeldTopic *topic)
+{
+	if (GetForeignServerExtended(topic->server_id, FSV_MISSING_OK) == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("cannot write to topic \"%s\"", topic->topic),
+				errdetail("The transaction has dropped its foreign server after the INSERT."));
 }
 
 /* Asked for twice it might be another: if somebody altered the server in between. */

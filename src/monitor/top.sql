@@ -13,11 +13,12 @@ SELECT s.*,
   f.source AS reads_view,
   o.start_latest,
   -- where the events went that gave no row
-  s.dead_letters + s.skipped AS bad,
+  s.dead_letters - s.retried + s.skipped AS bad,
   l.locks,
   p.partitions,
   p.unread,
   p.empty,
+  p.newest,
   h.holder,
   h.holder_is_off,
   w.phase,
@@ -31,7 +32,8 @@ JOIN pipeline.stat_views s ON s.view = v.view
 CROSS JOIN LATERAL (
   SELECT bool_and(w.fdwname = 'pipeline_kafka') AS is_kafka, min(r.srvname)::text AS server,
     string_agg(t.ftrelid::regclass::text || COALESCE(' (topic ' || (
-      SELECT o.option_value FROM pg_catalog.pg_options_to_table(t.ftoptions) o WHERE o.option_name = 'topic') || ')', ''), ', ') AS names
+      SELECT o.option_value FROM pg_catalog.pg_options_to_table(t.ftoptions) o WHERE o.option_name = 'topic') || ')', ''), ', '
+      ORDER BY t.ftrelid::regclass::text) AS names
   FROM pipeline_data.views x
   JOIN pg_catalog.pg_foreign_table t ON t.ftrelid = ANY (x.streams::oid[])
   JOIN pg_catalog.pg_foreign_server r ON r.oid = t.ftserver
@@ -66,7 +68,8 @@ LEFT JOIN LATERAL (
 CROSS JOIN LATERAL (
   SELECT count(*) AS partitions,
     bool_and(p.next_offset = p.start_offset) AS unread,
-    bool_and(p.end_offset = 0) AS empty
+    bool_and(p.end_offset = 0) AS empty,
+    max(p.max_event_time) AS newest
   FROM pipeline.stat_partitions p WHERE p.view = v.view) p
 -- the partition that the watermark waits for while others are ahead of it
 LEFT JOIN LATERAL (
@@ -142,8 +145,9 @@ BEGIN ATOMIC
           ELSE 'Add pipeline_ext to shared_preload_libraries and restart the server.' END),
     (h.activity = 'waiting for a background worker slot', 'waits for a background worker slot: all of max_worker_processes are taken',
      'Increase max_worker_processes and restart the server.'),
-    (h.activity = 'waiting after an error', 'waits after an error until ' || COALESCE(h.retry_at::text, 'soon') || ': ' || COALESCE(h.last_error, ''),
-     'The server''s log has the details.'),
+    (h.activity = 'waiting after an error', 'waits after an error' || COALESCE(' until ' || h.retry_at, '') || ': ' || COALESCE(h.last_error, ''),
+     CASE WHEN h.last_error ~ '^topic .* does not exist yet' THEN 'Is the option topic of the stream right? The view begins as soon as there is such a topic.'
+          ELSE 'The server''s log has the details.' END),
     (h.activity = 'source unreachable', 'source: no broker of server ' || h.server || ' answers',
      'Is bootstrap_servers right, do the brokers run, and does the network let us through? The server''s log has what the client says.'),
     (h.activity = 'waiting for a lock', COALESCE('lock on ' || h.locks, 'a lock that another session holds'),
@@ -161,8 +165,9 @@ BEGIN ATOMIC
     (h.holder IS NOT NULL, 'watermark held back by ' || h.holder || CASE WHEN h.holder_is_off THEN '; idle_timeout is off' ELSE '' END,
      CASE WHEN h.holder_is_off THEN 'Windows close when events come there, after pipeline.advance_watermark(), or with the option idle_timeout.'
           ELSE 'Windows close when events come there, or when it has been idle for idle_timeout.' END),
-    (h.dead_letters_per_second > 0, 'nothing, but records cannot be processed: ' || h.dead_letters || ' so far' || COALESCE('; one of the last: ' || h.bad_message, ''),
-     'They are in pipeline.dead_letters.'),
+    (h.dead_letters_per_second > 0, 'nothing, but records cannot be processed: ' || h.dead_letters - h.retried || ' so far' || COALESCE('; one of the last: ' || h.bad_message, ''),
+     'SELECT message, count(*) FROM pipeline.dead_letters WHERE view = ' || pg_catalog.quote_literal(h.view::text)
+       || '::regclass GROUP BY 1 says what is wrong with them.'),
     (h.next_window_end IS NOT NULL, 'waiting for events: the next window ends at ' || h.next_window_end
      || COALESCE(', the watermark is ' || h.watermark, ', and there is no watermark yet'),
      'It closes when an event of that time, and out_of_orderness more, has come; without events by the clock, when the stream has been idle for idle_timeout.'),
@@ -195,7 +200,11 @@ BEGIN ATOMIC
     (h.bad >= h.events_in AND h.bad_message ~ 'event time is null', 'no event (of ' || h.events_in || ') has an event time',
      'Is the column of event_time named as in the records, or its option field right?'),
     (h.bad >= h.events_in, 'every record (' || h.events_in || ') is bad' || COALESCE('; one of the last: ' || h.bad_message, ''),
-     CASE WHEN h.skipped > 0 THEN 'They are dropped, as on_error = ''skip'' says.' ELSE 'They are in pipeline.dead_letters.' END),
+     CASE WHEN h.bad_message ~ ': number ".*" is not valid for type (timestamp|date)'
+          THEN 'Times that are numbers need the column option format: epoch_s, epoch_ms or epoch_us.'
+          WHEN h.skipped > 0 THEN 'They are dropped, as on_error = ''skip'' says.'
+          ELSE 'SELECT message, count(*) FROM pipeline.dead_letters WHERE view = ' || pg_catalog.quote_literal(h.view::text)
+       || '::regclass GROUP BY 1 says what is wrong with them.' END),
     -- it was dropped by the query
     (h.filtered > 0 AND h.filtered + h.bad >= h.events_in, 'no event passes WHERE: ' || h.filtered || ' of ' || h.events_in || ' were filtered out'
      || CASE WHEN h.bad > 0 THEN ', the others are bad' ELSE '' END,
@@ -205,7 +214,14 @@ BEGIN ATOMIC
      'Compare the columns of the join; a LEFT JOIN keeps such events.'),
     (h.late > 0 AND h.next_window_end IS NULL AND h.windows_closed = 0, 'every event came too late: the watermark is ' || h.watermark,
      'An event of a later time came before them. See out_of_orderness, allowed_lateness and the late rows.'),
+    (h.late * 2 > h.events_in AND h.windows_closed = 0,
+     'most of ' || h.events_in || ' events came too late for their windows: the highest event time is ' || h.newest || ', the watermark ' || h.watermark,
+     'Was one event ahead of its time? See max_ahead, and the late rows.'),
     -- it waits
+    (h.newest >= h.next_window_end AND h.holder IS NULL AND h.windows_closed = 0,
+     'no window has closed yet: the first one ends at ' || h.next_window_end || ', the highest event time is ' || h.newest
+     || ', and out_of_orderness keeps the watermark at ' || h.watermark,
+     'Compare out_of_orderness with max_disorder in pipeline.stat_partitions: a smaller one closes windows sooner.'),
     (h.next_window_end IS NOT NULL AND h.windows_closed = 0, 'no window has closed yet: the first one ends at ' || h.next_window_end
      || COALESCE(', the watermark is ' || h.watermark, ', and there is no watermark yet'),
      CASE WHEN h.holder IS NULL THEN

@@ -31,6 +31,11 @@
 
 #define SKIPPING_ROWS 128 /* decoded in one subtransaction */
 
+/* Views go on as they do: the option of the stream that they read is not touched. */
+#define READ_AROUND_HINT                                                                           \
+	"Leave it out by a condition on the column with the metadata \"offset\", or read another "     \
+	"foreign table of the topic that has the option \"on_error\" set to \"skip\"."
+
 struct CqDirectRead
 {
 	ForeignScanState *node;
@@ -256,8 +261,7 @@ refuse(const CqDirectRead *read, const CqDecodeError *error)
 					  (long long) read->record->offset,
 					  cq_kafka_record_partition(read->record),
 					  read->stream->topic),
-			errhint("Leave it out by a condition on the column with the metadata \"offset\", or "
-					"set the stream's option \"on_error\" to \"skip\"."));
+			errhint(READ_AROUND_HINT));
 }
 
 static void
@@ -269,6 +273,8 @@ name_record(void *arg)
 			   (long long) read->record->offset,
 			   cq_kafka_record_partition(read->record),
 			   read->stream->topic);
+	if (cq_error_is_of_record(geterrcode()))
+		errhint(READ_AROUND_HINT);
 }
 
 void
@@ -283,10 +289,13 @@ void
 cq_direct_end(CqDirectRead *read)
 {
 	if (read->skipped > 0)
-		ereport(WARNING,
-				errmsg("%lld records of stream \"%s\" could not be decoded and were left out",
-					   (long long) read->skipped,
-					   read->stream->name));
+		ereport(
+			WARNING,
+			errmsg_plural("%lld record of stream \"%s\" could not be decoded and was left out",
+						  "%lld records of stream \"%s\" could not be decoded and were left out",
+						  (unsigned long) read->skipped,
+						  (long long) read->skipped,
+						  read->stream->name));
 	if (read->log)
 		cq_kafka_read_close(read->log);
 	read->log = NULL;

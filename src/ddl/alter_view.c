@@ -43,6 +43,7 @@ static void alter_options(const CqView *view, const AlterParts *parts);
 static void check_alterable(const CqView *view, List *options);
 static List *without(List *given, const char *name);
 static void owner_changed(const CqView *view);
+static void name_new_owner(void *arg);
 
 void
 cq_alter_view(CqUtility *utility, Oid relid)
@@ -191,14 +192,27 @@ static void
 owner_changed(const CqView *view)
 {
 	Oid owner = cq_parts_owner(view->view);
+	ErrorContextCallback context;
 	CqIdentity saved;
 
 	cq_limits_check_owner(owner, get_rel_name(view->view));
 	cq_parts_change_owner(view, owner);
+	context.callback = name_new_owner;
+	context.arg = &owner;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
 	cq_identity_owner(owner, view->settings, &saved);
 	cq_identity_check_rights(cq_plan_stored_query(view->query), "");
 	cq_identity_restore(&saved);
+	error_context_stack = context.previous;
 	cq_shards_at_commit(CQ_SLOT_CHANGED, view->id);
+}
+
+static void
+name_new_owner(void *arg)
+{
+	errcontext("the view's query as the new owner, role \"%s\"",
+			   GetUserNameFromId(*(const Oid *) arg, true));
 }
 
 /* The table for late rows is renamed along if it is still called after the view. */

@@ -23,6 +23,9 @@ SELECT propose('web.Orders-v2',
 SELECT propose('types',
   '{"big": 1, "mixed": 1, "quoted": 1, "zip": "01234", "day": "2025-06-01", "ip": "10.0.0.1", "local": "2025-06-01 12:00:00", "o": {}, "ints": [1, 2], "nums": [1, 2.5], "objs": [{"a": 1}], "both": {"a": 1}, "nothing": null, "none": []}',
   '{"big": 123456789012345678901234567890, "mixed": "x", "quoted": "2", "zip": "99999", "day": "2025-06-02", "ip": "::1", "local": "2025-06-01 12:00:01", "o": {}, "ints": [], "nums": [3], "objs": [], "both": [1], "nothing": null, "none": []}');
+-- A few values that do not fit make a column text, and it is said what the others are
+SELECT propose('few_bad', VARIADIC (SELECT array_agg(format('{"amount": %s, "ok": %s, "placed": "%s", "code": "%s"}',
+  CASE i WHEN 7 THEN '"n/a"' ELSE i::text END, CASE i WHEN 8 THEN '"yes"' ELSE 'true' END, CASE i WHEN 9 THEN 'soon' ELSE '2025-06-01T12:00:00Z' END, i) ORDER BY i) FROM generate_series(1, 20) i));
 SELECT propose('names',
   '{"select": 1, "Select": 2, "SELECT": 3, "@timestamp": 4, "1st": 5, "a.b": 6, "a\\b": 7, "ctid": 8, "größe": 9, "": 10, "it''s": 11, "---": 12, "kafka_offset": 13, "x\u0000y": 14, "HTTPStatusCode": 15}');
 SELECT propose('long', '{"' || repeat('a', 70) || '": 1, "' || repeat('a', 71) || '": 2}');

@@ -26,6 +26,7 @@
 #define FLOAT_FRACTION 7
 /* More digits than a double can mean. */
 #define DOUBLE_LIMIT		UINT64CONST(100000000000000000)
+#define USUAL_SHARE			10	/* nearly all values: all but one in so many */
 #define MAX_EXPONENT		280 /* of a number that a double can hold */
 #define MAX_INET_CHARS		45
 #define UNIX_EPOCH_SHIFT_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
@@ -42,6 +43,7 @@ static bool is_uuid(const char *text, Size len);
 static bool is_inet(const char *text, Size len);
 static bool is_number(const char *text, Size len);
 static bool only(const CqValues *values, unsigned kinds);
+static const char *but_for_few(const CqValues *values);
 static const char *scalar_type(const CqValues *values, CqValueType *result);
 static CqValueType array_type(const CqValues *elements);
 static bool epoch_type(const CqValues *values, const char *name, CqValueType *result);
@@ -269,6 +271,38 @@ only(const CqValues *values, unsigned kinds)
 	return values->count > 0;
 }
 
+/*
+ * What nearly all of the values are: with another type, the others would be bad
+ * records, which may be what they are.  NULL if there is no such type.
+ */
+static const char *
+but_for_few(const CqValues *values)
+{
+	static const struct
+	{
+		unsigned kinds;
+		const char *name;
+	} usual[] = {
+		{NUMBERS | BIT(CQ_VALUE_DIGITS), "numbers"},
+		{BIT(CQ_VALUE_TIMESTAMPTZ) | BIT(CQ_VALUE_TIMESTAMP), "times"},
+		{BIT(CQ_VALUE_BOOLEAN), "true and false"},
+	};
+	Size i;
+
+	for (i = 0; i < lengthof(usual); i++)
+	{
+		int others = 0;
+		int kind;
+
+		for (kind = 0; kind < CQ_VALUE_KINDS; kind++)
+			if ((usual[i].kinds & BIT(kind)) == 0)
+				others += values->kinds[kind];
+		if (others > 0 && others <= values->count / USUAL_SHARE)
+			return psprintf("%s, but for %d of %d", usual[i].name, others, values->count);
+	}
+	return NULL;
+}
+
 CqValueType
 cq_values_type(const CqValues *values, const char *name)
 {
@@ -297,6 +331,8 @@ cq_values_type(const CqValues *values, const char *name)
 static const char *
 scalar_type(const CqValues *values, CqValueType *result)
 {
+	const char *usual = but_for_few(values);
+
 	if (only(values, STRUCTURES))
 		return "jsonb";
 	if (!only(values, NUMBERS | BIT(CQ_VALUE_BOOLEAN) | ANY_TEXT))
@@ -334,6 +370,8 @@ scalar_type(const CqValues *values, CqValueType *result)
 	if (!only(values, ANY_TEXT))
 		result->remark = only(values, NUMBERS | BIT(CQ_VALUE_DIGITS)) ? "some numbers in quotes"
 																	  : "values of different types";
+	if (usual)
+		result->remark = usual;
 	if (only(values, NUMBERS | BIT(CQ_VALUE_DIGITS)) &&
 		values->kinds[CQ_VALUE_DIGITS] < values->count)
 		return values->kinds[CQ_VALUE_FLOAT] > 0 ? "double precision" : "numeric";

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "commands/extension.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 
@@ -22,13 +23,23 @@ PGDLLEXPORT void _PG_init(void);
  * Shared memory and the launcher exist only when the postmaster loads us.
  * Loaded later, by the first call of one of our functions, we define no
  * parameters and install no hooks: entry points then say what is missing
- * (cq_require_preload).  pg_upgrade must find no worker of ours running.
+ * (cq_require_preload).  CREATE EXTENSION warns, as options of views would be
+ * refused by the server, which cannot know why.  pg_upgrade must find no worker
+ * of ours running.
  */
 void
 _PG_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
+	{
+		if (creating_extension)
+			ereport(WARNING,
+					errmsg("pipeline_ext is not loaded via shared_preload_libraries"),
+					errdetail("Continuous views can neither be created nor kept until it is."),
+					errhint("Add pipeline_ext to shared_preload_libraries in postgresql.conf and "
+							"restart the server."));
 		return;
+	}
 	cq_settings_define();
 	cq_slots_init();
 	cq_region_init();

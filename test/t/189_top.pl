@@ -135,5 +135,8 @@ $standby->stop('fast');
 $full->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
 $full->restart;
 is($full->safe_psql('postgres', q{SELECT DISTINCT status, bottleneck FROM pipeline.top()}), 'waiting|nobody runs views: the library is not in shared_preload_libraries', 'a server without the library');
+$full->safe_psql('postgres', 'CREATE DATABASE plain');
+$full->psql('plain', 'CREATE EXTENSION pipeline_ext', stderr => \my $warning);
+like($warning, qr/WARNING:  pipeline_ext is not loaded via shared_preload_libraries/, 'CREATE EXTENSION says so');
 $full->stop('fast');
 done_testing();

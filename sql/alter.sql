@@ -354,6 +354,13 @@ SELECT pipeline.alter('al_one', 'SELECT pos, n::al_domain AS n FROM al_events WH
 SELECT pipeline.alter('al_own_windows', $$SELECT pos, pipeline.tumble(at, '1 minute') AS w, count(*) AS c, max(n) AS n FROM al_events WHERE pos = 7 GROUP BY pos, w$$);
 SELECT * FROM al_one;
 SELECT pos, c, n FROM al_own_windows;
+-- Names are given once, and what is being read in this session stays.
+SELECT pipeline.alter('al_one', 'SELECT pos, n::al_domain AS n, k AS two, k + 1 AS two FROM al_events WHERE pos = 7');
+BEGIN;
+DECLARE al_cursor CURSOR FOR SELECT * FROM al_one;
+FETCH 1 FROM al_cursor;
+SELECT pipeline.alter('al_one', 'SELECT pos, n::al_domain AS n, n::al_domain AS more FROM al_events WHERE pos = 7');
+ROLLBACK;
 RESET ROLE;
 SET ROLE al_owner;
 SELECT pipeline.alter('al_owned', 'SELECT pos, k FROM al_events');

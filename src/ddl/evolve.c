@@ -77,6 +77,7 @@ typedef struct Evolution
 } Evolution;
 
 static void hold(const CqView *view);
+static void check_use(const Evolution *evolution);
 static List *all_chunks(const CqView *view);
 static List *position_ids(const CqView *view);
 static void check_beginning(const Evolution *evolution);
@@ -84,6 +85,7 @@ static void check_feeds(const Evolution *evolution);
 static Query *analyse(const Evolution *evolution, const char *text);
 static void say_where(void *arg);
 static void name_columns(Query *query, Oid view);
+static void check_name_is_new(List *outputs, const TargetEntry *wanted);
 static bool keeps_groups_of_windows(const CqPlan *plan);
 static void plan_new(Evolution *evolution);
 static void check_defaults(const Evolution *evolution);
@@ -113,6 +115,7 @@ cq_evolve(CqView *view, const char *text)
 	hold(view);
 	if (!cq_view_load_by_oid(view->view, view))
 		cq_view_gone(evolution.name);
+	check_use(&evolution);
 	evolution.owner = cq_parts_owner(view->view);
 	stored = cq_plan_stored_query(view->query);
 	evolution.ncolumns = cq_query_columns(stored);
@@ -150,6 +153,22 @@ hold(const CqView *view)
 		LockRelationOid(view->late, ShareRowExclusiveLock);
 	foreach (lc, all_chunks(view))
 		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+}
+
+/* A cursor of this session is held up by none of these locks. */
+static void
+check_use(const Evolution *evolution)
+{
+	Relation result = table_open(evolution->view->result, NoLock);
+
+	if (result->rd_refcnt > 1)
+		ereport(
+			ERROR,
+			errcode(ERRCODE_OBJECT_IN_USE),
+			errmsg("continuous view \"%s\" cannot be altered because it is being used by active "
+				   "queries in this session",
+				   evolution->name));
+	table_close(result, NoLock);
 }
 
 /* For each worker those of the inputs, in order. */
@@ -285,8 +304,13 @@ name_columns(Query *query, Oid view)
 		TargetEntry *entry = lfirst_node(TargetEntry, lc);
 		char *name;
 
-		if (entry->resjunk || ++attnum > natts)
+		if (entry->resjunk)
 			continue;
+		if (++attnum > natts)
+		{
+			check_name_is_new(query->targetList, entry);
+			continue;
+		}
 		name = get_attname(view, attnum, false);
 		if (strcmp(entry->resname, name) != 0)
 			ereport(ERROR,
@@ -298,6 +322,24 @@ name_columns(Query *query, Oid view)
 						   entry->resname),
 					errhint("Columns that there are come first, as they are; ALTER VIEW ... RENAME "
 							"COLUMN gives one another name."));
+	}
+}
+
+static void
+check_name_is_new(List *outputs, const TargetEntry *wanted)
+{
+	ListCell *lc;
+
+	foreach (lc, outputs)
+	{
+		const TargetEntry *entry = lfirst_node(TargetEntry, lc);
+
+		if (entry == wanted)
+			return;
+		if (!entry->resjunk && strcmp(entry->resname, wanted->resname) == 0)
+			ereport(ERROR,
+					errcode(ERRCODE_DUPLICATE_COLUMN),
+					errmsg("column \"%s\" specified more than once", wanted->resname));
 	}
 }
 

@@ -7,7 +7,7 @@ GRANT CREATE, USAGE ON SCHEMA public TO cmd_owner;
 CREATE SCHEMA cmd_schema;
 CREATE FUNCTION cmd_hidden(stream regclass) RETURNS TABLE (owner name, tables bigint) LANGUAGE sql AS $$
   SELECT pg_get_userbyid(c.relowner), count(*) FROM pg_depend d JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
-  WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = stream AND d.deptype = 'i' AND c.relkind = 'r' GROUP BY 1
+  WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = stream AND d.deptype = 'a' AND c.relkind = 'r' GROUP BY 1
 $$;
 RESET client_min_messages;
 
@@ -114,7 +114,7 @@ ALTER FOREIGN TABLE cmd_events ALTER COLUMN ms TYPE bigint;
 ALTER FOREIGN TABLE cmd_topic ALTER COLUMN at TYPE timestamp;
 ALTER FOREIGN TABLE cmd_topic ALTER COLUMN k TYPE bigint;
 SELECT DISTINCT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attname = 'a4' AND attrelid IN
-  (SELECT objid FROM pg_depend WHERE refobjid = 'cmd_events'::regclass AND deptype = 'i');
+  (SELECT objid FROM pg_depend WHERE refobjid = 'cmd_events'::regclass AND deptype = 'a');
 
 --# ALTER FOREIGN TABLE OPTIONS
 ALTER FOREIGN TABLE cmd_events OPTIONS (ADD idle_timeout '10 s');

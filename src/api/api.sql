@@ -67,11 +67,11 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'cq_backfill';
 COMMENT ON PROCEDURE pipeline.backfill(regclass, text) IS
   'rebuild a continuous view from the rows of a query, with columns of the stream, and the stream''s records from where the view began; beside the running one, and exchange the two at the same place';
 
-CREATE FUNCTION pipeline.adopt() RETURNS void
-LANGUAGE C AS 'MODULE_PATHNAME', 'cq_adopt';
-COMMENT ON FUNCTION pipeline.adopt() IS
-  'after a restore or a copy of a database: let its continuous views run here';
-REVOKE EXECUTE ON FUNCTION pipeline.adopt() FROM PUBLIC;
+CREATE FUNCTION pipeline.adopt(accept_loss boolean DEFAULT false) RETURNS void
+LANGUAGE C STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'cq_adopt';
+COMMENT ON FUNCTION pipeline.adopt(boolean) IS
+  'after a restore or a copy of a database: let its continuous views run here; accept_loss: although what was restored does not belong together';
+REVOKE EXECUTE ON FUNCTION pipeline.adopt(boolean) FROM PUBLIC;
 
 CREATE FUNCTION pipeline.shift_clock(by interval) RETURNS interval
 LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'cq_shift_clock';

@@ -1,19 +1,14 @@
 /*
  * control.c
- *	  pause, resume, advance_watermark, apply_late and adopt.
+ *	  pause, resume, advance_watermark and apply_late.
  *
  * Each changes rows of our tables and takes effect when that commits: the
  * launcher or the worker hears of it then, and a rollback takes it back.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_foreign_table.h"
 #include "fmgr.h"
-#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -22,26 +17,21 @@
 
 #include "api/check.h"
 #include "catalog/feeds.h"
-#include "catalog/tables.h"
 #include "compat.h"
 #include "ddl/parts.h"
 #include "ddl/shards.h"
 #include "monitor/slots.h"
-#include "source/local/local.h"
 #include "source/stream.h"
 
 PG_FUNCTION_INFO_V1(cq_pause);
 PG_FUNCTION_INFO_V1(cq_resume);
 PG_FUNCTION_INFO_V1(cq_advance_watermark);
 PG_FUNCTION_INFO_V1(cq_apply_late);
-PG_FUNCTION_INFO_V1(cq_adopt);
 
 static List *feeds_of(int64 view);
 static bool advance_readers(Oid stream, TimestampTz to);
 static void check_stream(Oid relid);
 static void advance_view(int64 id, Oid stream, TimestampTz to);
-static List *all_views(void);
-static void adopt_local_streams(void);
 
 Datum
 cq_pause(PG_FUNCTION_ARGS)
@@ -217,77 +207,4 @@ cq_apply_late(PG_FUNCTION_ARGS)
 	cq_task_set_apply_late(view.id);
 	cq_shards_at_commit(CQ_SLOT_ASKED, view.id);
 	PG_RETURN_VOID();
-}
-
-/*
- * After a restore: dumps keep our rows and all relations, but not that a
- * view's parts belong to it, nor whose tasks these are.
- */
-Datum
-cq_adopt(PG_FUNCTION_ARGS)
-{
-	ListCell *lc;
-
-	PreventCommandIfReadOnly("pipeline.adopt()");
-	cq_require_preload();
-	if (!superuser())
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("must be superuser to adopt the continuous views of a database"));
-	foreach (lc, all_views())
-	{
-		CqView view;
-
-		if (cq_view_load(*(int64 *) lfirst(lc), &view))
-			cq_parts_record(&view);
-	}
-	adopt_local_streams();
-	cq_tasks_adopt();
-	cq_slots_at_commit(CQ_SLOT_PROBE, 0);
-	PG_RETURN_VOID();
-}
-
-static List *
-all_views(void)
-{
-	Relation rel = cq_table_open("views", AccessShareLock);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	AttrNumber column = get_attnum(RelationGetRelid(rel), "id");
-	HeapTuple row;
-	List *ids = NIL;
-
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-	{
-		int64 *id = palloc(sizeof(int64));
-		bool isnull;
-
-		*id = DatumGetInt64(heap_getattr(row, column, RelationGetDescr(rel), &isnull));
-		ids = lappend(ids, id);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return ids;
-}
-
-static void
-adopt_local_streams(void)
-{
-	Relation tables = table_open(ForeignTableRelationId, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(tables, InvalidOid, false, NULL, 0, NULL);
-	List *streams = NIL;
-	HeapTuple row;
-	ListCell *lc;
-
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-	{
-		Form_pg_foreign_table form = (Form_pg_foreign_table) GETSTRUCT(row);
-		ForeignServer *server = GetForeignServer(form->ftserver);
-
-		if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "pipeline_local") == 0)
-			streams = lappend_oid(streams, form->ftrelid);
-	}
-	systable_endscan(scan);
-	table_close(tables, AccessShareLock);
-	foreach (lc, streams)
-		cq_local_stream_adopt(lfirst_oid(lc));
 }

@@ -17,6 +17,8 @@
 
 #include "api/check.h"
 #include "catalog/shards.h"
+#include "catalog/whole.h"
+#include "compat.h"
 #include "monitor/slots.h"
 #include "monitor/wait_event.h"
 
@@ -26,6 +28,7 @@
 PG_FUNCTION_INFO_V1(cq_verify_state);
 
 static void verify_position(Oid relid, int64 position);
+static void differs(Oid relid, const char *how) CQ_NORETURN;
 
 /* All workers that the view has, one after the other. */
 Datum
@@ -34,11 +37,16 @@ cq_verify_state(PG_FUNCTION_ARGS)
 	Oid relid = PG_GETARG_OID(0);
 	CqView view;
 	CqTask task;
+	char *torn;
 	ListCell *lc;
 
+	PreventCommandDuringRecovery("pipeline.verify_state()");
 	cq_api_own_view(relid, &view, &task);
 	foreach (lc, cq_view_positions(view.id))
 		verify_position(relid, *(int64 *) lfirst(lc));
+	torn = cq_view_torn(&view);
+	if (torn)
+		differs(relid, torn);
 	PG_RETURN_BOOL(true);
 }
 
@@ -76,9 +84,15 @@ verify_position(Oid relid, int64 position)
 		ResetLatch(MyLatch);
 	}
 	if (slot.verify_message[0] != '\0')
-		ereport(ERROR,
-				errcode(ERRCODE_DATA_CORRUPTED),
-				errmsg("the state of continuous view \"%s\" differs from what is saved",
-					   get_rel_name(relid)),
-				errdetail_internal("%s.", slot.verify_message));
+		differs(relid, slot.verify_message);
+}
+
+static void
+differs(Oid relid, const char *how)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_DATA_CORRUPTED),
+			errmsg("the state of continuous view \"%s\" differs from what is saved",
+				   get_rel_name(relid)),
+			errdetail_internal("%s.", how));
 }

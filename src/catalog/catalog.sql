@@ -72,7 +72,9 @@ CREATE TABLE pipeline_data.checkpoints (
   partitions bytea NOT NULL,              -- packed; see pipeline_data.partitions()
   frozen_to timestamptz,                  -- of a view with several workers: see runtime/shard.c
   told_windows bigint NOT NULL,           -- of windows_closed: listeners were told of so many ...
-  told_upto timestamptz                   -- ... and up to here of closed_to: see runtime/notify.c
+  told_upto timestamptz,                  -- ... and up to here of closed_to: see runtime/notify.c
+  rows_kept bigint NOT NULL,              -- rows that the result table has, of those that this one wrote
+  state_digest bigint                     -- of the chunk tables, see catalog/whole.c; null = not known
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0);
 ALTER TABLE pipeline_data.checkpoints ALTER COLUMN partitions SET STORAGE MAIN;
 

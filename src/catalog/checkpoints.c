@@ -62,7 +62,9 @@ enum
 	COL_FROZEN_TO,
 	COL_TOLD_WINDOWS,
 	COL_TOLD_UPTO,
-	COL_COUNT = COL_TOLD_UPTO
+	COL_ROWS_KEPT,
+	COL_STATE_DIGEST,
+	COL_COUNT = COL_STATE_DIGEST
 };
 
 PG_FUNCTION_INFO_V1(cq_partitions);
@@ -87,6 +89,7 @@ cq_checkpoint_insert(int64 task)
 	first.stream_mark = DT_NOBEGIN;
 	first.told_upto = DT_NOBEGIN;
 	first.next_gid = 1;
+	first.has_digest = true;
 	CatalogTupleInsert(rel, checkpoint_form(rel, &first));
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
@@ -232,6 +235,9 @@ checkpoint_form(Relation rel, const CqCheckpoint *checkpoint)
 	values[COL_TOLD_WINDOWS - 1] = Int64GetDatum(checkpoint->told_windows);
 	values[COL_TOLD_UPTO - 1] = TimestampTzGetDatum(checkpoint->told_upto);
 	nulls[COL_TOLD_UPTO - 1] = TIMESTAMP_IS_NOBEGIN(checkpoint->told_upto);
+	values[COL_ROWS_KEPT - 1] = Int64GetDatum(counters->rows_kept);
+	values[COL_STATE_DIGEST - 1] = Int64GetDatum((int64) checkpoint->state_digest);
+	nulls[COL_STATE_DIGEST - 1] = !checkpoint->has_digest;
 	return heap_form_tuple(RelationGetDescr(rel), values, nulls);
 }
 
@@ -270,6 +276,10 @@ checkpoint_from_row(Relation rel, HeapTuple row, CqCheckpoint *checkpoint)
 	checkpoint->told_windows = DatumGetInt64(values[COL_TOLD_WINDOWS - 1]);
 	checkpoint->told_upto =
 		nulls[COL_TOLD_UPTO - 1] ? DT_NOBEGIN : DatumGetTimestampTz(values[COL_TOLD_UPTO - 1]);
+	counters->rows_kept = DatumGetInt64(values[COL_ROWS_KEPT - 1]);
+	checkpoint->has_digest = !nulls[COL_STATE_DIGEST - 1];
+	checkpoint->state_digest =
+		checkpoint->has_digest ? (uint64) DatumGetInt64(values[COL_STATE_DIGEST - 1]) : 0;
 	checkpoint->tid = row->t_self;
 }
 
@@ -289,6 +299,7 @@ cq_counters_add(CqCounters *counters, const CqCounters *more)
 	counters->windows_closed += more->windows_closed;
 	counters->rows_expired += more->rows_expired;
 	counters->checkpoint_us += more->checkpoint_us;
+	counters->rows_kept += more->rows_kept;
 }
 
 static bytea *

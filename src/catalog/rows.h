@@ -89,6 +89,7 @@ typedef struct CqCounters
 	int64 windows_closed;
 	int64 rows_expired;
 	int64 checkpoint_us;
+	int64 rows_kept; /* in the result table */
 } CqCounters;
 
 extern void cq_counters_add(CqCounters *counters, const CqCounters *more);
@@ -108,6 +109,8 @@ typedef struct CqCheckpoint
 		frozen_to;		/* of a view with several workers: see runtime/shard.c; else DT_NOBEGIN */
 	int64 told_windows; /* of counters.windows_closed: see runtime/notify.c */
 	TimestampTz told_upto; /* likewise of closed_to */
+	bool has_digest;
+	uint64 state_digest; /* of its chunk tables, added up */
 	int npartitions;
 	CqPartition *partitions; /* only the saved part is filled in */
 	ItemPointerData tid;	 /* of the row version that was read or written last */

@@ -51,6 +51,8 @@ static void create_plain_view(CqUtility *utility, ViewStmt *stmt, List *others, 
 static void create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
 static int64 next_id(void);
 static void create_more_chunks(const CqView *view, const CqPlan *plan);
+static bool is_dummy(const ViewStmt *stmt);
+static void dissolve(CqUtility *utility, const ViewStmt *stmt);
 static void refuse_replacing(const ViewStmt *stmt);
 static void refuse_kind_of_view(const ViewStmt *stmt);
 static Query *analyse_query(CqUtility *utility, const ViewStmt *stmt);
@@ -70,6 +72,11 @@ cq_create_view(CqUtility *utility)
 	int continuous;
 
 	cq_view_options_split(stmt->options, &ours, &others);
+	if (stmt->replace && ours == NIL && is_dummy(stmt))
+	{
+		dissolve(utility, stmt);
+		return;
+	}
 	if (stmt->replace)
 		refuse_replacing(stmt);
 	if (ours == NIL && stmt->replace)
@@ -230,6 +237,50 @@ create_more_chunks(const CqView *view, const CqPlan *plan)
 
 	for (i = 1; i < plan->ninputs; i++)
 		cq_view_add_chunks(view->id, i, cq_parts_create_chunks(view, next_id()));
+}
+
+/* Is it what pg_dump has instead of a view: SELECT NULL::type AS column, ...? */
+static bool
+is_dummy(const ViewStmt *stmt)
+{
+	SelectStmt *select = IsA(stmt->query, SelectStmt) ? (SelectStmt *) stmt->query : NULL;
+	ListCell *lc;
+
+	if (select == NULL || select->targetList == NIL || select->fromClause != NIL)
+		return false;
+	foreach (lc, select->targetList)
+	{
+		Node *value = lfirst_node(ResTarget, lc)->val;
+
+		if (value && IsA(value, CollateClause))
+			value = ((CollateClause *) value)->arg;
+		if (value == NULL || !IsA(value, TypeCast))
+			return false;
+		value = ((TypeCast *) value)->arg;
+		if (!IsA(value, A_Const) || !((A_Const *) value)->isnull)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * A script of pg_dump --clean drops the table beneath a view before the view, which
+ * it first replaces by a dummy, and all other hidden relations one by one.  So the
+ * dummy ends a continuous view: what was part of it becomes what it is in a database
+ * that was restored and not adopted, relations that can be dropped.
+ */
+static void
+dissolve(CqUtility *utility, const ViewStmt *stmt)
+{
+	CqView view;
+	bool ours = cq_parts_find(RangeVarGetRelid(stmt->view, NoLock, true), &view);
+
+	cq_utility_next(utility);
+	if (!ours)
+		return;
+	cq_shards_at_commit(CQ_SLOT_REMOVE, view.id);
+	cq_parts_forget(&view);
+	cq_view_delete(view.id);
 }
 
 /*

@@ -51,6 +51,7 @@
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
 #include "catalog/tables.h"
+#include "catalog/whole.h"
 #include "compat.h"
 #include "ddl/evolve.h"
 #include "ddl/identity.h"
@@ -459,10 +460,13 @@ positions_renew(const CqView *view)
 
 	foreach (lc, position_ids(view))
 	{
+		int64 position = *(int64 *) lfirst(lc);
 		CqCheckpoint checkpoint;
 
-		if (!cq_checkpoint_take(*(int64 *) lfirst(lc), &checkpoint))
+		if (!cq_checkpoint_take(position, &checkpoint))
 			cq_view_gone(get_rel_name(view->view));
+		if (checkpoint.has_digest)
+			checkpoint.state_digest = cq_position_digest(view, position);
 		cq_checkpoint_write(&checkpoint);
 	}
 	CommandCounterIncrement();

@@ -542,6 +542,19 @@ cq_parts_record(const CqView *view)
 	record_trigger(&whole);
 }
 
+void
+cq_parts_forget(const CqView *view)
+{
+	ListCell *lc;
+
+	foreach (lc, parts_of(view))
+		deleteDependencyRecordsForClass(RelationRelationId,
+										lfirst_oid(lc),
+										RelationRelationId,
+										DEPENDENCY_INTERNAL);
+	CommandCounterIncrement();
+}
+
 static List *
 parts_of(const CqView *view)
 {

@@ -41,6 +41,9 @@ extern Oid cq_parts_create_stream(const char *name, List *columns, List *options
 /* Record that the parts live and die with the view; what is recorded already stays. */
 extern void cq_parts_record(const CqView *view);
 
+/* Take that back: the parts are relations like any others then. */
+extern void cq_parts_forget(const CqView *view);
+
 /*
  * Is this relation a continuous view?  May be asked of any relation, and where
  * the extension is not installed.

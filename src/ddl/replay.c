@@ -81,10 +81,10 @@ static void late_replace(const CqView *view, const CqView *fresh, const CqPlan *
 						 TimestampTz since);
 static int *result_columns(const CqView *view, const CqView *fresh);
 static int *late_columns(const CqLateLayout *to, const CqLateLayout *from);
-static void rows_replace(const CqView *view, Oid table, Oid source, const int *columns,
-						 const Choice *choice);
-static void rows_delete(Oid table, const Choice *choice);
-static void rows_copy(Oid table, Oid source, const int *columns, const Choice *choice);
+static int64 rows_replace(const CqView *view, Oid table, Oid source, const int *columns,
+						  const Choice *choice);
+static int64 rows_delete(Oid table, const Choice *choice);
+static int64 rows_copy(Oid table, Oid source, const int *columns, const Choice *choice);
 static bool chosen(const Choice *choice, TupleTableSlot *row);
 static bool any_range_chosen(const Choice *choice, ArrayType *ranges);
 static TimestampTz window_start(const Choice *choice, Datum value);
@@ -259,6 +259,7 @@ cq_replay_swap(const CqView *view, const CqView *fresh, TimestampTz replace_from
 	Choice choice = {.since = replace_from, .time = plan->time};
 	bool all = TIMESTAMP_IS_NOBEGIN(replace_from);
 	CqReplayResult result;
+	int64 growth;
 	CqBeginning beginning;
 	CqCheckpoint old;
 	CqCheckpoint now;
@@ -276,7 +277,7 @@ cq_replay_swap(const CqView *view, const CqView *fresh, TimestampTz replace_from
 
 	if (choice.time.role == CQ_TIME_RANGE)
 		choice.range_type = TupleDescAttr(plan->result_desc, choice.time.column - 1)->atttypid;
-	rows_replace(view, view->result, fresh->result, result_columns(view, fresh), &choice);
+	growth = rows_replace(view, view->result, fresh->result, result_columns(view, fresh), &choice);
 	if (OidIsValid(view->late) && OidIsValid(fresh->late))
 		late_replace(view, fresh, plan, replace_from);
 	chunks_replace(view, fresh);
@@ -287,6 +288,7 @@ cq_replay_swap(const CqView *view, const CqView *fresh, TimestampTz replace_from
 	now.owner_epoch = old.owner_epoch;
 	/* the worker knows its row by the number of the checkpoint (C1) */
 	now.seq = Max(now.seq, old.seq);
+	now.counters.rows_kept = old.counters.rows_kept + growth;
 	cq_checkpoint_write(&now);
 	CommandCounterIncrement();
 	cq_replay_drop(fresh);
@@ -353,7 +355,7 @@ late_replace(const CqView *view, const CqView *fresh, const CqPlan *plan, Timest
 	choice.time.role = CQ_TIME_RANGE;
 	choice.range_type = plan->window.time_type == TIMESTAMPOID ? TSRANGEOID : TSTZRANGEOID;
 	choice.time.column = to->ours[CQ_LATE_WINDOWS] + 1;
-	rows_replace(view, view->late, fresh->late, late_columns(to, from), &choice);
+	(void) rows_replace(view, view->late, fresh->late, late_columns(to, from), &choice);
 }
 
 /*
@@ -392,40 +394,46 @@ late_columns(const CqLateLayout *to, const CqLateLayout *from)
 }
 
 /* Indexes of the user's may call functions of the user's: rows are inserted as the owner. */
-static void
+static int64
 rows_replace(const CqView *view, Oid table, Oid source, const int *columns, const Choice *choice)
 {
 	CqIdentity saved;
+	int64 growth;
 
-	rows_delete(table, choice);
+	growth = -rows_delete(table, choice);
 	CommandCounterIncrement();
 	cq_identity_owner(cq_parts_owner(view->view), view->settings, &saved);
-	rows_copy(table, source, columns, choice);
+	growth += rows_copy(table, source, columns, choice);
 	cq_identity_restore(&saved);
 	CommandCounterIncrement();
+	return growth;
 }
 
-static void
+static int64
 rows_delete(Oid table, const Choice *choice)
 {
 	Relation rel = table_open(table, NoLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *row = table_slot_create(rel, NULL);
+	int64 deleted = 0;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (chosen(choice, row))
-			simple_table_tuple_delete(rel, &row->tts_tid, snapshot);
+		if (!chosen(choice, row))
+			continue;
+		simple_table_tuple_delete(rel, &row->tts_tid, snapshot);
+		deleted++;
 	}
 	ExecDropSingleTupleTableSlot(row);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
+	return deleted;
 }
 
-static void
+static int64
 rows_copy(Oid table, Oid source, const int *columns, const Choice *choice)
 {
 	Relation rel = table_open(table, NoLock);
@@ -435,6 +443,7 @@ rows_copy(Oid table, Oid source, const int *columns, const Choice *choice)
 	TupleTableSlot *row = table_slot_create(from, NULL);
 	TupleTableSlot *copy = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	CqOutput *output;
+	int64 copied;
 	int i;
 
 	PushActiveSnapshot(snapshot);
@@ -453,7 +462,7 @@ rows_copy(Oid table, Oid source, const int *columns, const Choice *choice)
 		if (chosen(choice, copy))
 			cq_output_insert(output, copy->tts_values, copy->tts_isnull);
 	}
-	(void) cq_output_end(output);
+	copied = cq_output_end(output);
 	PopActiveSnapshot();
 	ExecDropSingleTupleTableSlot(copy);
 	ExecDropSingleTupleTableSlot(row);
@@ -461,6 +470,7 @@ rows_copy(Oid table, Oid source, const int *columns, const Choice *choice)
 	UnregisterSnapshot(snapshot);
 	table_close(from, NoLock);
 	table_close(rel, NoLock);
+	return copied;
 }
 
 static bool

@@ -339,6 +339,8 @@ position_write(const Positions *positions, int64 id, int number, int workers)
 			checkpoint.partitions[checkpoint.npartitions++] = positions->partitions[i];
 	checkpoint.frozen_to = Max(checkpoint.frozen_to, positions->frozen_to);
 	checkpoint.stream_mark = positions->frozen_to;
+	if (number == CQ_SHARD_RETIRED)
+		checkpoint.has_digest = false;
 	if (number == 0)
 		cq_counters_add(&checkpoint.counters, &positions->removed);
 	else

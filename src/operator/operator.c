@@ -672,6 +672,7 @@ cq_operator_stats(CqOperator *operator, CqOperatorStats * stats)
 	stats->chunk_bytes = state->chunks.stored;
 	stats->live_chunk_bytes = state->chunks.live;
 	stats->deleted_chunk_bytes = state->chunks.deleted;
+	stats->chunk_digest = state->chunks.digest;
 	stats->evictions = state->evictions;
 	stats->loads = state->loads;
 	stats->reused = operator->reused;

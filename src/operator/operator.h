@@ -200,6 +200,7 @@ typedef struct CqOperatorStats
 	int64 chunk_bytes; /* in the chunk table, live and dead */
 	int64 live_chunk_bytes;
 	int64 deleted_chunk_bytes; /* since the chunk table's last vacuum */
+	uint64 chunk_digest;	   /* which chunks the table has, see state/chunklog.h */
 	int64 evictions;
 	int64 loads;
 	bool reused; /* the state in memory is one that another worker or run left */

@@ -164,7 +164,12 @@ step(CqViewRun *view, CqRetention *state)
 	if (look)
 		state->rows_gone_to = state->letters_gone_to = DT_NOBEGIN;
 	if (look || rows_before(view) > state->oldest_row)
-		view->checkpoint.counters.rows_expired += expire_rows(view, rows_before(view), stop_us);
+	{
+		int64 expired = expire_rows(view, rows_before(view), stop_us);
+
+		view->checkpoint.counters.rows_expired += expired;
+		view->checkpoint.counters.rows_kept -= expired;
+	}
 	if (look || letters_before(view) > state->oldest_letter)
 		(void) expire_letters(view, letters_before(view), stop_us);
 	if (look)

@@ -302,6 +302,9 @@ extern bool cq_run_replan(CqRun *run);
 extern CqViewRun *cq_view_run_load(CqRun *run, int64 id);
 extern void cq_view_run_prepare(CqRun *run, CqViewRun *view);
 
+/* Which chunks its tables have, as of the last save. */
+extern uint64 cq_view_run_digest(const CqViewRun *view);
+
 /*
  * May it be run with the views of the run?  fits: when it is saved where they
  * are saved.  meets: where the run's source is, in a transaction.

@@ -403,6 +403,7 @@ outputs_end(CqRun *run, CqViewRun *view)
 	if (view->output == NULL)
 		return;
 	saved = cq_run_as_owner(run);
+	view->checkpoint.counters.rows_kept += cq_output_growth(view->output);
 	written = cq_output_end(view->output);
 	view->checkpoint.counters.rows_out += written;
 	view->retention.any_written = view->retention.any_written || written > 0;
@@ -436,6 +437,8 @@ cq_view_run_write(CqRun *run, CqViewRun *view, int64 lost, int64 took_us)
 	cp->npartitions = run->source->npartitions;
 	cp->partitions = positions_of(run, view);
 	cq_history_positions(run, view);
+	cp->has_digest = true;
+	cp->state_digest = cq_view_run_digest(view);
 	cp->counters.lost += lost;
 	cp->counters.checkpoint_us += took_us;
 	if (view->shard)

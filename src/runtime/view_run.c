@@ -28,6 +28,7 @@
 
 #include "catalog/feeds.h"
 #include "catalog/shards.h"
+#include "catalog/whole.h"
 #include "clock.h"
 #include "errors.h"
 #include "plan/changing.h"
@@ -53,6 +54,7 @@ static void check_streams(const CqViewRun *view);
 static void inputs_prepare(CqViewRun *view);
 static void stages_prepare(CqViewRun *view, CqInput *input, const CqPlan *plan);
 static void create_operators(CqViewRun *view);
+static void state_unfit(const CqViewRun *view) CQ_NORETURN;
 static CqOperator *create_operator(CqViewRun *view, int number);
 
 CqViewRun *
@@ -429,6 +431,45 @@ create_operators(CqViewRun *view)
 		cq_operator_number_from(view->op, view->checkpoint.next_gid);
 	if (view->shard)
 		cq_shard_prepare_operators(view);
+	if (view->checkpoint.has_digest && view->checkpoint.state_digest != cq_view_run_digest(view))
+		state_unfit(view);
+}
+
+uint64
+cq_view_run_digest(const CqViewRun *view)
+{
+	uint64 digest = 0;
+	int i;
+
+	for (i = 0; i < view->ninputs; i++)
+		if (view->inputs[i].op)
+		{
+			CqOperatorStats stats;
+
+			cq_operator_stats(view->inputs[i].op, &stats);
+			digest += stats.chunk_digest;
+		}
+	return digest;
+}
+
+/*
+ * The chunks are not those of the position: unless both changed after one of them was
+ * read, somebody has changed a table, or not all of it was restored.
+ */
+static void
+state_unfit(const CqViewRun *view)
+{
+	if (cq_position_has_state(&view->view, view->id))
+		ereport(ERROR,
+				errcode(CQ_ERRCODE_FENCED),
+				errmsg("position and state of continuous view \"%s\" were changed by somebody else",
+					   view->name));
+	ereport(ERROR,
+			errcode(CQ_ERRCODE_STOP),
+			errmsg("state of continuous view \"%s\" does not belong to its position", view->name),
+			errdetail("Its table of state was changed, or is of another time than the position."),
+			errhint("Restore both from one backup, or compute the view anew with "
+					"pipeline.replay()."));
 }
 
 bool

@@ -53,6 +53,7 @@ struct CqOutput
 	bool *row_nulls;
 	BlockNumber blocks; /* the table had at least that many when last asked */
 	int64 written;
+	int64 growth;
 };
 
 static void queue_write(CqOutput *output);
@@ -171,6 +172,7 @@ cq_output_insert(CqOutput *output, Datum *values, bool *nulls)
 	ExecMaterializeSlot(slot);
 	output->queued_bytes += ExecFetchSlotHeapTuple(slot, true, NULL)->t_len;
 	output->queued++;
+	output->growth++;
 	MemoryContextSwitchTo(old);
 	if (output->queued == QUEUE_ROWS || output->queued_bytes > QUEUE_BYTES)
 		queue_write(output);
@@ -226,6 +228,7 @@ cq_output_upsert(CqOutput *output, int64 gid, bool is_new, ItemPointer tid, Datu
 	{
 		table_tuple_insert(output->relation, slot, GetCurrentCommandId(true), 0, output->bulk);
 		list_free(cq_compat_insert_index_tuples(output->rri, slot, output->estate));
+		output->growth++;
 	}
 	else
 	{
@@ -272,6 +275,7 @@ void
 cq_output_delete_at(CqOutput *output, ItemPointer tid)
 {
 	simple_table_tuple_delete(output->relation, tid, GetActiveSnapshot());
+	output->growth--;
 }
 
 /* Have tid be where the group's row is. */
@@ -353,6 +357,12 @@ row_update(CqOutput *output, ItemPointer tid, TupleTableSlot *slot)
 	cq_compat_tuple_update(output->relation, tid, slot, GetActiveSnapshot(), &update_indexes);
 	if (update_indexes)
 		list_free(cq_compat_insert_index_tuples(output->rri, slot, output->estate));
+}
+
+int64
+cq_output_growth(const CqOutput *output)
+{
+	return output->growth;
 }
 
 Relation

@@ -53,6 +53,9 @@ extern void cq_output_row(CqOutput *output, int64 gid, ItemPointer tid, Datum **
 extern void cq_output_delete(CqOutput *output, int64 gid, ItemPointer tid);
 extern void cq_output_delete_at(CqOutput *output, ItemPointer tid);
 
+/* How many rows the table has more than when it was opened, queued ones included. */
+extern int64 cq_output_growth(const CqOutput *output);
+
 /* The table that it writes to, and where in that the columns stand (see above). */
 extern Relation cq_output_relation(const CqOutput *output);
 extern const AttrNumber *cq_output_places(const CqOutput *output);

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "common/hashfn.h"
+
 #include "state/chunklog.h"
 
 #define CQ_CHUNK_CAPACITY 8000
@@ -64,6 +66,13 @@ typedef struct CqChunk
 	int8 fill; /* class; -1 = none */
 } CqChunk;
 
+/* What one part adds: its chunk's number, its own, and the length of its data. */
+static inline uint64
+cq_chunk_part_digest(int64 seq, int part, int64 length)
+{
+	return hash_bytes_uint32_extended((uint32) seq, ((uint64) length << 32) ^ (uint64) part);
+}
+
 /* Where its parts are: as many as there are. */
 static inline ItemPointerData *
 cq_chunk_places(CqChunk *chunk)
@@ -112,6 +121,9 @@ extern int cq_chunk_parts(int length);
 extern void cq_chunk_insert(Relation relation, TupleTableSlot *slot,
 							struct BulkInsertStateData *bulk, int64 seq, int64 pane,
 							const StringInfoData *bytes, ItemPointerData *places);
+
+/* What one chunk adds to its table's digest. */
+extern uint64 cq_chunk_digest(const CqChunk *chunk);
 
 /* A new one, last in a list; error if there is no memory to know of it. */
 extern CqChunkNumber cq_chunk_create(CqChunkLog *log, CqChunkKind kind, CqChunkList *list);

@@ -124,6 +124,29 @@ cq_chunk_panes_visit(Relation relation, void (*visit)(void *arg, int64 pane), vo
 	ExecDropSingleTupleTableSlot(slot);
 }
 
+uint64
+cq_chunk_table_digest(Relation relation)
+{
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	TableScanDesc scan;
+	uint64 digest = 0;
+
+	check_table(relation);
+	scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		digest +=
+			cq_chunk_part_digest(DatumGetInt64(slot->tts_values[CQ_CHUNK_SEQ]),
+								 DatumGetInt32(slot->tts_values[CQ_CHUNK_PART]),
+								 toast_raw_datum_size(slot->tts_values[CQ_CHUNK_DATA]) - VARHDRSZ);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return digest;
+}
+
 /* Where all chunk rows are, in order of seq and part. */
 static ChunkRow *
 collect_rows(Relation relation, Snapshot snapshot, int64 *nrows)

@@ -54,6 +54,7 @@ cq_chunklog_register(CqChunkLog *log, CqChunkData *data, CqChunkList *list)
 	chunk->stored = (uint32) data->stored;
 	chunk->nentries = data->nentries;
 	log->table->stored += chunk->stored;
+	log->table->digest += cq_chunk_digest(chunk);
 	data->number = number;
 	return number;
 }
@@ -131,6 +132,22 @@ out_of_memory(const CqChunkLog *log)
 					  region.used / 1024,
 					  region.limit / 1024),
 			errhint("Increase \"pipeline.state_memory\"."));
+}
+
+/* All parts but the last are full. */
+uint64
+cq_chunk_digest(const CqChunk *chunk)
+{
+	int64 left = (int64) chunk->stored - (int64) chunk->nparts * CQ_CHUNK_OVERHEAD;
+	uint64 digest = 0;
+	int part;
+
+	for (part = 0; part < chunk->nparts; part++)
+	{
+		digest += cq_chunk_part_digest(chunk->seq, part, Min(left, CQ_CHUNK_CAPACITY));
+		left -= CQ_CHUNK_CAPACITY;
+	}
+	return digest;
 }
 
 /* Put a log chunk with the others that are as full; those in parts are never cleaned. */

@@ -218,6 +218,7 @@ write_chunk(CqChunkLog *log, CqChunkNumber number, int64 pane, uint32 bits, uint
 	cq_chunk_insert(log->relation, log->slot, NULL, seq, pane, bytes, cq_chunk_places(chunk));
 	chunk->stored = (uint32) (bytes->len + nparts * CQ_CHUNK_OVERHEAD);
 	log->table->stored += chunk->stored;
+	log->table->digest += cq_chunk_digest(chunk);
 	log->table->live += chunk->live * cq_chunk_entry_size(chunk);
 	log->written += chunk->stored;
 }
@@ -311,6 +312,7 @@ delete_doomed(CqChunkLog *log)
 									  &cq_chunk_places(chunk)[i],
 									  GetActiveSnapshot());
 		table->stored -= chunk->stored;
+		table->digest -= cq_chunk_digest(chunk);
 		table->deleted += chunk->stored;
 		table->doomed = chunk->next;
 		if (chunk->nparts > 1)

@@ -41,6 +41,7 @@ typedef struct CqChunkTable
 	int64 live;	   /* of them, in entries that are not obsolete */
 	int64 deleted; /* since the last vacuum */
 	int64 written_mean;
+	uint64 digest;	/* of the chunks in the table, see cq_chunk_table_digest() */
 	uint64 seed;	/* of the hashes in it */
 	Oid filenumber; /* the table's when it was read; TIDs are valid for it */
 } CqChunkTable;
@@ -88,6 +89,13 @@ typedef void (*CqChunkVisitor)(void *arg, CqChunkData *chunk);
 extern void cq_chunklog_scan(CqChunkLog *log, Relation relation, bool newest_first,
 							 bool (*wanted)(void *arg, int64 pane), CqChunkVisitor visit,
 							 void *arg);
+
+/*
+ * Which chunks a table has, under the active snapshot: a sum over their parts, from
+ * numbers and lengths, which tells a table that has lost rows, or is of another
+ * time, from the right one.
+ */
+extern uint64 cq_chunk_table_digest(Relation relation);
 
 /* Visit the panes of all parts of chunks that the active snapshot sees, in no order. */
 extern void cq_chunk_panes_visit(Relation relation, void (*visit)(void *arg, int64 pane),

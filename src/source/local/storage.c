@@ -3,10 +3,11 @@
  *	  Creating and altering the hidden tables of local streams.
  *
  * The hidden tables belong to the stream's owner, so that REASSIGN OWNED and
- * DROP OWNED take them along, and depend on the foreign table internally, so
- * that DROP does.  A sequence with such a dependency would be taken for that of
- * an identity column, by pg_dump too; the sequences are therefore owned by
- * columns of the first table and follow it.
+ * DROP OWNED take them along, and depend on the foreign table, so that DROP does.
+ * By somebody who may use the schema they can be dropped alone: a script of pg_dump
+ * --clean does that before it drops the foreign table.  A sequence with such a
+ * dependency would be taken for that of a column, by pg_dump too; the sequences are
+ * therefore owned by columns of the first table and follow it.
  *
  * Users have no rights on schema pipeline_data and cannot name what is in it.
  * The commands here therefore run as the system, with a search_path that
@@ -343,7 +344,7 @@ storage_of(Oid hidden)
 	{
 		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
 
-		if (form->objsubid == 0 && form->deptype == DEPENDENCY_INTERNAL &&
+		if (form->objsubid == 0 && form->deptype == DEPENDENCY_AUTO &&
 			form->refclassid == RelationRelationId)
 			owner = form->refobjid;
 	}
@@ -377,7 +378,7 @@ has_storage(Oid relid)
 	{
 		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
 
-		found = form->refobjsubid == 0 && form->deptype == DEPENDENCY_INTERNAL &&
+		found = form->refobjsubid == 0 && form->deptype == DEPENDENCY_AUTO &&
 				form->classid == RelationRelationId;
 	}
 	systable_endscan(scan);
@@ -395,7 +396,7 @@ record_storage(const CqLocalLayout *layout)
 	{
 		ObjectAddress hidden = {RelationRelationId, layout->tables[i], 0};
 
-		recordDependencyOn(&hidden, &stream, DEPENDENCY_INTERNAL);
+		recordDependencyOn(&hidden, &stream, DEPENDENCY_AUTO);
 	}
 	CommandCounterIncrement();
 }

@@ -61,6 +61,7 @@ cq_wait_for(PG_FUNCTION_ARGS)
 	CqView view;
 	CqTask task;
 
+	PreventCommandDuringRecovery("pipeline.wait_for()");
 	cq_api_readable_view(relid, &view, &task);
 	check_committed(view.id, relid);
 	PG_RETURN_BOOL(cq_wait_until(view.id, relid, deadline));

@@ -52,6 +52,8 @@ cq_alter_view(CqUtility *utility, Oid relid)
 	AlterParts parts = {0};
 	CqView view;
 
+	PreventCommandIfReadOnly("ALTER VIEW");
+	PreventCommandDuringRecovery("ALTER VIEW");
 	if (!cq_compat_owns_relation(relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, get_rel_name(relid));
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
@@ -113,8 +115,6 @@ alter_options(const CqView *view, const AlterParts *parts)
 	int continuous;
 	ListCell *lc;
 
-	PreventCommandIfReadOnly("ALTER VIEW");
-	PreventCommandDuringRecovery("ALTER VIEW");
 	check_alterable(view, parts->set);
 	check_alterable(view, parts->reset);
 	changes = cq_view_options_strings(parts->set, &continuous);

@@ -161,6 +161,8 @@ create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *g
 	CqPlan *plan;
 	int i;
 
+	PreventCommandIfReadOnly("CREATE VIEW");
+	PreventCommandDuringRecovery("CREATE VIEW");
 	if (!cq_extension_exists())
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

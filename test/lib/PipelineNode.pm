@@ -31,10 +31,10 @@ my $TIMEOUT = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 180;
 
 =over
 
-=item PipelineNode->create($name, [ conf => text, extension => 0 ])
+=item PipelineNode->create($name, [ conf => text, extension => 0, init => { option => value } ])
 
 A new server, started; with the extension in database postgres unless told
-otherwise.
+otherwise.  The options in init are those of PostgreSQL::Test::Cluster.
 
 =cut
 
@@ -43,7 +43,7 @@ sub create
 	my ($class, $name, %options) = @_;
 	my $node = $class->new($name);
 
-	$node->init;
+	$node->init(%{ $options{init} // {} });
 	$node->append_conf('postgresql.conf', <<CONF);
 shared_preload_libraries = 'pipeline_ext'
 max_worker_processes = 32

@@ -563,5 +563,12 @@ cq_compat_executor_run(QueryDesc *desc)
 #include "commands/explain_state.h"
 #endif
 
-/* For what is stored in a form that another major version may not understand. */
-#define CQ_PG_MAJOR (PG_VERSION_NUM / 10000)
+/*
+ * For what is stored in a form that another major version may not understand: states
+ * of aggregates as they are serialised, and hashes of keys.  Between these versions
+ * none has changed of those that exist in both (where an aggregate's state got another
+ * type, that is known by its type).
+ */
+#define CQ_PG_MAJOR			  (PG_VERSION_NUM / 10000)
+#define CQ_STATE_OLDEST_MAJOR 15
+#define CQ_STATE_NEWEST_MAJOR 18

@@ -13,23 +13,16 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_foreign_table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 
-#include "catalog/tables.h"
 #include "catalog/whole.h"
 #include "ddl/parts.h"
 #include "monitor/slots.h"
@@ -44,7 +37,6 @@ static void take_as_is(List *views);
 static void orphans_find(bool accept_loss);
 static void parts_give(Oid view, ArrayType *parts);
 static void pass_ids(void);
-static void adopt_local_streams(void);
 
 /* The view, its parts, the query among them as text, and whether there are rows in any. */
 static const char orphans_query[] =
@@ -87,7 +79,8 @@ cq_adopt(PG_FUNCTION_ARGS)
 	foreach (lc, views)
 		cq_parts_record(lfirst(lc));
 	orphans_find(accept_loss);
-	adopt_local_streams();
+	foreach (lc, cq_local_streams())
+		cq_local_stream_adopt(lfirst_oid(lc));
 	cq_tasks_adopt();
 	cq_slots_at_commit(CQ_SLOT_PROBE, 0);
 	PG_RETURN_VOID();
@@ -97,25 +90,10 @@ cq_adopt(PG_FUNCTION_ARGS)
 static List *
 foreign_views(void)
 {
-	Relation rel = cq_table_open("views", AccessShareLock);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	AttrNumber column = get_attnum(RelationGetRelid(rel), "id");
-	HeapTuple row;
-	List *ids = NIL;
 	List *views = NIL;
 	ListCell *lc;
 
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-	{
-		int64 *id = palloc(sizeof(int64));
-		bool isnull;
-
-		*id = DatumGetInt64(heap_getattr(row, column, RelationGetDescr(rel), &isnull));
-		ids = lappend(ids, id);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	foreach (lc, ids)
+	foreach (lc, cq_view_ids())
 	{
 		CqView *view = palloc(sizeof(CqView));
 		CqTask task;
@@ -255,27 +233,4 @@ pass_ids(void)
 		"FROM (SELECT max(substring(relname FROM '^[a-z]_([0-9]+)')::bigint) AS n FROM pg_class "
 		"WHERE relnamespace = 'pipeline_data'::regnamespace AND relname ~ '^[fhklqt]_[0-9]+') AS c "
 		"WHERE n > (SELECT last_value FROM pipeline_data.id_seq)");
-}
-
-static void
-adopt_local_streams(void)
-{
-	Relation tables = table_open(ForeignTableRelationId, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(tables, InvalidOid, false, NULL, 0, NULL);
-	List *streams = NIL;
-	HeapTuple row;
-	ListCell *lc;
-
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-	{
-		Form_pg_foreign_table form = (Form_pg_foreign_table) GETSTRUCT(row);
-		ForeignServer *server = GetForeignServer(form->ftserver);
-
-		if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "pipeline_local") == 0)
-			streams = lappend_oid(streams, form->ftrelid);
-	}
-	systable_endscan(scan);
-	table_close(tables, AccessShareLock);
-	foreach (lc, streams)
-		cq_local_stream_adopt(lfirst_oid(lc));
 }

@@ -124,6 +124,7 @@ extern bool cq_view_load_by_oid(Oid relid, CqView *view); /* by the user's view 
 /* Error: a view that was there a moment ago is not; name may be NULL. */
 extern void cq_view_gone(const char *name) CQ_NORETURN;
 extern List *cq_views_all(void);			 /* of int64 *: ids of all views */
+extern List *cq_view_ids(void);				 /* of int64 *: of all views of the database */
 extern List *cq_views_of_stream(Oid stream); /* of int64 *: ids of the views that read it */
 
 /*

@@ -145,6 +145,27 @@ cq_views_all(void)
 }
 
 List *
+cq_view_ids(void)
+{
+	Relation rel = cq_table_open("views", AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple row;
+	List *ids = NIL;
+
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		int64 *id = palloc(sizeof(int64));
+		bool isnull;
+
+		*id = DatumGetInt64(heap_getattr(row, COL_ID, RelationGetDescr(rel), &isnull));
+		ids = lappend(ids, id);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ids;
+}
+
+List *
 cq_views_of_stream(Oid stream)
 {
 	return views_list(stream);

@@ -44,6 +44,7 @@
 
 #include "catalog/rows.h"
 #include "compat.h"
+#include "ddl/upgraded.h"
 #include "monitor/slots.h"
 #include "monitor/wait_event.h"
 #include "runtime/launcher.h"
@@ -286,6 +287,7 @@ cq_probe_main(Datum arg)
 	{
 		ListCell *lc;
 
+		cq_upgraded_settle();
 		foreach (lc, cq_tasks_running())
 		{
 			int64 task = *(int64 *) lfirst(lc);

@@ -284,19 +284,19 @@ check_header(CqChunkLog *log, const CqChunkHeader *header, int64 length)
 				errdetail("It was written by another version of the extension, or on a machine "
 						  "with another byte order."),
 				errhint("Drop and create the continuous view to compute it anew."));
-	if (header->pg_major != CQ_PG_MAJOR)
+	if (header->pg_major < CQ_STATE_OLDEST_MAJOR || header->pg_major > CQ_STATE_NEWEST_MAJOR)
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_STOP),
 				errmsg("operator state was written by PostgreSQL %u", header->pg_major),
 				errdetail("This server is PostgreSQL %d.", CQ_PG_MAJOR),
-				errhint("Drop and create the continuous view to compute it anew."));
+				errhint("Compute the continuous view anew with pipeline.replay()."));
 	if (header->identity != log->identity)
 		ereport(ERROR,
 				errcode(CQ_ERRCODE_STOP),
 				errmsg("operator state does not belong to this query"),
 				errdetail("A type, aggregate or window of the query is not the one it was written "
 						  "with."),
-				errhint("Drop and create the continuous view to compute it anew."));
+				errhint("Compute the continuous view anew with pipeline.replay()."));
 	if (header->length != (uint64) length || (header->bits != CQ_NOT_A_BUCKET && header->bits > 32))
 		cq_reader_damaged();
 }

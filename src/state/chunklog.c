@@ -31,8 +31,8 @@
  *
  * Each chunk begins with a header that says who wrote it: layout version,
  * PostgreSQL's major version, and the identity of the state, a hash over keys,
- * aggregates and window.  State that another definition or another major
- * version wrote is never interpreted; loading it stops the view.
+ * aggregates and window.  State that another definition wrote, or a version of
+ * PostgreSQL with other forms of it, is never interpreted; loading it stops the view.
  *
  * Memory: chunks are known by structs of 56 bytes in the state's shared memory,
  * which mean nothing after an abort of the transaction that changed them; the

@@ -6,6 +6,8 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
+
 /*
  * Storage of a stream, from the utility hook, each after PostgreSQL has carried
  * out the statement and in its transaction.
@@ -25,6 +27,12 @@ extern void cq_local_stream_owner_changed(Oid relid);
  * start below those that positions and rows hold.
  */
 extern void cq_local_stream_adopt(Oid relid);
+
+/* After pg_upgrade the hidden tables must be recorded, too; transaction ids go on. */
+extern void cq_local_stream_settle(Oid relid);
+
+/* All local streams of the database, hidden ones included. */
+extern List *cq_local_streams(void);
 
 /* This transaction has written rows: when it commits, the stream's readers are woken. */
 extern void cq_local_inserted(Oid relid);

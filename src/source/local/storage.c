@@ -470,6 +470,36 @@ cq_local_stream_adopt(Oid relid)
 }
 
 void
+cq_local_stream_settle(Oid relid)
+{
+	CqLocalLayout layout;
+
+	if (cq_local_layout_find(relid, &layout) && !OidIsValid(storage_of(layout.tables[0])))
+		record_storage(&layout); /* attribute numbers are as they were */
+}
+
+List *
+cq_local_streams(void)
+{
+	Relation tables = table_open(ForeignTableRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(tables, InvalidOid, false, NULL, 0, NULL);
+	List *streams = NIL;
+	HeapTuple row;
+
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		Form_pg_foreign_table form = (Form_pg_foreign_table) GETSTRUCT(row);
+		ForeignServer *server = GetForeignServer(form->ftserver);
+
+		if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "pipeline_local") == 0)
+			streams = lappend_oid(streams, form->ftrelid);
+	}
+	systable_endscan(scan);
+	table_close(tables, AccessShareLock);
+	return streams;
+}
+
+void
 cq_local_stream_owner_changed(Oid relid)
 {
 	CqLocalLayout layout;

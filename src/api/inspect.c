@@ -26,8 +26,7 @@
 #include "ddl/identity.h"
 #include "ddl/parts.h"
 #include "plan/view_plan.h"
-
-#define CQ_VERSION "1.0"
+#include "version.h"
 
 PG_FUNCTION_INFO_V1(cq_watermark);
 PG_FUNCTION_INFO_V1(cq_explain);

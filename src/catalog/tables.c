@@ -16,16 +16,27 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "catalog/tables.h"
+#include "version.h"
 
+/* In this transaction the library and the objects are of the same version. */
+static bool version_checked = false;
+
+static void check_version(void);
+static char *installed_version(void);
+static int compare_versions(const char *a, const char *b);
+static void forget_check(XactEvent event, void *arg);
 static void key_init(Relation rel, ScanKey scankey, AttrNumber column, Datum key);
 
 Relation
@@ -34,12 +45,98 @@ cq_table_open(const char *name, LOCKMODE mode)
 	Oid schema = get_namespace_oid("pipeline_data", true);
 	Oid relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 
+	check_version();
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("table \"pipeline_data.%s\" does not exist", name),
 				errhint("Run CREATE EXTENSION pipeline_ext in this database."));
 	return table_open(relid, mode);
+}
+
+/*
+ * Tables of another version are not touched: its columns may mean something else.  Once
+ * for each transaction, as ALTER EXTENSION may come between two.  Its own script may do
+ * what it likes.
+ */
+static void
+check_version(void)
+{
+	static bool registered = false;
+	char *installed;
+
+	if (version_checked || creating_extension)
+		return;
+	installed = installed_version();
+	if (installed && strcmp(installed, CQ_VERSION) != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("the library of pipeline_ext has version %s, but its objects in this "
+					   "database have version %s",
+					   CQ_VERSION,
+					   installed),
+				compare_versions(installed, CQ_VERSION) > 0
+					? errhint("Restart the server, so that it loads the new library.")
+					: errhint("Run ALTER EXTENSION pipeline_ext UPDATE in this database."));
+	if (!registered)
+		RegisterXactCallback(forget_check, NULL);
+	registered = true;
+	version_checked = true;
+}
+
+static char *
+installed_version(void)
+{
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple row;
+	char *version = NULL;
+
+	ScanKeyInit(&key,
+				Anum_pg_extension_extname,
+				BTEqualStrategyNumber,
+				F_NAMEEQ,
+				CStringGetDatum("pipeline_ext"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	row = systable_getnext(scan);
+	if (HeapTupleIsValid(row))
+	{
+		bool isnull;
+		Datum value =
+			heap_getattr(row, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
+
+		version = TextDatumGetCString(value);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return version;
+}
+
+/* By the numbers between the dots. */
+static int
+compare_versions(const char *a, const char *b)
+{
+	for (;;)
+	{
+		char *a_end;
+		char *b_end;
+		long x = strtol(a, &a_end, 10);
+		long y = strtol(b, &b_end, 10);
+
+		if (x != y)
+			return x < y ? -1 : 1;
+		if (*a_end != '.' || *b_end != '.')
+			return (*a_end == '.') - (*b_end == '.');
+		a = a_end + 1;
+		b = b_end + 1;
+	}
+}
+
+static void
+forget_check(XactEvent event, void *arg)
+{
+	version_checked = false;
 }
 
 static void

@@ -10,7 +10,10 @@
 #include "storage/lock.h"
 #include "utils/relcache.h"
 
-/* Open one of the tables of schema pipeline_data by its name. */
+/*
+ * Open one of the tables of schema pipeline_data by its name; error with a hint if they
+ * are those of another version than the library's.
+ */
 extern Relation cq_table_open(const char *name, LOCKMODE mode);
 
 /*

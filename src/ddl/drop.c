@@ -78,6 +78,18 @@ extension_dropped(Oid extension)
 		cq_slots_at_commit(CQ_SLOT_REMOVE_DATABASE, 0);
 }
 
+/* Workers wait for objects of the library's version, or must see that they are not any more. */
+void
+cq_alter_extension(CqUtility *utility)
+{
+	AlterExtensionStmt *stmt = (AlterExtensionStmt *) utility->pstmt->utilityStmt;
+	bool ours = strcmp(stmt->extname, "pipeline_ext") == 0;
+
+	cq_utility_next(utility);
+	if (ours)
+		cq_slots_at_commit(CQ_SLOT_PROBE, 0);
+}
+
 /* A restored or copied database brings tasks of its own. */
 void
 cq_create_extension(CqUtility *utility)

@@ -71,3 +71,4 @@ extern void cq_rename_database(CqUtility *utility);
 
 /* drop.c */
 extern void cq_create_extension(CqUtility *utility);
+extern void cq_alter_extension(CqUtility *utility);

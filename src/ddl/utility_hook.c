@@ -53,6 +53,7 @@ static const struct
 	{T_DropdbStmt, cq_drop_database},
 	{T_AlterDatabaseStmt, cq_alter_database},
 	{T_CreateExtensionStmt, cq_create_extension},
+	{T_AlterExtensionStmt, cq_alter_extension},
 };
 
 /* pg_upgrade restores every object as it was: nothing may be added, checked or numbered anew. */

@@ -70,6 +70,7 @@ static void subxact_callback(SubXactEvent event, SubTransactionId subxact, SubTr
 static void actions_run(PendingAction *list);
 static void action_run(const PendingAction *pending);
 static void tell_changed(const PendingAction *list);
+static void tell_all(Oid database);
 static void holds_release(void);
 static CqDatabaseSlot *database_slot(Oid database, bool create);
 static void slot_stop_worker(CqTaskSlot *slot);
@@ -426,6 +427,25 @@ tell_changed(const PendingAction *list)
 		LWLockRelease(cq_shared->lock);
 }
 
+/* What there is to run may be something else now.  Caller must hold the lock. */
+static void
+tell_all(Oid database)
+{
+	int i;
+
+	for (i = 0; i < cq_shared->ntasks; i++)
+	{
+		CqTaskSlot *slot = &cq_shared->tasks[i];
+
+		if (!slot->in_use || slot->database != database)
+			continue;
+		slot->change++;
+		slot->start_after = 0;
+		if (slot->latch)
+			SetLatch(slot->latch);
+	}
+}
+
 static void
 subxact_callback(SubXactEvent event, SubTransactionId subxact, SubTransactionId parent, void *arg)
 {
@@ -470,6 +490,7 @@ action_run(const PendingAction *pending)
 			db = database_slot(pending->database, true);
 			if (db)
 				db->probed = false;
+			tell_all(pending->database);
 			LWLockRelease(cq_shared->lock);
 			cq_launcher_wake();
 			break;

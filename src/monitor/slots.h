@@ -197,7 +197,7 @@ typedef enum CqSlotAction
 	CQ_SLOT_REMOVE,
 	CQ_SLOT_CHANGED,		/* the worker rereads the view's catalog rows */
 	CQ_SLOT_ASKED,			/* ... its row of tasks, and goes on as it is */
-	CQ_SLOT_PROBE,			/* this database: look for tasks */
+	CQ_SLOT_PROBE,			/* this database: look for tasks, and have the workers begin anew */
 	CQ_SLOT_REMOVE_DATABASE /* this database: forget all tasks (DROP EXTENSION) */
 } CqSlotAction;
 extern void cq_slots_at_commit(CqSlotAction action, int64 task);

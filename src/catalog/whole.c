@@ -36,7 +36,6 @@
 #include "state/chunklog.h"
 
 static List *positions_of(const CqView *view);
-static uint64 state_digest(const CqView *view, int64 position);
 static Oid chunks_of(const CqView *view, int64 position);
 static int64 count_rows(Oid relid);
 
@@ -49,7 +48,7 @@ cq_position_has_state(const CqView *view, int64 position)
 
 	if (!cq_checkpoint_load(position, &before))
 		return false;
-	digest = state_digest(view, position);
+	digest = cq_position_digest(view, position);
 	if (!cq_checkpoint_load(position, &after))
 		return false;
 	return !before.has_digest || before.state_digest == digest || before.seq != after.seq ||
@@ -113,7 +112,7 @@ cq_view_take_as_is(const CqView *view)
 		if (!cq_checkpoint_take(position, &checkpoint))
 			return false;
 		if (checkpoint.has_digest)
-			checkpoint.state_digest = state_digest(view, position);
+			checkpoint.state_digest = cq_position_digest(view, position);
 		checkpoint.counters.rows_kept = left;
 		left = 0;
 		cq_checkpoint_write(&checkpoint);
@@ -137,9 +136,8 @@ positions_of(const CqView *view)
 	return positions;
 }
 
-/* Of its tables together, as they are now. */
-static uint64
-state_digest(const CqView *view, int64 position)
+uint64
+cq_position_digest(const CqView *view, int64 position)
 {
 	List *tables = cq_view_more_chunks(position);
 	Oid first = chunks_of(view, position);

@@ -8,6 +8,9 @@
 
 #include "catalog/rows.h"
 
+/* Of a position's chunk tables as they are now, for whoever rewrites them and its row. */
+extern uint64 cq_position_digest(const CqView *view, int64 position);
+
 /* Have the chunk tables of one of the view's positions the state that its row says? */
 extern bool cq_position_has_state(const CqView *view, int64 position);
 

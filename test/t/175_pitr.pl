@@ -18,7 +18,7 @@ use PipelineNode;
 
 my $broker = KafkaBroker->new;
 my $primary = PipelineNode->create('primary', extension => 0, init => { allows_streaming => 1, has_archiving => 1 },
-	conf => "timezone = 'UTC'\njit = off\nmax_worker_processes = 40\npipeline.state_memory = '128MB'\n");
+	conf => "timezone = 'UTC'\njit = off\nfsync = off\nmax_worker_processes = 40\npipeline.state_memory = '128MB'\n");
 my $views = EveryView->new($primary, 'shop', $broker);
 my $end = 900;
 

@@ -139,6 +139,17 @@ CREATE VIEW rights.mine_v WITH (pipeline.continuous) AS SELECT at FROM rights.mi
 SELECT pipeline.wait_for('rights.mine_v');
 SELECT pipeline.alter('rights.mine_v', $$SELECT at, 'x'::rights.whose AS whose FROM rights.mine$$);
 DROP VIEW rights.mine_v;
+RESET ROLE;
+-- whose types a superuser may add that the owner cannot name
+CREATE SCHEMA rights_closed;
+CREATE DOMAIN rights_closed.number AS int;
+ALTER FOREIGN TABLE rights.mine ADD COLUMN n rights_closed.number, ADD COLUMN m bigint, DROP COLUMN k;
+ALTER FOREIGN TABLE rights.mine ALTER m TYPE rights_closed.number;
+SELECT * FROM rights.mine;
+ALTER FOREIGN TABLE rights.mine DROP COLUMN n, DROP COLUMN m;
+DROP DOMAIN rights_closed.number;
+DROP SCHEMA rights_closed;
+SET ROLE regress_owner;
 DROP FOREIGN TABLE rights.mine;
 DROP CAST (int AS rights.caster);
 DROP FUNCTION rights.cast_by(int);

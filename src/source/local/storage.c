@@ -81,9 +81,9 @@ static void record_storage(const CqLocalLayout *layout);
 static void number_columns(Oid relid, Oid hidden);
 static bool columns_in_step(const CqLocalLayout *layout);
 static void bring_in_step(Oid relid, Oid hidden);
-static void alter_as_owner(Oid hidden, const char *command);
-static void alter(Oid hidden, const char *command);
-static void add_or_retype(TupleDesc theirs, Form_pg_attribute attr, StringInfo actions);
+static AlterTableCmd *alter_command(AlterTableType subtype, Form_pg_attribute attr);
+static void alter_as_owner(Oid hidden, List *commands);
+static void alter(Oid hidden, List *commands);
 static Form_pg_attribute column_by_name(TupleDesc desc, const char *name);
 static const char *type_name(Form_pg_attribute attr);
 
@@ -575,26 +575,54 @@ bring_in_step(Oid relid, Oid hidden)
 	Relation table = table_open(hidden, AccessExclusiveLock);
 	TupleDesc ours = RelationGetDescr(stream);
 	TupleDesc theirs = RelationGetDescr(table);
-	StringInfoData actions;
+	List *commands = NIL;
 	int i;
 
-	initStringInfo(&actions);
 	for (i = 0; i < ours->natts; i++)
 	{
 		Form_pg_attribute attr = TupleDescAttr(ours, i);
+		Form_pg_attribute there = column_by_name(theirs, psprintf("a%d", i + 1));
 
-		if (!attr->attisdropped)
-			add_or_retype(theirs, attr, &actions);
-		else if (column_by_name(theirs, psprintf("a%d", i + 1)))
-			appendStringInfo(&actions, ", DROP COLUMN a%d", i + 1);
+		if (attr->attisdropped && there)
+			commands = lappend(commands, alter_command(AT_DropColumn, attr));
+		else if (!attr->attisdropped && there == NULL)
+			commands = lappend(commands, alter_command(AT_AddColumn, attr));
+		else if (!attr->attisdropped &&
+				 (there->atttypid != attr->atttypid || there->atttypmod != attr->atttypmod))
+			commands = lappend(commands, alter_command(AT_AlterColumnType, attr));
 	}
 	table_close(table, NoLock);
 	relation_close(stream, NoLock);
-	if (actions.len > 0)
-		alter_as_owner(hidden,
-					   psprintf("ALTER TABLE pipeline_data.%s %s",
-								get_rel_name(hidden),
-								actions.data + strlen(", ")));
+	if (commands != NIL)
+		alter_as_owner(hidden, commands);
+}
+
+static AlterTableCmd *
+alter_command(AlterTableType subtype, Form_pg_attribute attr)
+{
+	AlterTableCmd *command = makeNode(AlterTableCmd);
+	ColumnDef *column;
+	ColumnRef *value;
+	TypeCast *cast;
+
+	command->subtype = subtype;
+	command->name = psprintf("a%d", attr->attnum);
+	command->behavior = DROP_RESTRICT;
+	if (subtype == AT_DropColumn)
+		return command;
+	column = makeColumnDef(command->name, attr->atttypid, attr->atttypmod, InvalidOid);
+	command->def = (Node *) column;
+	if (subtype == AT_AddColumn)
+		return command;
+	value = makeNode(ColumnRef);
+	value->fields = list_make1(makeString(command->name));
+	value->location = -1;
+	cast = makeNode(TypeCast);
+	cast->arg = (Node *) value;
+	cast->typeName = makeTypeNameFromOid(attr->atttypid, attr->atttypmod);
+	cast->location = -1;
+	column->raw_default = (Node *) cast;
+	return command;
 }
 
 /*
@@ -602,7 +630,7 @@ bring_in_step(Oid relid, Oid hidden)
  * choice, which rows that there are go through.
  */
 static void
-alter_as_owner(Oid hidden, const char *command)
+alter_as_owner(Oid hidden, List *commands)
 {
 	Relation table = table_open(hidden, NoLock);
 	Oid owner = table->rd_rel->relowner;
@@ -618,7 +646,7 @@ alter_as_owner(Oid hidden, const char *command)
 	EventTriggerInhibitCommandCollection();
 	PG_TRY();
 	{
-		alter(hidden, command);
+		alter(hidden, commands);
 	}
 	PG_FINALLY();
 	{
@@ -629,40 +657,27 @@ alter_as_owner(Oid hidden, const char *command)
 	SetUserIdAndSecContext(user, context);
 }
 
-/* The owner need not be able to find the table by its name. */
+/* Tables and types are given by OID: the owner need not be able to find them by name. */
 static void
-alter(Oid hidden, const char *command)
+alter(Oid hidden, List *commands)
 {
-	const RawStmt *raw = linitial_node(RawStmt, pg_parse_query(command));
+	AlterTableStmt *stmt = makeNode(AlterTableStmt);
 	PlannedStmt *part = makeNode(PlannedStmt);
 	AlterTableUtilityContext context = {
 		.pstmt = part,
-		.queryString = command,
+		.queryString = "ALTER TABLE",
 		.relid = hidden,
 	};
 
+	stmt->relation = makeRangeVar(pstrdup("pipeline_data"), get_rel_name(hidden), -1);
+	stmt->cmds = commands;
+	stmt->objtype = OBJECT_TABLE;
 	part->commandType = CMD_UTILITY;
-	part->utilityStmt = raw->stmt;
+	part->utilityStmt = (Node *) stmt;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	AlterTable(castNode(AlterTableStmt, raw->stmt), AccessExclusiveLock, &context);
+	AlterTable(stmt, AccessExclusiveLock, &context);
 	PopActiveSnapshot();
 	CommandCounterIncrement();
-}
-
-static void
-add_or_retype(TupleDesc theirs, Form_pg_attribute attr, StringInfo actions)
-{
-	Form_pg_attribute hidden = column_by_name(theirs, psprintf("a%d", attr->attnum));
-
-	if (hidden == NULL)
-		appendStringInfo(actions, ", ADD COLUMN a%d %s", attr->attnum, type_name(attr));
-	else if (hidden->atttypid != attr->atttypid || hidden->atttypmod != attr->atttypmod)
-		appendStringInfo(actions,
-						 ", ALTER COLUMN a%d TYPE %s USING a%d::%s",
-						 attr->attnum,
-						 type_name(attr),
-						 attr->attnum,
-						 type_name(attr));
 }
 
 static Form_pg_attribute

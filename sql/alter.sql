@@ -253,18 +253,18 @@ CREATE VIEW al_proc WITH (pipeline.continuous) AS SELECT k, pipeline.tumble(pipe
 CREATE VIEW al_trunc WITH (pipeline.continuous) AS SELECT k, date_trunc('hour', at, 'Europe/Berlin') AS h, count(*) AS c FROM al_calls GROUP BY k, h;
 INSERT INTO al_calls VALUES ('2025-01-01 10:00:30', 1, 1, 'a'), ('2025-01-01 10:05:00', 1, 2, 'b');
 INSERT INTO al_texts VALUES ('2025-01-01 10:00:40', 7, 1, 10), ('2025-01-01 10:05:00', 8, 2, 20);
-SELECT pipeline.wait_for('al_two');
+SELECT pipeline.wait_for('al_two') AND pipeline.wait_for('al_proc') AND pipeline.wait_for('al_trunc') AS done;
 SELECT pipeline.alter('al_two', $$SELECT k, pipeline.tumble(at, '1 minute') AS w, count(*) AS c, max(x) AS x, sum(n) AS s FROM (SELECT at, k, n, x FROM al_calls UNION ALL SELECT sent, k, n, x::text FROM al_texts) u GROUP BY k, w$$);
 SELECT pipeline.alter('al_proc', $$SELECT k, pipeline.tumble(pipeline.proctime(), '1 hour') AS w, count(*) AS c, sum(n) AS s FROM al_calls GROUP BY k, w$$);
 SELECT pipeline.alter('al_trunc', $$SELECT k, date_trunc('hour', at, 'Europe/Berlin') AS h, count(*) AS c, sum(n) AS s FROM al_calls GROUP BY k, h$$);
 \d al_two_late
 INSERT INTO al_calls VALUES ('2025-01-01 10:00:50', 1, 100, 'late'), ('2025-01-01 10:03:00', 3, 200, 'late'), ('2025-01-01 10:06:00', 3, 3, 'c'), ('2025-01-01 11:07:00', 3, 3, 'c');
 INSERT INTO al_texts VALUES ('2025-01-01 10:00:50', 9, 1, 1000), ('2025-01-01 10:03:00', 9, 3, 2000), ('2025-01-01 10:06:00', 10, 3, 4), ('2025-01-01 11:07:00', 10, 3, 4);
-SELECT pipeline.wait_for('al_two');
+SELECT pipeline.wait_for('al_two') AND pipeline.wait_for('al_proc') AND pipeline.wait_for('al_trunc') AS done;
 SELECT stream, x, al_texts_x, n, late_windows FROM al_two_late ORDER BY stream::text, "offset";
 SELECT k, w, c, x, s FROM al_two ORDER BY w, k;
 SELECT pipeline.apply_late('al_two');
-SELECT pipeline.wait_for('al_two');
+SELECT pipeline.wait_for('al_two') AND pipeline.wait_for('al_proc') AND pipeline.wait_for('al_trunc') AS done;
 SELECT * FROM al_two ORDER BY w, k;
 SELECT * FROM al_trunc ORDER BY h, k;
 SELECT pipeline.verify_state('al_proc');

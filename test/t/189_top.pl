@@ -80,7 +80,7 @@ is(top_of('v_minutes', 'status, empty_because'), 'running|', 'when it is there t
 
 # Behind, because the query is expensive: twenty records at a time, with backpressure.
 run_sql(q{
-CREATE FUNCTION ponder(v int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 1 AS 'BEGIN FOR i IN 1 .. 100000 LOOP NULL; END LOOP; RETURN true; END';
+CREATE FUNCTION ponder(v int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 1 AS 'BEGIN FOR i IN 1 .. 400000 LOOP NULL; END LOOP; RETURN true; END';
 CREATE VIEW v_slow WITH (pipeline.continuous) AS SELECT count(*) AS n FROM used WHERE ponder(v);
 });
 $broker->produce(topic => 'used', partitions => 2, count => 5_000);

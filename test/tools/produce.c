@@ -24,6 +24,7 @@
 #define BLOCK_EVENTS   1000 /* handed to the client together */
 #define MAX_PARTITIONS 1024
 #define TIMEOUT_MS	   30000
+#define LEADER_POLL_MS 100
 
 typedef enum Transaction
 {
@@ -488,6 +489,7 @@ delivery_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
 		fprintf(stderr, "produce: %s\n", rd_kafka_err2str(message->err));
 }
 
+/* A topic that was just created has no leader for a moment. */
 static void
 offsets_read(rd_kafka_t *rk, const Job *job, int64_t *offsets)
 {
@@ -495,8 +497,14 @@ offsets_read(rd_kafka_t *rk, const Job *job, int64_t *offsets)
 	{
 		int64_t low;
 		rd_kafka_resp_err_t err;
+		int tries = TIMEOUT_MS / LEADER_POLL_MS;
 
-		err = rd_kafka_query_watermark_offsets(rk, job->topic, p, &low, &offsets[p], TIMEOUT_MS);
+		do
+			err =
+				rd_kafka_query_watermark_offsets(rk, job->topic, p, &low, &offsets[p], TIMEOUT_MS);
+		while ((err == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION ||
+				err == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) &&
+			   tries-- > 0 && rd_kafka_poll(rk, LEADER_POLL_MS) >= 0);
 		if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 			die("could not read the offsets of partition %d of topic \"%s\": %s",
 				p,

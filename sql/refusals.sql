@@ -11,6 +11,7 @@ CREATE VIEW ref_plain AS SELECT k FROM ref_table;
 -- options
 CREATE VIEW r WITH (pipeline.continuous, pipeline.emti = 'changes') AS SELECT k FROM ref_events;
 CREATE VIEW r WITH (pipeline.emit = 'changes') AS SELECT k FROM ref_events;
+CREATE VIEW r WITH (continuous) AS SELECT k FROM ref_events;
 CREATE VIEW r WITH (pipeline.continuous = perhaps) AS SELECT k FROM ref_events;
 CREATE VIEW r WITH (pipeline.continuous, pipeline.continuous) AS SELECT k FROM ref_events;
 CREATE VIEW r WITH (pipeline.continuous, pipeline.late = drop, pipeline.late = store) AS SELECT k FROM ref_events;

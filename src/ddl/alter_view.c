@@ -87,6 +87,12 @@ sort_commands(const CqView *view, List *cmds, AlterParts *parts)
 
 		if (cmd->subtype == AT_ChangeOwner)
 			parts->owner = true;
+		if (cmd->subtype == AT_AddColumn)
+			ereport(ERROR,
+					errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					errmsg("cannot add a column to continuous view \"%s\" by ALTER TABLE",
+						   get_rel_name(view->view)),
+					errhint("Call pipeline.alter() with the query that has the column."));
 		if (cmd->subtype == AT_SetRelOptions || cmd->subtype == AT_ResetRelOptions)
 		{
 			cq_view_options_split((List *) cmd->def, &ours, &others);

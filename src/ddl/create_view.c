@@ -47,6 +47,7 @@
 
 static void replace_plain_view(CqUtility *utility, const RangeVar *name);
 static void refuse_over_stream(Oid relid, Oid reader);
+static void refuse_missing_prefix(List *options);
 static void create_plain_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
 static void create_continuous_view(CqUtility *utility, ViewStmt *stmt, List *others, List *given);
 static int64 next_id(void);
@@ -86,6 +87,7 @@ cq_create_view(CqUtility *utility)
 	}
 	if (ours == NIL)
 	{
+		refuse_missing_prefix(others);
 		cq_utility_next(utility);
 		return;
 	}
@@ -131,6 +133,24 @@ refuse_over_stream(Oid relid, Oid reader)
 						  "that it has read.",
 						  get_rel_name(reader)),
 				errhint("Create another view, and a continuous view that reads it."));
+}
+
+/* PostgreSQL would say that it does not know the parameter, and no more. */
+static void
+refuse_missing_prefix(List *options)
+{
+	ListCell *lc;
+
+	foreach (lc, options)
+	{
+		DefElem *option = lfirst_node(DefElem, lc);
+
+		if (option->defnamespace == NULL && strcmp(option->defname, "continuous") == 0)
+			ereport(ERROR,
+					errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("unrecognized parameter \"continuous\""),
+					errhint("Write WITH (pipeline.continuous)."));
+	}
 }
 
 static void

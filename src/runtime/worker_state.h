@@ -1,7 +1,7 @@
 /*
  * worker_state.h
- *	  What the process that runs a task knows; shared by worker.c, recover.c and
- *	  share.c.
+ *	  What the process that runs a task knows; shared by worker.c, idle.c, recover.c
+ *	  and share.c.
  */
 #pragma once
 
@@ -59,6 +59,21 @@ typedef struct CqWorker
 
 /* worker.c: throw the run away; keep_source: it can go back to what is committed. */
 extern void cq_worker_run_discard(CqWorker *worker, bool keep_source);
+
+/*
+ * idle.c.  Once in each turn: let the source do what is due besides events, and
+ * find out which of its partitions are idle.
+ */
+extern void cq_worker_source_maintain(CqWorker *worker);
+
+/* A poll has just found the end: the time until the next turn counts as idle. */
+extern void cq_worker_caught_up(CqWorker *worker);
+
+/*
+ * Must the clock close windows?  Notes how far it may; *wait_ms is lowered to when the
+ * next one is due.
+ */
+extern bool cq_worker_idle_close_due(CqWorker *worker, long *wait_ms);
 
 /* recover.c: the one place that errors come to; called from PG_CATCH. */
 extern void cq_worker_recover(CqWorker *worker);
